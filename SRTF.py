@@ -1,0 +1,60 @@
+"""Shortest remaining time first (SRTF): a task that needs less than is left of the running one preempts it.
+
+    python SRTF.py
+    python SRTF.py --tasks my_tasks.csv --link dedicated
+
+Least mean computing delay of all policies (L. Schrage, "A proof of the optimality of the shortest remaining
+processing time discipline", Operations Research 16, 1968); deadlines are not looked at.
+"""
+import heapq
+
+import common
+
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
+LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
+OUT = "results"  # where the files go
+
+tasks = [
+    {"label": "Task 1", "prompt": "Write a complete guide to starting a community garden: the site, the soil, the "
+     "beds, the watering, and how to share the work over the year.",
+     "arrival_time": 0, "output_words": 1200, "trans_time": 5, "deadline": 100},
+    {"label": "Task 2", "prompt": "Explain the causes of the 2008 financial crisis to a reader without economics.",
+     "arrival_time": 3, "output_words": 300, "trans_time": 2, "deadline": 20},
+    {"label": "Task 3", "prompt": "Plan four one-hour lessons on renewable energy for a secondary school, with one "
+     "experiment for each.",
+     "arrival_time": 10, "output_words": 1000, "trans_time": 3, "deadline": 35},
+    {"label": "Task 4", "prompt": "Describe the attached aerial photograph of a river delta and return it annotated.",
+     "arrival_time": 14, "output_words": 100, "trans_time": 8, "deadline": 45},
+    {"label": "Task 5", "prompt": "Compare three ways to keep patient records in a rural clinic whose network often "
+     "fails, and recommend one.",
+     "arrival_time": 19, "output_words": 800, "trans_time": 4, "deadline": 55},
+]
+
+
+def schedule(tasks):
+    """Compute intervals (label, start, end; microseconds) of a task table, in order of time."""
+    queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
+    a, p = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
+    n, i, now = len(queue), 0, 0  # i: next to arrive
+    runs, ready = [], []  # ready: heap of (remaining, task)
+    while i < n or ready:
+        if not ready:
+            now = max(now, a[i])
+        while i < n and a[i] <= now:
+            heapq.heappush(ready, (p[i], i))
+            i += 1
+        remaining, j = heapq.heappop(ready)
+        start, now = now, now + remaining
+        while i < n and a[i] < now and p[i] >= now - a[i]:  # arrivals that leave j running
+            heapq.heappush(ready, (p[i], i))
+            i += 1
+        if i < n and a[i] < now:  # this one preempts
+            heapq.heappush(ready, (now - a[i], j))
+            now = a[i]
+        runs.append((j, start, now))
+    return common.interval_table(queue, runs)
+
+
+if __name__ == "__main__":
+    common.run_scheduler("SRTF", schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT)
