@@ -1,0 +1,159 @@
+"""Plain references: each policy, the uplink and the optimum computed the obvious way, to compare the scripts with.
+
+A case is a list of tasks (arrival, computation, trans, deadline) in whole ticks. Each policy returns its runs
+(task, start, end) in order of time; runs of one task that follow on each other count as one.
+"""
+from itertools import permutations
+
+
+def merged(runs):
+    out = []
+    for j, start, end in runs:
+        if out and out[-1][0] == j and out[-1][2] == start:
+            start = out.pop()[1]
+        out.append((j, start, end))
+    return out
+
+
+def fcfs(case):
+    runs, now = [], 0
+    for j in sorted(range(len(case)), key=lambda j: (case[j][0], j)):
+        now = max(now, case[j][0])
+        runs.append((j, now, now + case[j][1]))
+        now += case[j][1]
+    return runs
+
+
+def by_decision(case, choose):
+    """Simulates a policy that decides at every arrival and completion: choose(now, present, remaining, running)."""
+    coming = sorted(range(len(case)), key=lambda j: (case[j][0], j))
+    remaining, present, running, now, runs = [p for _, p, _, _ in case], [], None, 0, []
+    while coming or present:
+        if not present:
+            now = max(now, case[coming[0]][0])
+        while coming and case[coming[0]][0] <= now:
+            present.append(coming.pop(0))
+        running = choose(now, present, remaining, running)
+        end = now + remaining[running]
+        if coming:
+            end = min(end, case[coming[0]][0])
+        runs.append((running, now, end))
+        remaining[running] -= end - now
+        now = end
+        if remaining[running] == 0:
+            present.remove(running)
+            running = None
+    return merged(runs)
+
+
+def srtf(case):
+    def choose(now, present, remaining, running):
+        shortest = min(present, key=lambda j: remaining[j])  # the first of equal ones: the earlier arrival, then row
+        if running is not None and remaining[shortest] >= remaining[running]:
+            return running
+        return shortest
+    return by_decision(case, choose)
+
+
+def adsa(case, alike):
+    def choose(now, present, remaining, running):
+        trans = [case[j][2] for j in present]
+        order = present if max(trans) - min(trans) < alike else sorted(present, key=lambda j: -case[j][2])
+        total, slack = 0, {}
+        for j in order:
+            total += remaining[j]
+            completion = total + case[j][2]
+            slack[j] = case[j][3] - now - completion
+        return min(order, key=lambda j: slack[j]) if min(slack.values()) < 0 else order[0]
+    return by_decision(case, choose)
+
+
+def llf(case, quantum):
+    """One tick at a time."""
+    remaining = [p for _, p, _, _ in case]
+    left, now, running, since, runs = set(range(len(case))), 0, None, 0, []
+    while left:
+        def laxity(j):
+            return case[j][3] - case[j][2] - now - remaining[j]  # noqa: B023 - the tick at hand is meant
+        present = sorted((j for j in left if case[j][0] <= now), key=lambda j: (case[j][0], j))
+        waiting = [j for j in present if j != running]
+        if waiting:
+            least = min(waiting, key=laxity)
+            arrival = any(case[j][0] == now for j in present)
+            if running is None or (laxity(least) < laxity(running) and (arrival or now - since >= quantum)) or (
+                    laxity(least) == laxity(running) and now - since >= quantum):
+                running, since = least, now
+        if running is not None and remaining[running] == 0:  # of no length: gone before the next tick
+            runs.append((running, now, now))
+            left.remove(running)
+            running = None
+            continue
+        if running is not None:
+            runs.append((running, now, now + 1))
+            remaining[running] -= 1
+            if remaining[running] == 0:
+                left.remove(running)
+                running = None
+        now += 1
+    return merged(runs)
+
+
+def uplink(case, end, link, order=None):
+    """Completion of each task from the ends of computation, by a plain loop."""
+    if link == "dedicated":
+        return [e + task[2] for e, task in zip(end, case)]
+    free, done = 0, [0] * len(case)
+    for j in order or sorted(range(len(case)), key=lambda j: (end[j], case[j][0], j)):
+        free = max(free, end[j]) + case[j][2]
+        done[j] = free
+    return done
+
+
+def cost(case, done, objective):
+    missed = sum(t > task[3] for t, task in zip(done, case))
+    return missed, max(done) if objective == "makespan" else sum(done) - sum(task[0] for task in case)
+
+
+def best_order(case, link, objective):
+    """Least cost over all orders, processor and uplink both serving in the order."""
+    least = None
+    for order in permutations(range(len(case))):
+        def choose(now, present, remaining, running):
+            return min(present, key=order.index)  # noqa: B023 - the order at hand is meant
+        end = [0] * len(case)
+        for j, _, t in by_decision(case, choose):
+            end[j] = t
+        found = cost(case, uplink(case, end, link, order), objective)
+        least = found if least is None else min(least, found)
+    return least
+
+
+def best_of_all(case, link, objective):
+    """Least cost over all schedules of whole ticks, the processor idle or not, and all orders of transmission."""
+    ends = set()
+
+    def search(now, remaining, end):
+        if not any(remaining):
+            ends.add(end)
+            return
+        if now > max(a for a, _, _, _ in case) + sum(p for _, p, _, _ in case) + 1:
+            return
+        state = now, remaining, end
+        if state in visited:
+            return
+        visited.add(state)
+        search(now + 1, remaining, end)
+        for j, (a, _, _, _) in enumerate(case):
+            if remaining[j] and a <= now:
+                less = remaining[:j] + (remaining[j] - 1,) + remaining[j + 1:]
+                search(now + 1, less, end if less[j] else end[:j] + (now + 1,) + end[j + 1:])
+
+    visited = set()
+    search(0, tuple(p for _, p, _, _ in case), tuple(a for a, _, _, _ in case))
+    return min(cost(case, uplink(case, end, link, order), objective)
+               for end in ends for order in permutations(range(len(case))))
+
+
+def peak_memory(case, start, end, kv):
+    """Most KV cache held at once, looked at whenever a task starts."""
+    return max(sum(kv[j] for j in range(len(case)) if start[j] <= t < end[j]) for t in start.values())
