@@ -91,8 +91,10 @@ def completions(case, order):
 def cost(case, order):
     """(missed deadlines, T_end or sum of turnaround times in microseconds): less is better."""
     done = completions(case, order)
-    return (sum(t > d for t, d in zip(done, case.d)),
-            max(done) if case.objective == "makespan" else sum(done) - sum(case.a))
+    missed = sum(t > d for t, d in zip(done, case.d))
+    if case.objective is None:  # deadlines only
+        return missed, 0
+    return missed, max(done) if case.objective == "makespan" else sum(done) - sum(case.a)
 
 
 def improve(case, order, stop):
@@ -127,6 +129,8 @@ def lower_bound(case):
     """Least objective that a schedule could have if deadlines did not matter; microseconds."""
     import numpy as np
     tasks, shared = range(len(case.a)), case.link == "shared"
+    if case.objective is None:
+        return 0
     if case.objective == "turnaround":  # as if each result left at once, or each task were computed at once
         bound = sum(srpt(case.a, case.p)) + sum(case.q)
         sent = srpt([case.a[j] + case.p[j] for j in tasks], case.q) if shared else []
@@ -311,13 +315,12 @@ def order_program(case, missed, seconds, solver, start=None):
     return status, sorted(tasks, key=position.__getitem__), bound
 
 
-def solve(case, orders, time_limit, solver):
-    """The best order of a case, from those at hand on, and what is proven.
+def solve(case, orders, stop, solver):
+    """The best order of a case, from those at hand on, and what is proven, until the clock says `stop`.
 
     Returns the order, the fewest misses that any order could have, and the least objective (microseconds) of those
     that have no more misses than this one.
     """
-    stop = time.monotonic() + time_limit
     best, fewest, bound = min(orders, key=lambda order: cost(case, order)), 0, lower_bound(case)
     if len(case.a) > MAX_TASKS or cost(case, best) == (0, bound):
         return best, fewest, bound
@@ -328,9 +331,28 @@ def solve(case, orders, time_limit, solver):
     def better(order):
         return min(best, improve(case, order, stop), key=lambda order: cost(case, order)) if order else best
 
+    by_arrival, add_up = sorted(best, key=lambda j: case.a[j]), case.objective == "turnaround"
+    parts = [by_arrival[lo:hi] for lo, hi in ADSA.busy_periods(*(
+        [times[j] for j in by_arrival] for times in (case.a, case.p)))]
+    if len(parts) > 1:  # busy periods bound the whole, and make it up if no transmission reaches into the next one
+        joined, value = [], 0
+        for part in parts:
+            place = {j: k for k, j in enumerate(part)}
+            found, misses, least = solve(
+                Case(*([times[j] for j in part] for times in case[:4]), case.link,
+                     case.objective if add_up or part is parts[-1] else None),
+                [[place[j] for j in order if j in place] for order in orders], stop, solver)
+            joined += [part[k] for k in found]
+            fewest += misses
+            value = least + (value if add_up else 0)
+        best = min(best, joined, key=lambda order: cost(case, order))
+        if cost(case, best) == (fewest, value):
+            return best, fewest, value
+
     best = better(best)
-    if cost(case, best)[0] and left():
-        fewest, given_up = fewest_missed(case, left(), solver)
+    if cost(case, best)[0] > fewest and left():
+        misses, given_up = fewest_missed(case, left(), solver)
+        fewest = max(fewest, misses)
         best = better(sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j])))
     status = "infeasible"
     while cost(case, best)[0] > fewest and status == "infeasible" and left():
@@ -364,7 +386,7 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT, solve
         orders.append(result["completion_time"].argsort(kind="stable").tolist())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # PuLP 3 announces what PuLP 4 will not have
-        order, fewest, bound = solve(case, orders, time_limit, solver)
+        order, fewest, bound = solve(case, orders, time.monotonic() + time_limit, solver)
     missed, value = cost(case, order)
     proven = missed == fewest and value <= bound
     per, name = (common.US, "makespan") if objective == "makespan" else (common.US * len(labels), "mean turnaround")
