@@ -50,14 +50,17 @@ def new_tree(n):
 
 
 def set_leaf(tree, rank, s, b):
+    """Puts a leaf (s, b) and brings its ancestors up to date."""
     S, B = tree
     i = rank + len(S) // 2
     if S[i] == s and B[i] == b:
         return
     S[i], B[i] = s, b
-    while i > 1:  # from the child i to its parent
-        if i % 2:
-            s, b = S[i - 1] + s, b - S[i - 1]
+    while i > 1:  # s and b: of the child i, then of its parent
+        if i & 1:
+            left = S[i - 1]
+            s += left
+            b -= left
             if B[i - 1] <= b:
                 b = B[i - 1]
         else:
@@ -65,8 +68,9 @@ def set_leaf(tree, rank, s, b):
             s += S[i + 1]
             if right < b:
                 b = right
-        i //= 2
-        S[i], B[i] = s, b
+        i >>= 1
+        S[i] = s
+        B[i] = b
 
 
 def least_slack(tree):
