@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from dataclasses import dataclass
 
 TOKENS_PER_WORD = 1.33  # English text in the usual sub-word vocabularies
@@ -164,7 +165,7 @@ def check_number(value, where, whole=False):
     """The value, if it is a finite number from 0 to 1e9 (so that sums stay exact); UserError says what it is."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         problem = "not a number"
-    elif not math.isfinite(value):
+    elif not -math.inf < value < math.inf:
         problem = "not finite"
     elif value < 0:
         problem = "negative"
@@ -408,7 +409,7 @@ def in_seconds(table):
 
 
 def format_value(value):
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else " ".join(str(value).split())  # a label may hold a newline
 
 
 def print_table(table, more=""):
@@ -488,14 +489,17 @@ def draw_gantt(path, title, result, intervals):
     axes.set_xlim(left, right)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(rows.index)
-    axes.set_yticklabels([label if len(label) <= 16 else label[:15] + "\u2026" for label in rows["label"]])
+    labels = [format_value(label).replace("$", r"\$") for label in rows["label"]]
+    axes.set_yticklabels([label if len(label) <= 16 else label[:15] + "\u2026" for label in labels])
     axes.tick_params(labelsize=7)
     axes.set_xlabel("time (s)", fontsize=8)
     axes.set_title(title, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*zip(*keys), fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
-    figure.tight_layout(rect=(0, 0.36 / figure.get_figheight(), 1, 1), pad=0.5)
-    figure.savefig(path, format="png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks becomes a box
+        figure.tight_layout(rect=(0, 0.36 / figure.get_figheight(), 1, 1), pad=0.5)
+        figure.savefig(path, format="png")
 
 
 # Command line ---------------------------------------------------------------------------------------------------------

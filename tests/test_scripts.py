@@ -195,6 +195,15 @@ def test_the_gantt_draws_each_task_bar_and_deadline(tmp_path):
     assert [tick.get_text() for tick in axes.get_yticklabels()] == result["label"].tolist()
 
 
+def test_any_label_can_be_drawn_and_printed(run):
+    labels = ["cost $5 and $6_x^", "\u4efb\u52a1", "a long label that goes on\nand on", "{%s}\\frac"]
+    pd.DataFrame([dict(FCFS.tasks[0], label=label) for label in labels]).to_json("tasks.json", orient="records")
+    status, out, err = run("FCFS", "--tasks", "tasks.json")
+    assert (status, err) == (0, "")
+    assert "a long label that goes on and on " in out
+    assert pd.read_csv("results/FCFS_tasks.csv")["label"].tolist() == labels
+
+
 # How they refuse ------------------------------------------------------------------------------------------------------
 
 

@@ -194,6 +194,7 @@ def without(field):
     ([dict(TASK, trans_time=-1)], "tasks, row 1, trans_time: -1 is negative"),
     ([dict(TASK, deadline=math.inf)], "tasks, row 1, deadline: inf is not finite"),
     ([dict(TASK, arrival_time=math.nan)], "tasks, row 1, arrival_time: nan is not finite"),
+    ([dict(TASK, deadline=10 ** 400)], "tasks, row 1, deadline: 1" + 56 * "0" + "... is more than 1e9"),
     ([dict(TASK, deadline=1e12)], "tasks, row 1, deadline: 1000000000000.0 is more than 1e9"),
     ([dict(TASK, output_words=2.5)], "tasks, row 1, output_words: 2.5 is not a whole number"),
     ([dict(TASK, computation_time="x")], "tasks, row 1, computation_time: 'x' is not a number"),
