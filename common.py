@@ -62,7 +62,7 @@ def find_name(name, names, what):
     raise UserError(f"unknown {what} {shown(name)}: choose from {', '.join(names)}")
 
 
-# Models and devices (design: section 3) -------------------------------------------------------------------------------
+# Models and devices ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def layer_time(model, device, prompt_tokens, output_tokens):
     return np.maximum(compute * prompt_tokens, read) + output_tokens * max(read, compute)
 
 
-# Task lists (README: task format) -------------------------------------------------------------------------------------
+# Task lists -----------------------------------------------------------------------------------------------------------
 
 
 def check_number(value, where, whole=False):
@@ -324,7 +324,7 @@ def read_tasks(tasks, model, device, load=None):
     return table.astype(dict.fromkeys(times, "int64"))
 
 
-# Schedules (design: section 5) ----------------------------------------------------------------------------------------
+# Schedules ------------------------------------------------------------------------------------------------------------
 
 
 def serve(ready, length):
@@ -390,7 +390,7 @@ def scheduling_metrics(scheduler, tasks, result, model, device):
     when = np.concatenate([result["end_computation"], result["start_time"]])  # at one instant: freed, then taken
     change = np.concatenate([-tasks["kv_bytes"], tasks["kv_bytes"]])
     caches = np.cumsum(change[np.argsort(when, kind="stable")]).max()
-    peak = float(model.layers * model.layer_bytes + max(0, caches)) / 1e9
+    peak = float(model.layers * model.layer_bytes + caches) / 1e9
     return dict(
         scheduler=scheduler, tasks=len(result),
         **{f"mean_{key}": round(float(result[key].mean()) / US, 6)
@@ -405,7 +405,7 @@ def in_seconds(table):
     return table.assign(**{key: table[key] / US for key in times})
 
 
-# Output (design: section 6) -------------------------------------------------------------------------------------------
+# Output ---------------------------------------------------------------------------------------------------------------
 
 
 def format_value(value):
@@ -473,7 +473,7 @@ def draw_gantt(path, title, result, intervals):
     at = dict(zip(rows["label"], rows.index))
     waits = axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", linewidth=0.8, zorder=0)
     keys = [(waits, "ready, waiting")]
-    for kind, style in (("compute", dict(color=BLUE, edgecolor="white")),  # the edge parts stretches that touch
+    for kind, style in (("compute", dict(color=BLUE)),
                         ("transmit", dict(color="white", edgecolor=ORANGE, hatch="//////"))):
         bars = intervals[(intervals["kind"] == kind) & intervals["label"].isin(at)]
         keys.append((axes.barh(bars["label"].map(at), bars["end"] - bars["start"], 0.64, bars["start"],

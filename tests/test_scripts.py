@@ -344,7 +344,7 @@ def test_an_interrupt_or_a_killed_solver_leaves_one_line_and_no_file(stop, tmp_p
 # README ---------------------------------------------------------------------------------------------------------------
 
 
-README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+README = (ROOT / "README.md").read_text()
 
 
 def test_readme_shows_what_its_command_prints(run):
