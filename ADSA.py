@@ -97,7 +97,7 @@ def busy_periods(a, p):
 
 def busy_period(a, p, q, d):
     """Runs (task, start, end) of one busy period; arrival, computation, trans and deadline by order of arrival."""
-    n, alike = len(a), round(ALIKE * common.US)
+    n, alike = len(a), round(common.check_number(ALIKE, "ALIKE") * common.US)
     by_trans = sorted(range(n), key=lambda j: -q[j])  # stable: equal ones stay in order of arrival
     rank = [0] * n
     for r, j in enumerate(by_trans):

@@ -40,7 +40,7 @@ def schedule(tasks):
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
     a, remaining = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
     key = (queue["deadline"] - queue["trans_time"] - queue["computation_time"]).tolist()  # laxity + now, on arrival
-    quantum = max(1, round(QUANTUM * common.US))
+    quantum = max(1, round(common.check_number(QUANTUM, "QUANTUM") * common.US))
     n, i, now = len(queue), 0, 0  # i: next to arrive
     runs, ready = [], []  # ready: heap of (laxity + now, task); the sum is constant while a task waits
     running = None

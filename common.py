@@ -356,7 +356,7 @@ def simulate(tasks, intervals, link):
     at a time, first computed first sent, ties to the earlier arrival, then the earlier row; over a "dedicated" one
     each leaves at once. A schedule that orders the transmissions itself lists the labels in
     intervals.attrs["transmission_order"]. Returns the table of tasks (columns RESULT) and that of all intervals
-    (label, kind, start, end), in microseconds.
+    (label, kind, start, end), in microseconds. Raises UserError if a task is not computed as it must be.
     """
     import numpy as np
     import pandas as pd
@@ -365,6 +365,9 @@ def simulate(tasks, intervals, link):
     start, end = np.full(len(tasks), np.iinfo("int64").max), np.full(len(tasks), -1)
     np.minimum.at(start, row, intervals["start"].to_numpy())
     np.maximum.at(end, row, intervals["end"].to_numpy())
+    done = np.bincount(row, intervals["end"] - intervals["start"], len(tasks))
+    if (done != tasks["computation_time"]).any() or (start < tasks["arrival_time"]).any():
+        raise UserError("the schedule does not compute every task, whole and after its arrival")
     arrival, trans = tasks["arrival_time"].to_numpy(), tasks["trans_time"].to_numpy()
     completion = end + trans
     if link == "shared":
@@ -428,6 +431,8 @@ def print_table(table, more=""):
 
 def check_writable(out):
     """UserError unless the folder `out` can be written in, or made."""
+    if not isinstance(out, (str, os.PathLike)):
+        raise UserError(f"OUT: {shown(out)} is not a folder")
     parent = os.path.abspath(out)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
@@ -560,8 +565,8 @@ def scheduler_main(name, schedule, tasks, doc, settings):
     model = get_model(args.model)
     table = read_tasks(args.tasks, model, device, args.load)
     about = [f"{len(table):,} tasks", f"{model.name} ({model.layers} layers, {model.bits} bits) on {device.type}",
-             f"{link} uplink"] + [f"{key} {options[key]}" for key in options if key != "link"]
-    print(f"{name}: {', '.join(about)}\n".replace("_", " "), flush=True)
+             f"{link} uplink"] + [f"{key.replace('_', ' ')} {options[key]}" for key in options if key != "link"]
+    print(f"{name}: {', '.join(about)}\n", flush=True)
 
     intervals = schedule(table, **options)
     result, everything = simulate(table, intervals, link)

@@ -248,12 +248,39 @@ def test_wrong_arguments_of_optimal_are_one_line(run):
     ('"trans_time": 8, ', "", "tasks, row 4, trans_time: missing"),
     ('DEVICE = "T4"', 'DEVICE = "T5"', "unknown device 'T5'"),
     ('LINK = "shared"', "LINK = None", "unknown link None"),
+    ('OUT = "results"', "OUT = None", "OUT: None is not a folder"),
 ])
 def test_a_wrong_edit_of_a_script_is_one_line(name, old, new, message, run):
     text = (ROOT / f"{name}.py").read_text()
     assert text.count(old) == 1
     pathlib.Path("mine.py").write_text(text.replace(old, new))
     refused(run("mine.py"), message)
+
+
+@pytest.mark.parametrize("name, old, new", [
+    ("LLF", "QUANTUM = 1 ", 'QUANTUM = "1 s"'), ("ADSA", "ALIKE = 0.1", "ALIKE = -1")])
+def test_a_wrong_setting_of_an_algorithm_is_one_line(name, old, new, run):
+    text = (ROOT / f"{name}.py").read_text()
+    assert text.count(old) == 1
+    pathlib.Path("mine.py").write_text(text.replace(old, new))
+    status, _, err = run("mine.py")
+    assert status == 2
+    assert re.match(rf"{name}.py: {new.split()[0]}: .* is (not a number|negative)\n$", err)
+    assert files() == ["mine.py"]
+
+
+@pytest.mark.parametrize("old, new", [
+    ("return common.interval_table(queue, runs)", "return common.interval_table(queue, runs[1:])"),  # one left out
+    ("runs.append((j, start, now))", "runs.append((j, start - 1, now - 1))"),  # begun before it arrived
+    ("runs.append((j, start, now))", "runs.append((j, start, now + 1))"),  # too long
+])
+def test_a_policy_that_loses_work_is_told(old, new, run):
+    text = (ROOT / "SRTF.py").read_text()
+    assert text.count(old) == 1
+    pathlib.Path("mine.py").write_text(text.replace(old, new))
+    status, _, err = run("mine.py")
+    assert status == 2
+    assert err == "SRTF.py: the schedule does not compute every task, whole and after its arrival\n"
 
 
 def test_a_folder_that_cannot_be_written_in_is_refused_before_the_work(run, monkeypatch):
