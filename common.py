@@ -111,7 +111,7 @@ UNGATED = ("biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj m
 
 def get_model(name):
     """Model from a name in MODELS, a folder with a config.json, or a hub name (owner/model; network or cache)."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing: not needed here
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # torch is missing, it says: not needed here
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     name = str(name)
     if not os.path.isdir(name) and "/" not in name:

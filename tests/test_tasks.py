@@ -73,7 +73,9 @@ def test_weights_and_cache_equal_those_of_the_real_layer(kind, settings):
 
 @pytest.mark.parametrize("kind, settings", [("t5", {}), ("mixtral", {}), ("mamba", {})])
 def test_what_is_no_dense_decoder_is_refused(kind, settings):
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
+    if kind not in CONFIG_MAPPING:
+        pytest.skip(f"this release of transformers knows no {kind}")
     with pytest.raises(common.UserError, match="is not a dense decoder"):
         common.model_from_config(kind, AutoConfig.for_model(kind, **settings))
 
