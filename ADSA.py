@@ -95,9 +95,9 @@ def busy_periods(a, p):
     yield lo, len(a)
 
 
-def busy_period(a, p, q, d):
+def busy_period(a, p, q, d, alike):
     """Runs (task, start, end) of one busy period; arrival, computation, trans and deadline by order of arrival."""
-    n, alike = len(a), round(common.check_number(ALIKE, "ALIKE") * common.US)
+    n = len(a)
     by_trans = sorted(range(n), key=lambda j: -q[j])  # stable: equal ones stay in order of arrival
     rank = [0] * n
     for r, j in enumerate(by_trans):
@@ -152,9 +152,11 @@ def schedule(tasks):
     """Compute intervals (label, start, end; microseconds) of a task table, in order of time."""
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
     a, p, q, d = (queue[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline"))
+    alike = round(common.check_number(ALIKE, "ALIKE") * common.US)
     runs = []
     for lo, hi in busy_periods(a, p):
-        runs += [(lo + j, start, end) for j, start, end in busy_period(a[lo:hi], p[lo:hi], q[lo:hi], d[lo:hi])]
+        period = busy_period(a[lo:hi], p[lo:hi], q[lo:hi], d[lo:hi], alike)
+        runs += [(lo + j, start, end) for j, start, end in period]
     return common.interval_table(queue, runs)
 
 

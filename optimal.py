@@ -266,24 +266,26 @@ def order_program(case, missed, seconds, solver, start=None):
         problem += T_end >= end[k]
 
     # Deadlines. late[j, k]: task j is the k-th and late, by latest - d[j] at most.
-    latest = scaled([max(completions(case, start))])[0] if minimise and case.objective == "makespan" else 1000
-    late = {(j, k): pulp.LpVariable(f"late_{j}_{k}", 0, 1) for j in tasks for k in positions
-            if minimise and missed and latest > d[j]}
-    late_at = {k: pulp.LpVariable(f"late_at_{k}", cat="Binary") for k in sorted({k for _, k in late})}
+    T_end_at_start = scaled([max(completions(case, start))])[0] if minimise else None
+    latest = T_end_at_start if case.objective == "makespan" else 1000
+    may_be_late = [j for j in tasks if minimise and missed and latest > d[j]]
+    late = {(j, k): pulp.LpVariable(f"late_{j}_{k}", 0, 1) for j in may_be_late for k in positions}
+    late_at = {k: pulp.LpVariable(f"late_at_{k}", cat="Binary") for k in positions if may_be_late}
     for j in tasks:
         for k in positions:
-            if (j, k) in late:
+            if j in may_be_late:
                 problem += late[j, k] <= z[j][k]
             if max(computed[k], a[j] + p[j]) + q[j] > d[j] + 1e-6:
                 problem += z[j][k] <= late.get((j, k), 0)
     for k in positions:
-        slack = pulp.lpSum((latest - d[j]) * late[j, k] for j in tasks if (j, k) in late)
+        slack = pulp.lpSum((latest - d[j]) * late[j, k] for j in may_be_late)
         problem += S[k] + pulp.lpSum((q[j] - d[j]) * z[j][k] for j in tasks) <= slack
-        if k in late_at:
-            problem += late_at[k] == pulp.lpSum(late[j, k] for j in tasks if (j, k) in late)
+        if may_be_late:
+            problem += late_at[k] == pulp.lpSum(late[j, k] for j in may_be_late)
     missed_by = [pulp.LpVariable(f"missed_by_{j}", 0, 1) for j in tasks if missed]
     for j, u in enumerate(missed_by):
-        problem += u == (pulp.lpSum(late[j, k] for k in positions if (j, k) in late) if minimise else 1 - y[j][last])
+        lateness = pulp.lpSum(late[j, k] for k in positions if j in may_be_late)
+        problem += u == (lateness if minimise else 1 - y[j][last])
     if missed:
         problem += pulp.lpSum(missed_by) <= missed
         for cut in window_cuts(case, missed_by):
@@ -296,17 +298,17 @@ def order_program(case, missed, seconds, solver, start=None):
             now = max(now, computed_at[j])
             S[k].setInitialValue((now - origin) / unit)
             is_missed = now + case.q[j] > case.d[j]
-            if k in late_at:
-                late_at[k].setInitialValue(int(is_missed))
-            for i in tasks:
-                if k < n:
+            if k < n:
+                for i in tasks:
                     y[i][k].setInitialValue(int(i in start[:k]))
-                if (i, k) in late:
-                    late[i, k].setInitialValue(int(i == j and is_missed))
+            for i in may_be_late:
+                late[i, k].setInitialValue(int(i == j and is_missed))
+            if may_be_late:
+                late_at[k].setInitialValue(int(is_missed))
             if missed:
                 missed_by[j].setInitialValue(int(is_missed))
             now += case.q[j] if shared else 0
-        T_end.setInitialValue(scaled([max(completions(case, start))])[0])
+        T_end.setInitialValue(T_end_at_start)
     status, bound = solve_program(problem, seconds, solver, start=minimise)
     bound = bound * unit + (origin if case.objective == "makespan" else n * origin - sum(case.a))
     if status not in ("optimal", "feasible"):

@@ -91,7 +91,7 @@ def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
         start.setdefault(j, s)
         end[j] = e
         pieces[j] += 1
-    done = naive.uplink(case, end, link) if link == "shared" else [end[j] + case[j][2] for j in range(len(case))]
+    done = naive.uplink(case, [end[j] for j in range(len(case))], link)
     for j, (a, p, _, d) in enumerate(case):
         row = result.iloc[j]
         assert row["label"] == f"T{j}"

@@ -43,11 +43,6 @@ def run(monkeypatch, tmp_path, capsys):
     return run
 
 
-def process(script, *arguments, **options):
-    return subprocess.Popen([sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-
-
 def files(folder="."):
     return sorted(str(path.relative_to(folder)) for path in pathlib.Path(folder).rglob("*") if path.is_file())
 
@@ -120,7 +115,7 @@ def test_editing_the_list_in_the_script_changes_the_result(name, run):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_flags_work_in_each(name, run, tmp_path):
+def test_the_flags_work_in_each(name, run):
     pd.DataFrame(FCFS.tasks[:3]).to_csv("tasks.csv", index=False)
     pd.DataFrame(FCFS.tasks[:3]).to_json("tasks.json", orient="records")
     for file in ("tasks.csv", "tasks.json"):
@@ -346,8 +341,9 @@ def children(pid):
 @pytest.mark.parametrize("stop", ["interrupt", "kill the solver"])
 def test_an_interrupt_or_a_killed_solver_leaves_one_line_and_no_file(stop, tmp_path):
     hard_list(tmp_path / "tasks.csv")
-    script = process("optimal", "--tasks", "tasks.csv", "--objective", "turnaround", cwd=tmp_path,
-                     start_new_session=True)
+    script = subprocess.Popen(
+        [sys.executable, str(ROOT / "optimal.py"), "--tasks", "tasks.csv", "--objective", "turnaround"], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, start_new_session=True)
     for _ in range(600):
         solvers = children(script.pid)
         if solvers or script.poll() is not None:
