@@ -1,4 +1,4 @@
-"""How long the schedulers take, as ratios within one run: `python tests/benchmark.py` (about a minute).
+"""How long the schedulers take, as ratios within one run: `python tests/benchmark.py` (about two minutes).
 
 Lists: computation 0.5 to 15 s, transmission 0.5 to 5 s, deadline 1.5 to 4 times both after a random arrival; load =
 computation / span of the arrivals. A heapq pass pushes all tasks of a list and pops them again.
@@ -34,14 +34,16 @@ def random_list(n, load, seed=0):
     return pd.DataFrame({"label": [f"T{k}" for k in range(n)], **dict(zip(names, columns))})
 
 
-def seconds(function, *arguments, times=3):
-    """The least of some timings, and the last result."""
-    spent = []
-    for _ in range(times):
-        start = time.perf_counter()
-        result = function(*arguments)
-        spent.append(time.perf_counter() - start)
-    return min(spent), result
+def seconds(function, *arguments):
+    start = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - start, result
+
+
+def in_turn(one, other, rounds=5):
+    """Median seconds of `one` and median of its ratio to `other`, run in turn: a machine's moods strike both."""
+    spent = [(seconds(*one)[0], seconds(*other)[0]) for _ in range(rounds)]
+    return np.median([x for x, _ in spent]), np.median([x / y for x, y in spent])
 
 
 def heap_pass(keys):
@@ -57,23 +59,20 @@ def line(what, spent, ratio="", wanted=""):
 
 
 def policies():
-    spent = {}
-    for n in (10000, 100000):
-        tasks = random_list(n, 1.3)
-        floor, _ = seconds(heap_pass, list(zip(tasks["computation_time"].tolist(), range(n))))
-        line(f"heapq pass, {n:,} tasks", floor, "1.0x")
+    lists = {n: random_list(n, 1.3) for n in (10000, 100000)}
+    for n, tasks in lists.items():
+        floor = heap_pass, list(zip(tasks["computation_time"].tolist(), range(n)))
         for policy, most in ((FCFS, ""), (SRTF, "under 15x"), (LLF, "under 40x"), (ADSA, "under 100x")):
-            spent[policy, n], _ = seconds(policy.schedule, tasks)
-            ratio = spent[policy, n] / floor
-            what = f"{policy.__name__}, {n:,} tasks, load 1.3"
-            line(what, spent[policy, n], f"{ratio:.1f}x", most if n == 100000 else "")
-    growth = spent[ADSA, 100000] / spent[ADSA, 10000]
-    line("ADSA, 100,000 against 10,000 tasks", spent[ADSA, 100000], f"{growth:.1f}x", "under 25x")
-    tasks = random_list(10000, 1.3)
-    case = list(zip(*(tasks[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline"))))
-    plain, runs = seconds(naive.adsa, case, round(ADSA.ALIKE * common.US), times=1)
-    assert len(runs) == len(ADSA.schedule(tasks))
-    line("ADSA's plain reference, 10,000 tasks, load 1.3", plain, f"{plain / spent[ADSA, 10000]:.0f}x", "over 40x")
+            spent, ratio = in_turn((policy.schedule, tasks), floor)
+            what = f"{policy.__name__} to a heapq pass, {n:,} tasks, load 1.3"
+            line(what, spent, f"{ratio:.1f}x", most if n == 100000 else "")
+    spent, growth = in_turn(*((ADSA.schedule, lists[n]) for n in (100000, 10000)))
+    line("ADSA, 100,000 to 10,000 tasks, load 1.3", spent, f"{growth:.1f}x", "under 25x")
+    columns = (lists[10000][key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline"))
+    plain = naive.adsa, list(zip(*columns)), round(ADSA.ALIKE * common.US)
+    assert len(plain[0](*plain[1:])) == len(ADSA.schedule(lists[10000]))
+    spent, ratio = in_turn(plain, (ADSA.schedule, lists[10000]))
+    line("ADSA's plain reference to ADSA, 10,000 tasks, load 1.3", spent, f"{ratio:.0f}x", "over 40x")
 
 
 def optimum(seeds=range(10)):
@@ -81,7 +80,7 @@ def optimum(seeds=range(10)):
                                (30, "makespan", 10)):
         spent, proven = [], 0
         for seed in seeds:
-            took, intervals = seconds(optimal.schedule, random_list(n, 0.9, seed), "shared", objective, times=1)
+            took, intervals = seconds(optimal.schedule, random_list(n, 0.9, seed), "shared", objective)
             spent.append(took)
             proven += intervals.attrs["metrics"]["proven_optimal"]
         line(f"optimal, {n} tasks, load 0.9, {objective}: median of {len(seeds)}", np.median(spent))
