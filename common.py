@@ -1,4 +1,4 @@
-"""What the scripts share: models, devices, time estimates, task lists, the uplink, metrics, tables and files.
+"""What the scripts share: models, devices, task lists, links, bids, the uplink, the pipeline, metrics, tables, files.
 
 Lists and files hold seconds. Inside, every time is a whole number of microseconds, converted once when tasks are
 read, so that comparisons are exact. numpy, pandas, matplotlib and transformers are imported by the functions that
@@ -23,10 +23,15 @@ TRACE_TRANS_RATE = 100  # tokens/s: a request of a trace sends its result in out
 TRACE_SLACK = 3  # a request's deadline: arrival + this x (computation + transmission)
 TABLE_ROWS = 20  # of a longer table the first rows are printed
 GANTT_ROWS = 30  # of a longer task list the Gantt chart shows the first rows
+MEMORY_SHARE = 0.9  # of a device's memory, what layers and KV caches may take
+LINK_SCALE, HOST_LINK = 3, 0.02  # s: Rayleigh scale of a link between hosts; a link within a host
+OFFER, MARGIN = (0.6, 1), (1.1, 1.6)  # a bid's layers / capacity and price / true cost: drawn between the two
 
 US = 1000000  # microseconds per second
 LINKS = ("shared", "dedicated")
 FIELDS = ("label", "prompt", "arrival_time", "output_words", "trans_time", "deadline")  # of a task
+BID_FIELDS = ("device", "layers", "price", "computation_time")  # of a bid
+TEXTS = ("label", "prompt", "device", "type", "host", "")  # the columns of text; "": the devices of a matrix
 TRACES = {  # a published trace, recognised by its columns: arrival, prompt tokens, output tokens
     "Azure LLM inference": ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
     "BurstGPT": ("Timestamp", "Request tokens", "Response tokens"),
@@ -35,11 +40,15 @@ RESULT = ("label arrival_time computation_time trans_time deadline start_time en
           "response_time waiting_time turnaround_time deadline_met preemptions").split()  # columns of NAME_tasks.csv
 SHOWN = ("label arrival_time computation_time trans_time start_time end_computation completion_time deadline "
          "deadline_met preemptions").split()  # those of them that fit a terminal
-BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"  # Okabe and Ito's colours, told apart by colour-blind readers
+BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"  # Okabe and Ito's, for colour-blind readers too
 
 
 class UserError(Exception):
     """A mistake in the input, or something missing on the machine: a script prints the line and exits with 2."""
+
+
+class NoAllocation(Exception):
+    """No allocation exists: a script prints the line and exits with 1."""
 
 
 def warn(message):
@@ -87,17 +96,32 @@ class Model:
 
 @dataclass(frozen=True)
 class Device:
-    """A type of device. memory: GB; tflops: fp16 TFLOP/s without sparsity; bandwidth: GB/s."""
+    """A type of device. memory: GB; tflops: fp16 TFLOP/s without sparsity; bandwidth: GB/s; price_per_hour: USD."""
     type: str
     memory: float
     tflops: float
     bandwidth: float
+    price_per_hour: float
 
 
-DEVICES = {device.type: device for device in (  # from the makers' data sheets; a new type is one more line
-    Device("RTX 4090", memory=24, tflops=165, bandwidth=1008),
-    Device("T4", memory=16, tflops=65, bandwidth=320),
+DEVICES = {device.type: device for device in (  # from the makers' data sheets, the prices assumed; a new type: a line
+    Device("RTX 4090", memory=24, tflops=165, bandwidth=1008, price_per_hour=0.40),
+    Device("T4", memory=16, tflops=65, bandwidth=320, price_per_hour=0.15),
 )}
+POOLS = {  # (device, type, host): a new device is one more line
+    "paper": [("GPU 1", "RTX 4090", "host 1"),
+              ("GPU 2", "RTX 4090", "host 2"),
+              ("GPU 3", "RTX 4090", "host 3"),
+              ("GPU 4", "T4", "host 4"),
+              ("GPU 5", "T4", "host 5"),
+              ("GPU 6", "T4", "host 6")],
+    "workstations": [("GPU 1", "RTX 4090", "host 1"),
+                     ("GPU 2", "RTX 4090", "host 1"),
+                     ("GPU 3", "RTX 4090", "host 2"),
+                     ("GPU 4", "T4", "host 2"),
+                     ("GPU 5", "T4", "host 3"),
+                     ("GPU 6", "T4", "host 3")],
+}
 MODELS = {  # name: type of transformers configuration, bits per weight, settings
     "GPT-Neo 1.3B": ("gpt_neo", 16, dict(num_layers=24, hidden_size=2048, num_heads=16, max_position_embeddings=2048,
                                          attention_types=[[["global", "local"], 12]])),
@@ -158,6 +182,15 @@ def layer_time(model, device, prompt_tokens, output_tokens):
     return np.maximum(compute * prompt_tokens, read) + output_tokens * max(read, compute)
 
 
+def layer_times(tasks, model, devices):
+    """Seconds that one layer takes for each task on each device: array (tasks, devices). A computation_time that a
+    task gives holds for all layers on any device."""
+    import numpy as np
+    estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
+    given = tasks["given_time"].to_numpy()[:, None]
+    return np.where(np.isnan(given), np.array(estimates).T, given / model.layers)
+
+
 # Task lists -----------------------------------------------------------------------------------------------------------
 
 
@@ -211,8 +244,9 @@ def number_or_text(text):
         return text
 
 
-def read_file(path):
-    """Rows of a task file or trace (CSV; JSON where the name ends in .json) and the trace's name, or None."""
+def read_file(path, fields, traces=()):
+    """Content of a file (CSV: its rows as dicts; JSON, where the name ends in .json: as it is), and the name of the
+    trace, or None. `fields` must be columns of a CSV file, unless it is a trace."""
     is_json = path.lower().endswith(".json")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -225,14 +259,17 @@ def read_file(path):
     except (ValueError, RecursionError, csv.Error) as error:  # not UTF-8, not JSON, not CSV
         raise UserError(f"{path}: not a {'JSON' if is_json else 'CSV'} file ({error})") from error
     header = lines[0] if lines else []
-    trace = next((name for name in TRACES if set(TRACES[name]) <= set(header)), None)
-    if not trace and not set(FIELDS) <= set(header):
-        raise UserError(f"{path}: the header must be {','.join(FIELDS)}, or that of a trace ({', '.join(TRACES)})")
+    trace = next((name for name in traces if set(TRACES[name]) <= set(header)), None)
+    if not trace and not set(fields) <= set(header):
+        others = f", or that of a trace ({', '.join(traces)})" if traces else ""
+        raise UserError(f"{path}: the header must be {','.join(fields)}{others}")
+    if len(set(header)) < len(header):
+        raise UserError(f"{path}: the header names {shown(max(header, key=header.count))} twice")
     for k, line in enumerate(lines[1:], 1):
         if len(line) != len(header):
             raise UserError(f"{path}, row {k}: {len(line)} fields under a header of {len(header)}")
-    rows = [{key: cell if key in ("label", "prompt") else number_or_text(cell) for key, cell in zip(header, line)
-             if cell or key != "computation_time"} for line in lines[1:]]  # an empty optional cell: no such field
+    rows = [{key: cell if key in TEXTS else number_or_text(cell) for key, cell in zip(header, line)
+             if cell or key in fields or trace} for line in lines[1:]]  # an empty optional cell: no such field
     return rows, trace
 
 
@@ -277,21 +314,22 @@ def cap_to_context(labels, prompt, output, model):
     return kept, made
 
 
-def read_tasks(tasks, model, device, load=None):
+def read_tasks(tasks, model, *devices, load=None):
     """Table of tasks from a list in the task format, or from the path of a task file or a trace.
 
     Returns a pandas table, a row a task in the order given: label, prompt, arrival_time, computation_time, trans_time,
-    deadline (whole microseconds; computation estimated on `device` where the task gives none), prompt_tokens,
-    output_tokens, kv_bytes. `load` stretches the arrivals, from the first, so that all computation / span of
-    arrivals = load; a deadline moves with its arrival. Raises UserError naming file, row and field.
+    deadline (whole microseconds; computation, where the task gives none, is estimated: the mean over `devices`),
+    prompt_tokens, output_tokens, kv_bytes, given_time (s, the computation_time given or NaN). `load` stretches the
+    arrivals, from the first, so that all computation / span of arrivals = load; a deadline moves with its arrival.
+    Raises UserError naming file, row and field.
     """
     import numpy as np
     import pandas as pd
     place = tasks if isinstance(tasks, str) else "tasks"
-    rows, trace = read_file(tasks) if isinstance(tasks, str) else (tasks, None)
+    rows, trace = read_file(tasks, FIELDS, tuple(TRACES)) if isinstance(tasks, str) else (tasks, None)
     if trace:
         label, arrival, prompt_tokens, output_tokens = read_requests(rows, trace, place)
-        table = pd.DataFrame({"label": label, "prompt": "", "arrival_time": arrival,
+        table = pd.DataFrame({"label": label, "prompt": "", "arrival_time": arrival, "computation_time": math.nan,
                               "trans_time": output_tokens / TRACE_TRANS_RATE})
     else:
         check_tasks(rows, place)
@@ -304,12 +342,10 @@ def read_tasks(tasks, model, device, load=None):
     table["prompt_tokens"], table["output_tokens"] = prompt, output = cap_to_context(
         table["label"], prompt_tokens, output_tokens, model)
     table["kv_bytes"] = model.kv_bytes * (prompt + output)
-    estimate = pd.Series(model.layers * layer_time(model, device, prompt, output))
+    table["given_time"] = table["computation_time"].astype(float)
+    table["computation_time"] = model.layers * layer_times(table, model, devices).mean(axis=1)
     if trace:
-        table["computation_time"] = estimate
-        table["deadline"] = table["arrival_time"] + TRACE_SLACK * (estimate + table["trans_time"])
-    else:
-        table["computation_time"] = table["computation_time"].astype(float).fillna(estimate)
+        table["deadline"] = table["arrival_time"] + TRACE_SLACK * (table["computation_time"] + table["trans_time"])
     if load is not None:
         since = table["arrival_time"] - table["arrival_time"].min()
         if since.max() == 0:
@@ -404,8 +440,228 @@ def scheduling_metrics(scheduler, tasks, result, model, device):
 
 def in_seconds(table):
     """The table with its whole microseconds as seconds."""
-    times = [key for key in table if key.endswith("_time") or key in ("deadline", "end_computation", "start", "end")]
+    others = "deadline end_computation start end link_delay".split()
+    times = [key for key in table if key.endswith("_time") or key in others]
     return table.assign(**{key: table[key] / US for key in times})
+
+
+# Links and bids -------------------------------------------------------------------------------------------------------
+
+
+def read_links(links, bidders, devices, seed):
+    """Seconds to pass one task's activations over each link: a square table over `bidders` and, last, the client.
+
+    links: None (drawn for all pairs of `devices`, {name: (Device, host)}: Rayleigh with LINK_SCALE, HOST_LINK within a
+    host), a dict of dicts of seconds, or the path of a file: that dict as JSON, or a square CSV as NAME_links.csv. A
+    pair may be given one way or both. Raises UserError naming what is missing, asymmetric or negative.
+    """
+    import numpy as np
+    import pandas as pd
+    known, names = [*devices, "client"], [*bidders, "client"]
+    if links is None:
+        delay = np.random.default_rng((seed, 0)).rayleigh(LINK_SCALE, (len(known), len(known))).round(6)
+        hosts = np.array([host for _, host in devices.values()])
+        delay[:-1, :-1][hosts[:, None] == hosts] = HOST_LINK
+        delay = np.triu(delay, 1)
+        return pd.DataFrame(delay + delay.T, known, known).loc[names, names]
+    place, given = (links, read_file(links, [""])[0]) if isinstance(links, str) else ("links", links)
+    if isinstance(links, str) and not links.lower().endswith(".json"):
+        if len({row[""] for row in given}) < len(given):
+            raise UserError(f"{place}: two rows of one device")
+        given = {row.pop(""): row for row in given}
+    if not isinstance(given, dict) or not all(isinstance(row, dict) for row in given.values()):
+        raise UserError(f"{place}: must give seconds for pairs of devices")
+    for one, row in given.items():
+        for other, cell in row.items():
+            for name in (one, other):
+                if name not in known:
+                    raise UserError(f"{place}: unknown device {shown(name)}: choose from {', '.join(known)}")
+            check_number(cell, f"{place}, {one} to {other}")
+    table = pd.DataFrame(0.0, names, names)
+    for one in names:
+        for other in names:
+            back = given.get(other, {}).get(one, 0 if one == other else None)
+            there = given.get(one, {}).get(other, back)
+            if there is None:
+                raise UserError(f"{place}, {one} to {other}: missing")
+            if back is not None and there != back:
+                raise UserError(f"{place}, {one} to {other}: {there} s, but {back} s back")
+            if one == other and there != 0:
+                raise UserError(f"{place}, {one} to {other}: {there} s, not 0")
+            table.loc[one, other] = there
+    return table
+
+
+def read_bids(bids, model, devices, times, kv_bytes, seed):
+    """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents).
+
+    bids: None (drawn, one of each device that holds a layer), a list of dicts of BID_FIELDS, or the path of a CSV or
+    JSON file of them; true_cost, where it is not given, is the device's price per second x computation_time. devices:
+    {name: (Device, host)}; times: {name: s that a layer takes over the task list}; kv_bytes: the list's largest KV
+    cache per layer. Raises UserError naming row and field.
+    """
+    import numpy as np
+    import pandas as pd
+    capacity = {name: int(MEMORY_SHARE * device.memory * 1e9 / (model.layer_bytes + kv_bytes))
+                for name, (device, _) in devices.items()}
+    cents = {name: device.price_per_hour * 100 / 3600 for name, (device, _) in devices.items()}  # per second
+    facts = {name: {"type": device.type, "host": host, "capacity": capacity[name]}
+             for name, (device, host) in devices.items()}
+    if bids is None:
+        draw = np.random.default_rng((seed, 1))
+        names = [name for name in devices if capacity[name] > 0]
+        most = {name: min(capacity[name], model.layers) for name in names}
+        offer = {name: max(1, min(int(capacity[name] * draw.uniform(*OFFER)), model.layers)) for name in names}
+        margin = {name: draw.uniform(*MARGIN) for name in names}
+        while sum(offer.values()) < min(model.layers, sum(most.values())):  # raised where least of it is offered
+            offer[min((name for name in names if offer[name] < most[name]), key=lambda k: offer[k] / most[k])] += 1
+        time = {name: round(offer[name] * times[name], 6) for name in names}
+        bids = [{"device": name, "layers": offer[name], "price": round(time[name] * cents[name] * margin[name], 6),
+                 "computation_time": time[name]} for name in names]
+    place, rows = (bids, read_file(bids, BID_FIELDS)[0]) if isinstance(bids, str) else ("bids", bids)
+    if not isinstance(rows, (list, tuple)):
+        raise UserError(f"{place}: must be a list of bids")
+    table = []
+    for k, row in enumerate(rows, 1):
+        where = f"{place}, row {k}"
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: {shown(row)} is not a bid")
+        for field in BID_FIELDS:
+            if field not in row:
+                raise UserError(f"{where}, {field}: missing")
+        name = row["device"]
+        if name not in list(devices):  # a list: whatever else the name may be, it can be looked for
+            raise UserError(f"{where}, device: unknown device {shown(name)}: choose from {', '.join(devices)}")
+        if name in [one["device"] for one in table]:
+            raise UserError(f"{where}, device: {name} bids twice")
+        for field, value in row.items():
+            if field in ("layers", "price", "computation_time", "true_cost"):
+                check_number(value, f"{where}, {field}", whole=field == "layers")
+            elif field in facts[name] and value != facts[name][field]:
+                raise UserError(f"{where}, {field}: {shown(value)}, but {name} has {facts[name][field]}")
+            elif field != "device" and field not in facts[name]:
+                raise UserError(f"{where}: unknown field {shown(field)}")
+        if not 1 <= row["layers"] <= min(capacity[name], model.layers):
+            raise UserError(f"{where}, layers: {row['layers']:g} is not from 1 to {min(capacity[name], model.layers)}: "
+                            f"{name} holds {capacity[name]} layers, {model.name} has {model.layers}")
+        cost = row.get("true_cost", round(row["computation_time"] * cents[name], 6))
+        table.append(dict(device=name, **facts[name], layers=int(row["layers"]), price=row["price"],
+                          computation_time=row["computation_time"], true_cost=cost))
+    if not table:
+        raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
+    return pd.DataFrame(table)
+
+
+# Allocations ----------------------------------------------------------------------------------------------------------
+
+
+def group_link(delay, one, other):
+    """Seconds over the link between two groups of devices (lists of positions): the fastest of any two of them."""
+    return min(delay[i, j] for i in one for j in other)
+
+
+def group_times(times, delay, group):
+    """What a layer takes in a tensor-parallel group of k devices, in seconds: (computation of each task, all-reduces).
+
+    Each device computes 1/k of a layer, the slowest sets the pace. Two all-reduces, each 2 (k - 1) / k of the
+    activations over the group's slowest link, follow (HexGen, section 3).
+    """
+    k = len(group)
+    return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * max(delay[i, j] for i in group for j in group)
+
+
+def bid_times(times, bids):
+    """Seconds a layer of each task as the bids promise: T / l of a device, shared out as the estimates `times` are."""
+    import numpy as np
+    total = times.sum(axis=0)
+    part = np.where(total > 0, times / np.where(total > 0, total, 1), 1 / len(times))
+    return part * (bids["computation_time"] / bids["layers"]).to_numpy()
+
+
+def pipeline(arrival, delays, work):
+    """When each task is ready, starts and ends in each stage: three arrays (tasks, stages).
+
+    arrival: ascending; delays: of the links into stage 1, 2, .. S and back to the client; work: (tasks, stages).
+    finish[k, s] = max(finish[k-1, s], finish[k, s-1] + delay[s]) + work[k, s].
+    """
+    import numpy as np
+    ready, end = np.empty_like(work), np.empty_like(work)
+    for s in range(work.shape[1]):
+        ready[:, s] = arrival + delays[s]
+        arrival = end[:, s] = serve(ready[:, s], work[:, s])
+    return ready, end - work, end
+
+
+def jain(values):
+    """Jain's index of fairness: 1 where all are equal, 1/n where one has all."""
+    import numpy as np
+    values = np.array(values, dtype=float)
+    return float(values.sum() ** 2 / (len(values) * (values ** 2).sum())) if values.any() else 1.0
+
+
+def evaluate(stages, tasks, bids, delay, times, model, memory):
+    """What an allocation brings, in one accounting for all algorithms.
+
+    stages: in pipeline order, of dicts: devices (rows of `bids`), layers, and reward (cents; if there is none, each
+    device is paid its price per layer); tasks: table of read_tasks in order of arrival; delay (s) over the devices in
+    the order of bids and, last, the client; times: s a layer (tasks, devices); memory: GB of each bidding device.
+    Returns the tables of stages, of tasks (RESULT) and of intervals (label, kind, start, end: each task's way through
+    the pipeline, all-reduces within compute) in microseconds, and the metrics. Raises UserError if the stages are not
+    an allocation.
+    """
+    import numpy as np
+    import pandas as pd
+    used = [i for stage in stages for i in stage["devices"]]
+    share = [stage["layers"] / len(stage["devices"]) for stage in stages for _ in stage["devices"]]  # layers of each
+    if (len(set(used)) < len(used) or sum(stage["layers"] for stage in stages) != model.layers or min(share) <= 0
+            or (np.array(share) > bids["layers"].to_numpy()[used]).any()):
+        raise UserError("the allocation does not place every layer once, each device used once and within its offer")
+    layer_bytes = model.layer_bytes + tasks["kv_bytes"].max() / model.layers
+    client = [len(bids)]
+    groups = [stage["devices"] for stage in stages]
+    links = np.array([group_link(delay, a, b) for a, b in zip([client, *groups], [*groups, client])])
+    layers = np.array([stage["layers"] for stage in stages])
+    compute, reduce = zip(*(group_times(times, delay, group) for group in groups))
+    compute = np.rint(np.array(compute).T * layers * US).astype("int64")
+    reduce, links = (np.rint(seconds * US).astype("int64") for seconds in (reduce * layers, links))
+    arrival = tasks["arrival_time"].to_numpy()
+    ready, start, end = pipeline(arrival, links, compute + reduce)
+    completion = end[:, -1] + links[-1]
+    result = tasks.assign(
+        computation_time=compute.sum(axis=1), trans_time=links[-1], start_time=start[:, 0], end_computation=end[:, -1],
+        completion_time=completion, response_time=start[:, 0] - arrival, waiting_time=(start - ready).sum(axis=1),
+        turnaround_time=completion - arrival, deadline_met=completion <= tasks["deadline"], preemptions=0)[RESULT]
+    steps = np.stack([ready - links[:-1], ready, start, end], axis=2)  # sent, ready, start, end
+    ways = [pd.DataFrame({"label": result["label"], "kind": kind, "start": steps[:, s, k], "end": steps[:, s, k + 1]})
+            for s in range(len(stages)) for k, kind in ((0, "transmit"), (2, "compute"))]
+    ways.append(pd.DataFrame({"label": result["label"], "kind": "transmit", "start": end[:, -1], "end": completion}))
+    intervals = pd.concat(ways).sort_index(kind="stable")
+
+    paid = [part * bids["price"][i] / bids["layers"][i] for i, part in zip(used, share)]
+    costs = [part * bids["true_cost"][i] / bids["layers"][i] for i, part in zip(used, share)]
+    if "reward" in stages[0]:
+        paid = [stage["reward"] for stage in stages]
+    rows, last = [], 0
+    for s, stage in enumerate(stages):
+        mine = [k for k, i in enumerate(used) if i in groups[s]]
+        room, reward = sum(memory[i] for i in groups[s]), sum(paid[k] for k in mine)
+        held = stage["layers"] * layer_bytes / 1e9
+        rows.append(dict(
+            stage=s + 1, devices="+".join(bids["device"][groups[s]]), tensor_parallel=len(mine), first_layer=last,
+            last_layer=last + stage["layers"] - 1, layers=stage["layers"], computation_time=compute[:, s].sum(),
+            link_delay=links[s], reward=round(reward, 6), utility=round(reward - sum(costs[k] for k in mine), 6),
+            memory_gb=round(held, 6), memory_utilization=round(held / room, 6)))
+        last += stage["layers"]
+    computing = int(compute.sum()) / US
+    communicating = len(tasks) * int(links.sum() + reduce.sum()) / US
+    total = sum(paid)
+    metrics = dict(
+        devices=len(used), total_cost=total, completion_time=int(completion.max()) / US, computation_time=computing,
+        communication_time=communicating, communication_overhead=communicating / ((communicating + computing) or 1),
+        memory_utilization=last * layer_bytes / 1e9 / sum(memory[i] for i in used), fairness_layers=jain(share),
+        fairness_rewards=jain(paid), cost_efficiency=last / total if total else math.inf)
+    metrics = {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
+    return pd.DataFrame(rows), result, intervals, dict(metrics, deadlines_met=int(result["deadline_met"].sum()))
 
 
 # Output ---------------------------------------------------------------------------------------------------------------
@@ -429,6 +685,16 @@ def print_table(table, more=""):
         print(f"... and {len(table) - TABLE_ROWS:,} more rows{more}")
 
 
+def print_end(metrics, lines, paths):
+    print("")
+    width = max(map(len, metrics)) + 2
+    for key, value in metrics.items():
+        print(f"{key:{width}}{format_value(value)}")
+    for line in lines:
+        print(line)
+    print(f"\nwritten: {', '.join(paths)}")
+
+
 def check_writable(out):
     """UserError unless the folder `out` can be written in, or made."""
     if not isinstance(out, (str, os.PathLike)):
@@ -442,21 +708,39 @@ def check_writable(out):
 
 def write_files(out, files):
     """Writes {file name: function of a path} into the folder `out`: all aside first, then moved, so that there are
-    whole files only. Returns their paths."""
-    os.makedirs(out, exist_ok=True)
-    aside = tempfile.mkdtemp(prefix=".writing-", dir=out)
+    whole files only. Returns their paths. Raises UserError if that fails."""
     try:
-        for name, write in files.items():
-            write(os.path.join(aside, name))
-        for name in files:
-            os.replace(os.path.join(aside, name), os.path.join(out, name))
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.makedirs(out, exist_ok=True)
+        aside = tempfile.mkdtemp(prefix=".writing-", dir=out)
+        try:
+            for name, write in files.items():
+                write(os.path.join(aside, name))
+            for name in files:
+                os.replace(os.path.join(aside, name), os.path.join(out, name))
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}") from error
     return [os.path.join(out, name) for name in files]
 
 
 def csv_writer(table):
     return lambda path: table.to_csv(path, index=False)
+
+
+def shorten(name):
+    """A label or name as text of a figure."""
+    name = format_value(name)
+    return (name if len(name) <= 16 else name[:15] + "\u2026").replace("$", r"\$")
+
+
+def finish(figure, path, keys):
+    """Adds the legend {name: artist} below, and writes the figure."""
+    figure.legend(keys.values(), keys, fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks becomes a box
+        figure.tight_layout(rect=(0, (0.1 + 0.13 * -(-len(keys) // 3)) / figure.get_figheight(), 1, 1), pad=0.5)
+        figure.savefig(path, format="png")
 
 
 def draw_gantt(path, title, result, intervals):
@@ -494,17 +778,57 @@ def draw_gantt(path, title, result, intervals):
     axes.set_xlim(left, right)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(rows.index)
-    labels = [format_value(label).replace("$", r"\$") for label in rows["label"]]
-    axes.set_yticklabels([label if len(label) <= 16 else label[:15] + "\u2026" for label in labels])
+    labels = [shorten(label) for label in rows["label"]]
+    axes.set_yticklabels(labels)
     axes.tick_params(labelsize=7)
     axes.set_xlabel("time (s)", fontsize=8)
     axes.set_title(title, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*zip(*keys), fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks becomes a box
-        figure.tight_layout(rect=(0, 0.36 / figure.get_figheight(), 1, 1), pad=0.5)
-        figure.savefig(path, format="png")
+    finish(figure, path, {name: bars for bars, name in keys})
+
+
+def draw_layers(path, metrics, stages, result, links):
+    """Draws an allocation (tables in seconds), a row a stage, one journal column wide: the layers, and what a task
+    takes there on average: the link into the stage, its computation, its all-reduces."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    shown = stages[:GANTT_ROWS]
+    groups = [devices.split("+") for devices in shown["devices"]]
+    rows = [shorten(group[0]) + "".join(f"\n+ {shorten(device)}" for device in group[1:]) for group in groups]
+    work = (shown["computation_time"] / len(result)).tolist()
+    reduce = [4 * (len(group) - 1) / len(group) * links.loc[group, group].to_numpy().max() * layers
+              for group, layers in zip(groups, shown["layers"])]
+    delay = shown["link_delay"].tolist()
+    if len(shown) == len(stages):
+        rows, delay = rows + ["client"], delay + [result["trans_time"].iloc[0]]
+    unused = [device for device in links.index[:-1] if device not in "+".join(stages["devices"]).split("+")]
+    rows = [*rows, *(f"{shorten(device)}, unused" for device in unused[:GANTT_ROWS])]
+    tall = 0.13 * max(map(len, groups)) + 0.08
+    figure = Figure(figsize=(3.5, 1.1 + tall * len(rows)), dpi=300)
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for k, layers in enumerate(shown["layers"]):
+        left.barh(k, layers, 0.66, color=SKY, edgecolor="black", linewidth=0.4)
+        left.text(layers, k, f" {layers}", va="center", fontsize=7)
+    left.set_xlim(0, 1.2 * shown["layers"].max())
+    keys = [("link in", delay, [0] * len(delay), dict(color="white", edgecolor=ORANGE, hatch="//////")),
+            ("computation", work, delay, dict(color=BLUE)),
+            ("all-reduces", reduce, [a + b for a, b in zip(delay, work)], dict(color="white", edgecolor=RED,
+                                                                              hatch="......"))]
+    for key, width, start, style in keys:
+        if any(width):
+            right.barh(range(len(width)), width, 0.66, start[:len(width)], linewidth=0.4, label=key, **style)
+    left.set_yticks(range(len(rows)))
+    left.set_yticklabels(rows)
+    left.set_ylim(len(rows) - 0.4, -0.6)
+    left.set_xlabel("layers", fontsize=8)
+    right.set_xlabel("mean time of a task (s)", fontsize=8)
+    for axes in (left, right):
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    more = f", first {len(shown)} of {len(stages)} stages" if len(shown) < len(stages) else ""
+    figure.suptitle(f"{metrics['algorithm']}: {metrics['model']}, pool {metrics['pool']}{more}", fontsize=8)
+    finish(figure, path, dict(zip(*right.get_legend_handles_labels()[::-1])))
 
 
 # Command line ---------------------------------------------------------------------------------------------------------
@@ -515,19 +839,27 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def run_scheduler(name, schedule, tasks, doc, **settings):
-    """Runs a scheduling script: command line, tasks, schedule, metrics, files, tables.
+def make_parser(name, doc, tasks, settings):
+    """The flags that all scripts have; add_argument adds a script's own before parse_args."""
+    parser = Parser(prog=f"{name}.py", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", metavar="FILE", default=tasks, help="CSV or JSON in the task format, or a trace "
+                        f"as published ({', '.join(TRACES)}), in place of the list in the script")
+    parser.add_argument("--model", metavar="NAME", default=settings["model"],
+                        help=f"{', '.join(MODELS)}, a folder or owner/model")
+    parser.add_argument("--out", metavar="DIR", default=settings["out"], help="the folder for the files")
+    parser.add_argument("--no-plot", action="store_true", help="write no PNG")
+    return parser
 
-    schedule: function of a task table (read_tasks) to compute intervals; settings: model, device, link and out, for
-    optimal.py objective, time_limit and solver besides, which `schedule` then gets, with link, as arguments. Exits
-    with 2 and one line on standard error for a UserError, with 130 when interrupted.
-    """
+
+def run(main, name, *arguments):
+    """main(name, *arguments), exiting with one line on standard error: 1 for NoAllocation, 2 for a UserError, 130 when
+    interrupted."""
     try:
-        scheduler_main(name, schedule, tasks, doc, settings)
+        main(name, *arguments)
         sys.stdout.flush()
-    except UserError as error:
+    except (NoAllocation, UserError) as error:
         print(f"{name}.py: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, NoAllocation) else 2)
     except KeyboardInterrupt:
         print(f"{name}.py: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -536,21 +868,33 @@ def run_scheduler(name, schedule, tasks, doc, **settings):
         sys.exit(141)
 
 
+def run_scheduler(name, schedule, tasks, doc, **settings):
+    """Runs a scheduling script: command line, tasks, schedule, metrics, files, tables.
+
+    schedule: function of a task table (read_tasks) to compute intervals; settings: model, device, link and out, for
+    optimal.py objective, time_limit and solver besides, which `schedule` then gets, with link, as arguments.
+    """
+    run(scheduler_main, name, schedule, tasks, doc, settings)
+
+
+def run_allocator(name, allocate, tasks, doc, **settings):
+    """Runs an allocation script: command line, tasks, bids, links, allocation, metrics, files, tables.
+
+    allocate: function of layers, bids, delay, times, arrivals and seed (as in evaluate; arrivals in seconds) to the
+    stages and lines of text about them; settings: model, pool, seed, out, bids and links.
+    """
+    run(allocator_main, name, allocate, tasks, doc, settings)
+
+
 def scheduler_main(name, schedule, tasks, doc, settings):
-    parser = Parser(prog=f"{name}.py", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", metavar="FILE", default=tasks, help="CSV or JSON in the task format, or a trace "
-                        f"as published ({', '.join(TRACES)}), in place of the list in the script")
+    parser = make_parser(name, doc, tasks, settings)
     parser.add_argument("--load", metavar="X", type=float, help="stretch the arrivals so that computation / span = X")
-    parser.add_argument("--model", metavar="NAME", default=settings["model"],
-                        help=f"{', '.join(MODELS)}, a folder or owner/model")
     parser.add_argument("--device", metavar="TYPE", default=settings["device"], help=", ".join(DEVICES))
     parser.add_argument("--link", metavar="LINK", default=settings["link"], help=f"the uplink: {' or '.join(LINKS)}")
     if "objective" in settings:
         parser.add_argument("--objective", metavar="NAME", default=settings["objective"], help="makespan or turnaround")
         parser.add_argument("--time-limit", metavar="S", type=float, default=settings["time_limit"],
                             help="seconds for the exact program; past it, the best found is returned with its gap")
-    parser.add_argument("--out", metavar="DIR", default=settings["out"], help="the folder for the files")
-    parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     args = parser.parse_args()
 
     link = find_name(args.link, LINKS, "link")
@@ -563,7 +907,7 @@ def scheduler_main(name, schedule, tasks, doc, settings):
                        time_limit=check_number(args.time_limit, "--time-limit"), solver=settings["solver"])
     check_writable(args.out)
     model = get_model(args.model)
-    table = read_tasks(args.tasks, model, device, args.load)
+    table = read_tasks(args.tasks, model, device, load=args.load)
     about = [f"{len(table):,} tasks", f"{model.name} ({model.layers} layers, {model.bits} bits) on {device.type}",
              f"{link} uplink"] + [f"{key.replace('_', ' ')} {options[key]}" for key in options if key != "link"]
     print(f"{name}: {', '.join(about)}\n", flush=True)
@@ -581,14 +925,58 @@ def scheduler_main(name, schedule, tasks, doc, settings):
              f"{name}_metrics.csv": csv_writer(pd.DataFrame([metrics]))}
     if not args.no_plot:
         files[f"{name}_gantt.png"] = lambda path: draw_gantt(path, name, result, everything)
-    try:
-        paths = write_files(args.out, files)
-    except OSError as error:
-        raise UserError(f"--out {args.out}: {error.strerror}") from error
+    paths = write_files(args.out, files)
     print_table(result[SHOWN], f" in {paths[0]}")
+    print_end(metrics, intervals.attrs.get("summary", []), paths)
+
+
+def allocator_main(name, allocate, tasks, doc, settings):
+    parser = make_parser(name, doc, tasks, settings)
+    parser.add_argument("--pool", metavar="NAME", default=settings["pool"], help=f"the devices: {', '.join(POOLS)}")
+    parser.add_argument("--seed", metavar="N", type=int, default=settings["seed"], help="of the links and bids drawn")
+    parser.add_argument("--bids", metavar="FILE", default=settings["bids"], help="your bids, as NAME_bids.csv or JSON")
+    parser.add_argument("--links", metavar="FILE", default=settings["links"], help="your links, as NAME_links.csv or "
+                        "JSON")
+    args = parser.parse_args()
+
+    pool = find_name(args.pool, POOLS, "pool")
+    seed = int(check_number(args.seed, "--seed", whole=True))
+    check_writable(args.out)
+    model = get_model(args.model)
+    devices = {device: (DEVICES[find_name(kind, DEVICES, "device")], host) for device, kind, host in POOLS[pool]}
+    if len(devices) < len(POOLS[pool]) or "+" in "".join(devices) or "client" in devices:
+        raise UserError(f"POOLS, {pool}: the devices need different names, without '+' and none of them 'client'")
+    kinds = [device for device, _ in devices.values()]
+    tasks = read_tasks(args.tasks, model, *kinds)
+    tasks = tasks.sort_values("arrival_time", kind="stable")  # tasks pass in order of arrival, ties in that of the list
+    times = layer_times(tasks, model, kinds)
+    kv_bytes = tasks["kv_bytes"].max() / model.layers
+    bids = read_bids(args.bids, model, devices, dict(zip(devices, times.sum(axis=0))), kv_bytes, seed)
+    links = read_links(args.links, bids["device"], devices, seed)
+    rows = [list(devices).index(device) for device in bids["device"]]
+    memory = [kinds[i].memory for i in rows]
+    times, delay = bid_times(times[:, rows], bids), links.to_numpy()
+    print(f"{name}: {len(tasks):,} tasks, {model.name} ({model.layers} layers, {model.bits} bits), pool {pool} "
+          f"({len(bids)} devices bid), seed {seed}\n\nbids")
+    print_table(bids)
+    if len(links) <= TABLE_ROWS:
+        print("\nlinks (s)")
+        print_table(links.rename_axis("").reset_index())
+
+    arrivals = tasks["arrival_time"].to_numpy() / US
+    stages, notes = allocate(layers=model.layers, bids=bids, delay=delay, times=times, arrivals=arrivals, seed=seed)
+    print("", *notes, "", sep="\n")
+    table, result, intervals, found = evaluate(stages, tasks, bids, delay, times, model, memory)
+    metrics = dict(algorithm=name, model=model.name, pool=pool, **found)
+    table, result, intervals = in_seconds(table), in_seconds(result.sort_index()), in_seconds(intervals)
+    import pandas as pd
+    files = {f"{name}_{end}.csv": csv_writer(content) for end, content in (
+        ("stages", table), ("tasks", result), ("intervals", intervals), ("bids", bids),
+        ("links", links.rename_axis("").reset_index()), ("metrics", pd.DataFrame([metrics])))}
+    if not args.no_plot:
+        files[f"{name}_layers.png"] = lambda path: draw_layers(path, metrics, table, result, links)
+    paths = write_files(args.out, files)
+    print_table(table)
     print("")
-    for key, value in metrics.items():
-        print(f"{key:22}{format_value(value)}")
-    for line in intervals.attrs.get("summary", []):
-        print(line)
-    print(f"\nwritten: {', '.join(paths)}")
+    print_table(result[SHOWN], f" in {paths[1]}")
+    print_end(metrics, [], paths)

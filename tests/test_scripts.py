@@ -2,7 +2,6 @@
 import os
 import pathlib
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 
 import pandas as pd
 import pytest
+from conftest import ROOT, files, metrics, refused
 
 import ADSA
 import common
@@ -18,37 +18,11 @@ import LLF
 import optimal
 import SRTF
 
-ROOT = pathlib.Path(common.__file__).parent
 NAMES = ["FCFS", "SRTF", "LLF", "ADSA", "optimal"]
 COLUMNS = ("label,arrival_time,computation_time,trans_time,deadline,start_time,end_computation,completion_time,"
            "response_time,waiting_time,turnaround_time,deadline_met,preemptions")
 METRICS = ("scheduler,tasks,mean_waiting_time,mean_response_time,mean_turnaround_time,deadlines_met,T_end,preemptions,"
            "peak_memory_gb,memory_utilization")
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path, capsys):
-    """Runs a script in this process, in an empty folder; returns exit status, standard output and error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(script, *arguments):
-        path = ROOT / f"{script}.py" if script in NAMES else pathlib.Path(script)
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        status = 0
-        try:
-            runpy.run_path(str(path), run_name="__main__")
-        except SystemExit as stop:
-            status = stop.code or 0
-        return (status, *capsys.readouterr())
-    return run
-
-
-def files(folder="."):
-    return sorted(str(path.relative_to(folder)) for path in pathlib.Path(folder).rglob("*") if path.is_file())
-
-
-def metrics(script, folder="results"):
-    return pd.read_csv(pathlib.Path(folder) / f"{script}_metrics.csv").iloc[0]
 
 
 # What a run prints and writes -----------------------------------------------------------------------------------------
@@ -200,16 +174,6 @@ def test_any_label_can_be_drawn_and_printed(run):
 
 
 # How they refuse ------------------------------------------------------------------------------------------------------
-
-
-def refused(outcome, message):
-    status, out, err = outcome
-    assert status == 2
-    assert message in err
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
-    assert out == ""
-    assert not pathlib.Path("results").exists()
 
 
 @pytest.mark.parametrize("name", NAMES)

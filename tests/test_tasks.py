@@ -169,13 +169,13 @@ def test_burstgpt_is_read_without_its_failures(tmp_path, capsys):
 
 @pytest.mark.parametrize("load", [0.5, 0.9, 1.3])
 def test_load_stretches_arrivals_and_moves_deadlines(load, tmp_path):
-    plain, table = common.read_tasks(FCFS.tasks, NEO, T4), common.read_tasks(FCFS.tasks, NEO, T4, load)
+    plain, table = common.read_tasks(FCFS.tasks, NEO, T4), common.read_tasks(FCFS.tasks, NEO, T4, load=load)
     span = table["arrival_time"].max() - table["arrival_time"].min()
     assert table["computation_time"].sum() / span == pytest.approx(load)
     now, then = (tasks["deadline"] - tasks["arrival_time"] for tasks in (table, plain))
     assert (now - then).abs().max() <= 1
     path = write(tmp_path, AZURE + "2023-11-16 18:17:03,480,10\n2023-11-16 18:17:04,318,250\n")
-    table = common.read_tasks(path, NEO, T4, load)
+    table = common.read_tasks(path, NEO, T4, load=load)
     assert table["computation_time"].sum() / table["arrival_time"].max() == pytest.approx(load, rel=1e-5)
 
 
@@ -264,7 +264,7 @@ def test_an_unreadable_file_is_named(tmp_path):
 
 def test_a_load_needs_different_arrivals():
     with pytest.raises(common.UserError, match="--load needs tasks that arrive at different times"):
-        common.read_tasks([TASK], NEO, T4, 0.9)
+        common.read_tasks([TASK], NEO, T4, load=0.9)
 
 
 def test_times_too_large_to_add_exactly_are_refused():
