@@ -11,8 +11,10 @@ import math
 import numbers
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import textwrap
 import warnings
 from dataclasses import dataclass
 
@@ -492,6 +494,14 @@ def read_links(links, bidders, devices, seed):
     return table
 
 
+def bid_times(times, bids):
+    """Seconds a layer of each task as the bids promise: T / l of a device, shared out as the estimates `times` are."""
+    import numpy as np
+    total = times.sum(axis=0)
+    part = np.where(total > 0, times / np.where(total > 0, total, 1), 1 / len(times))
+    return part * (bids["computation_time"] / bids["layers"]).to_numpy()
+
+
 def read_bids(bids, model, devices, times, kv_bytes, seed):
     """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents).
 
@@ -552,6 +562,34 @@ def read_bids(bids, model, devices, times, kv_bytes, seed):
     return pd.DataFrame(table)
 
 
+def pool_devices(pool):
+    """{name: (Device, host)} of a pool. Raises UserError if POOLS is not as it must be."""
+    devices = {device: (DEVICES[find_name(kind, DEVICES, "device")], host) for device, kind, host in POOLS[pool]}
+    if len(devices) < len(POOLS[pool]) or "+" in "".join(devices) or "client" in devices:
+        raise UserError(f"POOLS, {pool}: the devices need different names, without '+' and none of them 'client'")
+    return devices
+
+
+def allocation_tasks(tasks, model, pool):
+    """Table of read_tasks in order of arrival (ties: in that of the list), as tasks pass the pipeline, and the
+    estimated seconds of a layer: array (tasks, devices of the pool)."""
+    kinds = [device for device, _ in pool_devices(pool).values()]
+    tasks = read_tasks(tasks, model, *kinds).sort_values("arrival_time", kind="stable")
+    return tasks, layer_times(tasks, model, kinds)
+
+
+def allocation_case(model, pool, tasks, estimates, seed, bids=None, links=None):
+    """What an allocation is given: tables of bids and of links (read_bids, read_links), seconds a layer (tasks,
+    bidding devices) as the bids promise, memory (GB) of the bidding devices."""
+    devices = pool_devices(pool)
+    names = list(devices)
+    kv_bytes = tasks["kv_bytes"].max() / model.layers
+    bids = read_bids(bids, model, devices, dict(zip(names, estimates.sum(axis=0))), kv_bytes, seed)
+    links = read_links(links, bids["device"], devices, seed)
+    times = bid_times(estimates[:, [names.index(device) for device in bids["device"]]], bids)
+    return bids, links, times, [devices[device][0].memory for device in bids["device"]]
+
+
 # Allocations ----------------------------------------------------------------------------------------------------------
 
 
@@ -570,12 +608,14 @@ def group_times(times, delay, group):
     return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * max(delay[i, j] for i in group for j in group)
 
 
-def bid_times(times, bids):
-    """Seconds a layer of each task as the bids promise: T / l of a device, shared out as the estimates `times` are."""
-    import numpy as np
-    total = times.sum(axis=0)
-    part = np.where(total > 0, times / np.where(total > 0, total, 1), 1 / len(times))
-    return part * (bids["computation_time"] / bids["layers"]).to_numpy()
+def bottleneck(stages, bids, delay, times):
+    """(seconds for a mean task, name) of the slowest stage or link of a pipeline of single devices; the client's links
+    do not count."""
+    t, name = times.mean(axis=0), bids["device"]
+    path = [stage["devices"][0] for stage in stages]
+    parts = [(n * t[i], f"{n} layers on {name[i]}") for i, n in zip(path, [stage["layers"] for stage in stages])]
+    parts += [(delay[i, j], f"the link from {name[i]} to {name[j]}") for i, j in zip(path, path[1:])]
+    return max(parts, key=lambda part: part[0])
 
 
 def pipeline(arrival, delays, work):
@@ -664,6 +704,111 @@ def evaluate(stages, tasks, bids, delay, times, model, memory):
     return pd.DataFrame(rows), result, intervals, dict(metrics, deadlines_met=int(result["deadline_met"].sum()))
 
 
+# Comparisons ----------------------------------------------------------------------------------------------------------
+
+
+def t_quantile(degrees):
+    """The 97.5 % quantile of Student's t: at t = sqrt(degrees) tan(angle) the density is cos(angle)^(degrees - 1)."""
+    import numpy as np
+    angle = np.linspace(0, np.pi / 2, 100001)
+    share = np.cumsum(np.cos((angle[1:] + angle[:-1]) / 2) ** (degrees - 1))
+    return float(np.sqrt(degrees) * np.tan(np.interp(0.95 * share[-1], share, angle[1:])))
+
+
+def compare(runs, keys, who, metrics):
+    """Means over runs with 95 % confidence intervals (Student's t), and the change of the first of `who` in %.
+
+    runs: a row a run: `keys` (what was set), "algorithm", the metrics (NaN where a run has none: left out). Returns a
+    table, a row for each of keys, metric and algorithm: runs, mean, interval (half its width; NaN of one run), change
+    (of the first algorithm's mean against this one's, %).
+    """
+    import pandas as pd
+    rows = []
+    for setting, group in runs.groupby(keys, sort=False):
+        setting = setting if isinstance(setting, tuple) else (setting,)  # of one key: older releases of pandas
+        for metric in metrics:
+            means = group.groupby("algorithm", sort=False)[metric].mean()
+            for name in who:
+                values = group.loc[group["algorithm"] == name, metric].astype(float).dropna()
+                n, mean = len(values), means[name]
+                half = t_quantile(n - 1) * values.std() / math.sqrt(n) if n > 1 else math.nan
+                change = 100 * (means[who[0]] / mean - 1) if mean and name != who[0] else math.nan
+                rows.append([*setting, metric, name, n, round(mean, 6), round(half, 6), round(change, 3)])
+    return pd.DataFrame(rows, columns=[*keys, "metric", "algorithm", "runs", "mean", "interval", "change"])
+
+
+def side_by_side(table, who, units):
+    """Part of a table of compare() for reading, a row a metric: mean and interval of each, change against each."""
+    import pandas as pd
+
+    def cell(mean, half):
+        if math.isnan(mean):
+            return "n/a"
+        digits = 1 if abs(mean) >= 100 else 2 if abs(mean) >= 10 else 3
+        return f"{mean:.{digits}f} \u00b1 " + ("n/a" if math.isnan(half) else f"{half:.{digits}f}")
+
+    rows = []
+    for metric, group in table.groupby("metric", sort=False):
+        group = group.set_index("algorithm")
+        row = {"metric": metric + (f" ({units[metric]})" if units.get(metric) else "")}
+        row.update({name: cell(*group.loc[name, ["mean", "interval"]]) for name in who})
+        row.update({f"to {name}": "" if math.isnan(group["change"][name]) else f"{group['change'][name]:+.1f} %"
+                    for name in who[1:]})
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def latex_writer(parts):
+    """Function of a path that writes tables as LaTeX (booktabs): parts is a list of (caption, table of text)."""
+    marks = {"\\": r"\textbackslash{}", "\u00b1": r"$\pm$", **{mark: "\\" + mark for mark in "%&_#${}"}}
+
+    def text(cell):
+        return "".join(marks.get(letter, letter) for letter in str(cell))
+
+    lines = []
+    for caption, table in parts:
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{text(caption)}}}",
+                  rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule",
+                  " & ".join(map(text, table)) + r" \\", r"\midrule",
+                  *(" & ".join(map(text, row)) + r" \\" for row in table.to_numpy()),
+                  r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return lambda path: open(path, "w", encoding="utf-8").write("\n".join(lines))
+
+
+def begin_worker(folder):
+    """A worker leaves Ctrl-C to its parent, and has a process group, which the parent ends with all that it started."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = folder  # the parent removes what is left there
+    os.setpgrp()
+
+
+def in_parallel(function, jobs):
+    """[function(*job) for job in jobs], by as many processes as there are cores, with a progress bar on a terminal."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import active_children
+    results, bar = [], sys.stderr.isatty()
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(
+            min(len(jobs), os.cpu_count() or 1), initializer=begin_worker, initargs=(folder,)) as workers:
+        try:
+            for future in [workers.submit(function, *job) for job in jobs]:
+                results.append(future.result())
+                done = len(results) * 40 // len(jobs)
+                if bar:
+                    print(f"\r[{'#' * done}{'.' * (40 - done)}] {len(results)} of {len(jobs)}", end="",
+                          file=sys.stderr, flush=True)
+        except BaseException:  # an interrupt, or what a job raised: nobody waits for the others
+            for worker in active_children():
+                try:
+                    os.killpg(worker.pid, signal.SIGKILL)
+                except ProcessLookupError:  # it has no group yet
+                    worker.kill()
+            raise
+        finally:
+            if bar:
+                print("", file=sys.stderr)
+    return results
+
+
 # Output ---------------------------------------------------------------------------------------------------------------
 
 
@@ -743,48 +888,55 @@ def finish(figure, path, keys):
         figure.savefig(path, format="png")
 
 
-def draw_gantt(path, title, result, intervals):
-    """Draws a schedule (tables of simulate, in seconds), a row a task in order of arrival, one journal column wide."""
+def draw_gantt(path, schedules):
+    """Draws schedules one above the other, a row a task in order of arrival, one journal column wide.
+
+    schedules: a list of (title, tasks, intervals), the tables of simulate in seconds.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    rows = result.sort_values("arrival_time", kind="stable")[:GANTT_ROWS].reset_index(drop=True)
-    left, right = min(0, rows["arrival_time"].min()), rows["completion_time"].max()
-    if len(rows) < len(result):
-        title += f"\nfirst {len(rows)} of {len(result):,} tasks by arrival"
-        left = rows["arrival_time"].min()  # and no further than three times what most need: one may wait for hours
-        right = min(right, left + 3 * (rows["completion_time"].median() - left))
-    right = max(right, left + 1e-3)
-    near = rows["deadline"][rows["deadline"] <= left + 2.5 * (right - left)]  # a far one would squeeze the bars
-    right = left + 1.02 * (max(right, *near) - left)
-    figure = Figure(figsize=(3.5, 1.3 + 0.2 * max(3, len(rows))), dpi=300)
+    shown = min(GANTT_ROWS, len(schedules[0][1]))
+    figure = Figure(figsize=(3.5, 0.85 + len(schedules) * (0.45 + 0.2 * max(3, shown))), dpi=300)
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    at = dict(zip(rows["label"], rows.index))
-    waits = axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", linewidth=0.8, zorder=0)
-    keys = [(waits, "ready, waiting")]
-    for kind, style in (("compute", dict(color=BLUE)),
-                        ("transmit", dict(color="white", edgecolor=ORANGE, hatch="//////"))):
-        bars = intervals[(intervals["kind"] == kind) & intervals["label"].isin(at)]
-        keys.append((axes.barh(bars["label"].map(at), bars["end"] - bars["start"], 0.64, bars["start"],
-                               linewidth=0.4, **style), kind))
-    for met, name, style in ((True, "deadline met", dict(marker="|", color="black", markersize=8)),
-                             (False, "deadline missed", dict(marker="x", color=RED, markersize=5))):
-        due = rows["deadline"][rows["deadline_met"] == met]
-        keys += [(axes.plot(due, due.index, linestyle="none", markeredgewidth=1.3, **style)[0], name)]
-    beyond = rows["deadline"][rows["deadline"] > right]
-    if len(beyond):
-        keys += [(axes.plot([right] * len(beyond), beyond.index, linestyle="none", marker=">", color="black",
-                            markersize=3.5, clip_on=False)[0], "deadline later")]
-    axes.set_xlim(left, right)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(rows.index)
-    labels = [shorten(label) for label in rows["label"]]
-    axes.set_yticklabels(labels)
-    axes.tick_params(labelsize=7)
+    keys, ends = {}, []
+    plots = figure.subplots(len(schedules), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (title, result, intervals) in zip(plots, schedules):
+        rows = result.sort_values("arrival_time", kind="stable")[:shown].reset_index(drop=True)
+        left, right = min(0, rows["arrival_time"].min()), rows["completion_time"].max()
+        if len(rows) < len(result):
+            title += f"\nfirst {len(rows)} of {len(result):,} tasks by arrival"
+            left = rows["arrival_time"].min()  # and no further than three times what most need: one may wait for hours
+            right = min(right, left + 3 * (rows["completion_time"].median() - left))
+        right = max(right, left + 1e-3)
+        near = rows["deadline"][rows["deadline"] <= left + 2.5 * (right - left)]  # a far one would squeeze the bars
+        ends.append(left + 1.02 * (max(right, *near) - left))
+        at = dict(zip(rows["label"], rows.index))
+        keys["ready, waiting"] = axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55",
+                                             linewidth=0.8, zorder=0)
+        for kind, style in (("compute", dict(color=BLUE)),
+                            ("transmit", dict(color="white", edgecolor=ORANGE, hatch="//////"))):
+            bars = intervals[(intervals["kind"] == kind) & intervals["label"].isin(at)]
+            keys[kind] = axes.barh(bars["label"].map(at), bars["end"] - bars["start"], 0.64, bars["start"],
+                                   linewidth=0.4, **style)
+        for met, name, style in ((True, "deadline met", dict(marker="|", color="black", markersize=8)),
+                                 (False, "deadline missed", dict(marker="x", color=RED, markersize=5))):
+            due = rows["deadline"][rows["deadline_met"] == met]
+            keys[name] = axes.plot(due, due.index, linestyle="none", markeredgewidth=1.3, **style)[0]
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_yticks(rows.index)
+        axes.set_yticklabels([shorten(label) for label in rows["label"]])
+        axes.tick_params(labelsize=7)
+        axes.set_title(title, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes, (_, result, _) in zip(plots, schedules):
+        rows = result.sort_values("arrival_time", kind="stable")[:shown].reset_index(drop=True)
+        beyond = rows["deadline"][rows["deadline"] > max(ends)]
+        if len(beyond):
+            keys["deadline later"] = axes.plot([max(ends)] * len(beyond), beyond.index, linestyle="none", marker=">",
+                                               color="black", markersize=3.5, clip_on=False)[0]
+    axes.set_xlim(left, max(ends))
     axes.set_xlabel("time (s)", fontsize=8)
-    axes.set_title(title, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    finish(figure, path, {name: bars for bars, name in keys})
+    finish(figure, path, keys)
 
 
 def draw_layers(path, metrics, stages, result, links):
@@ -831,6 +983,52 @@ def draw_layers(path, metrics, stages, result, links):
     finish(figure, path, dict(zip(*right.get_legend_handles_labels()[::-1])))
 
 
+def draw_bars(path, panels, groups, who, table, columns=None):
+    """Draws means with their 95 % intervals as bars, one journal column wide: a row of panels for each metric.
+
+    panels: a list of (metric, axis label with its unit); groups: the key of `table` (one of compare()) whose values
+    stand on the x axis; who: the algorithms, a bar each; columns: the key whose values have a column of panels each.
+    """
+    import matplotlib
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    looks = [(BLUE, ""), (SKY, "/////"), (ORANGE, "....."), (RED, "\\\\\\\\\\"), ("white", "xxxxx"), ("0.75", "-----")]
+    values = [None] if columns is None else table[columns].unique().tolist()
+    names, width, keys = table[groups].unique().tolist(), 0.84 / len(who), {}
+    with matplotlib.rc_context({"hatch.linewidth": 0.4}):
+        figure = Figure(figsize=(3.5, 0.75 + 0.85 * len(panels)), dpi=300)
+        FigureCanvasAgg(figure)
+        plots = figure.subplots(len(panels), len(values), sharex=True, sharey="row", squeeze=False)
+        for (metric, label), row in zip(panels, plots):
+            for value, axes in zip(values, row):
+                part = table[(table["metric"] == metric) & (columns is None or table[columns] == value)]
+                for k, name in enumerate(who):
+                    bars = part[part["algorithm"] == name].set_index(groups).reindex(names)
+                    at = np.arange(len(names)) + (k - (len(who) - 1) / 2) * width
+                    color, hatch = looks[k % len(looks)]
+                    keys[name] = axes.bar(at, bars["mean"], width, color=color, hatch=hatch, edgecolor="black",
+                                          linewidth=0.4)
+                    axes.errorbar(at, bars["mean"], bars["interval"].fillna(0), fmt="none", ecolor="black",
+                                  elinewidth=0.7, capsize=1.5, capthick=0.7)
+                if (part["mean"] < 0).any():
+                    axes.axhline(0, color="black", linewidth=0.6)
+                axes.locator_params(axis="y", nbins=4)
+                axes.tick_params(labelsize=7)
+                axes.spines[["top", "right"]].set_visible(False)
+            if (table["mean"][table["metric"] == metric] >= 0).all():
+                row[0].set_ylim(bottom=0)
+            row[0].set_ylabel(label, fontsize=7)
+        for value, top, bottom in zip(values, plots[0], plots[-1]):
+            if value is not None:
+                top.set_title(shorten(value), fontsize=8)
+            bottom.set_xticks(range(len(names)))
+            bottom.set_xticklabels([textwrap.fill(shorten(name), 8) for name in names])
+            bottom.set_xlabel(groups, fontsize=8)
+        figure.align_ylabels(plots[:, 0])
+        finish(figure, path, keys)
+
+
 # Command line ---------------------------------------------------------------------------------------------------------
 
 
@@ -849,6 +1047,11 @@ def make_parser(name, doc, tasks, settings):
     parser.add_argument("--out", metavar="DIR", default=settings["out"], help="the folder for the files")
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     return parser
+
+
+def add_compare(parser, settings):
+    parser.add_argument("--compare", action="store_true", help="compare the methods: tables, figures, paper's claims")
+    parser.add_argument("--runs", metavar="N", type=int, default=settings["runs"], help="of --compare: random cases")
 
 
 def run(main, name, *arguments):
@@ -895,6 +1098,9 @@ def scheduler_main(name, schedule, tasks, doc, settings):
         parser.add_argument("--objective", metavar="NAME", default=settings["objective"], help="makespan or turnaround")
         parser.add_argument("--time-limit", metavar="S", type=float, default=settings["time_limit"],
                             help="seconds for the exact program; past it, the best found is returned with its gap")
+    if "compare" in settings:
+        add_compare(parser, settings)
+        parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random lists of --compare")
     args = parser.parse_args()
 
     link = find_name(args.link, LINKS, "link")
@@ -908,6 +1114,9 @@ def scheduler_main(name, schedule, tasks, doc, settings):
     check_writable(args.out)
     model = get_model(args.model)
     table = read_tasks(args.tasks, model, device, load=args.load)
+    if "compare" in settings and args.compare:
+        settings["compare"](table, model, device, link, args)
+        return
     about = [f"{len(table):,} tasks", f"{model.name} ({model.layers} layers, {model.bits} bits) on {device.type}",
              f"{link} uplink"] + [f"{key.replace('_', ' ')} {options[key]}" for key in options if key != "link"]
     print(f"{name}: {', '.join(about)}\n", flush=True)
@@ -924,7 +1133,7 @@ def scheduler_main(name, schedule, tasks, doc, settings):
     files = {f"{name}_tasks.csv": csv_writer(result), f"{name}_intervals.csv": csv_writer(everything),
              f"{name}_metrics.csv": csv_writer(pd.DataFrame([metrics]))}
     if not args.no_plot:
-        files[f"{name}_gantt.png"] = lambda path: draw_gantt(path, name, result, everything)
+        files[f"{name}_gantt.png"] = lambda path: draw_gantt(path, [(name, result, everything)])
     paths = write_files(args.out, files)
     print_table(result[SHOWN], f" in {paths[0]}")
     print_end(metrics, intervals.attrs.get("summary", []), paths)
@@ -937,25 +1146,28 @@ def allocator_main(name, allocate, tasks, doc, settings):
     parser.add_argument("--bids", metavar="FILE", default=settings["bids"], help="your bids, as NAME_bids.csv or JSON")
     parser.add_argument("--links", metavar="FILE", default=settings["links"], help="your links, as NAME_links.csv or "
                         "JSON")
+    if "compare" in settings:
+        add_compare(parser, settings)
+        parser.add_argument("--audit", action="store_true", help="what bidders gain from asking or offering otherwise")
     args = parser.parse_args()
 
     pool = find_name(args.pool, POOLS, "pool")
     seed = int(check_number(args.seed, "--seed", whole=True))
     check_writable(args.out)
     model = get_model(args.model)
-    devices = {device: (DEVICES[find_name(kind, DEVICES, "device")], host) for device, kind, host in POOLS[pool]}
-    if len(devices) < len(POOLS[pool]) or "+" in "".join(devices) or "client" in devices:
-        raise UserError(f"POOLS, {pool}: the devices need different names, without '+' and none of them 'client'")
-    kinds = [device for device, _ in devices.values()]
-    tasks = read_tasks(args.tasks, model, *kinds)
-    tasks = tasks.sort_values("arrival_time", kind="stable")  # tasks pass in order of arrival, ties in that of the list
-    times = layer_times(tasks, model, kinds)
-    kv_bytes = tasks["kv_bytes"].max() / model.layers
-    bids = read_bids(args.bids, model, devices, dict(zip(devices, times.sum(axis=0))), kv_bytes, seed)
-    links = read_links(args.links, bids["device"], devices, seed)
-    rows = [list(devices).index(device) for device in bids["device"]]
-    memory = [kinds[i].memory for i in rows]
-    times, delay = bid_times(times[:, rows], bids), links.to_numpy()
+    tasks, estimates = allocation_tasks(args.tasks, model, pool)
+    if "compare" in settings and (args.compare or args.audit):
+        if args.bids is not None or args.links is not None:
+            raise UserError("--compare and --audit draw the bids and links of many runs: leave out your own")
+        if check_number(args.runs, "--runs", whole=True) == 0:
+            raise UserError("--runs: must be at least 1")
+        if args.compare:
+            settings["compare"](args, seed)
+        else:
+            settings["audit"](args, pool, seed)
+        return
+    bids, links, times, memory = allocation_case(model, pool, tasks, estimates, seed, args.bids, args.links)
+    delay = links.to_numpy()
     print(f"{name}: {len(tasks):,} tasks, {model.name} ({model.layers} layers, {model.bits} bits), pool {pool} "
           f"({len(bids)} devices bid), seed {seed}\n\nbids")
     print_table(bids)

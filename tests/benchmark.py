@@ -1,7 +1,10 @@
-"""How long the schedulers take, as ratios within one run: `python tests/benchmark.py` (about two minutes).
+"""How long the algorithms take, as ratios within one run: `python tests/benchmark.py` (about three minutes).
 
-Lists: computation 0.5 to 15 s, transmission 0.5 to 5 s, deadline 1.5 to 4 times both after a random arrival; load =
-computation / span of the arrivals. A heapq pass pushes all tasks of a list and pops them again.
+Allocation: the default tasks on the default model and pool; or random devices, 2 to 6 s a layer and task, links of 1
+to 9 s, whose offers add up to 1.5 times the layers (loose) or to the layers exactly (tight).
+
+Scheduling: computation 0.5 to 15 s, transmission 0.5 to 5 s, deadline 1.5 to 4 times both after a random arrival;
+load = computation / span of the arrivals. A heapq pass pushes all tasks of a list and pops them again.
 """
 import heapq
 import pathlib
@@ -14,12 +17,16 @@ import pandas as pd
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import naive
+from test_pipes import plain_pipeedge
 
 import ADSA
 import common
 import FCFS
+import FCIM
+import HexGen
 import LLF
 import optimal
+import PipeEdge
 import SRTF
 
 
@@ -87,6 +94,64 @@ def optimum(seeds=range(10)):
         line(f"    the slowest of them; {proven} of {len(seeds)} proven", max(spent), "", f"under {most} s, all proven")
 
 
+def random_devices(n, layers, looseness, seed):
+    """What an allocation script's allocate is given: n random devices whose offers add up to layers x looseness."""
+    draw = np.random.default_rng(seed)
+    offers = np.ones(n, dtype=int)
+    for i in draw.integers(0, n, round(layers * looseness) - n):
+        offers[i] += 1
+    times = draw.uniform(2, 6, n) * draw.uniform(0.5, 1.5, (5, 1))
+    T = times.sum(axis=0) * offers
+    bids = pd.DataFrame({"device": [f"D{i}" for i in range(n)], "layers": offers, "price": T * draw.uniform(1, 2, n),
+                         "computation_time": T, "true_cost": T})
+    delay = np.triu(draw.uniform(1, 9, (n + 1, n + 1)), 1)
+    return dict(layers=layers, bids=bids, delay=delay + delay.T, times=times, arrivals=np.arange(5.0), seed=0)
+
+
+def default_case(pool, raised=0):
+    """The same of the shipped list; the bids of seed 0 with that many more layers offered at the same price each."""
+    model = common.get_model(FCIM.MODEL)
+    tasks, estimates = common.allocation_tasks(FCIM.tasks, model, pool)
+    bids, links, times, _ = common.allocation_case(model, pool, tasks, estimates, 0)
+    for _ in range(raised):
+        i = (bids["capacity"] - bids["layers"]).idxmax()
+        grown = 1 + 1 / bids["layers"][i]
+        for key in ("price", "computation_time", "true_cost"):
+            bids.loc[i, key] *= grown
+        bids.loc[i, "layers"] += 1
+    return dict(layers=model.layers, bids=bids, delay=links.to_numpy(), times=times, seed=0,
+                arrivals=tasks["arrival_time"].to_numpy() / common.US)
+
+
+def allocators():
+    def call(script, case):
+        return lambda: script.allocate(**case)
+
+    for n in (6, 8):
+        case = random_devices(n, 96, 1.5, n)
+        plain = plain_pipeedge, case["layers"], case["bids"]["layers"].tolist(), case["times"], case["delay"]
+        spent, ratio = in_turn(plain, (call(PipeEdge, case),), 3)
+        line(f"PipeEdge's plain program to PipeEdge, {n} devices, 96 layers", spent, f"{ratio:.0f}x")
+    for name, looseness in (("loose", 1.5), ("tight", 1)):
+        spent = [seconds(call(PipeEdge, random_devices(16, 96, looseness, seed)))[0] for seed in range(5)]
+        line(f"PipeEdge, 16 devices, 96 layers, {name}: slowest of 5", max(spent), "", "under 1 s")
+    for pool in common.POOLS:
+        tight, loose = default_case(pool), default_case(pool, 14)
+        assert tight["bids"]["layers"].sum() == tight["layers"]
+        spent, ratio = in_turn((call(HexGen, tight),), (call(HexGen, loose),), 3)
+        line(f"HexGen, default list, pool {pool}, tight", spent, "", "under 2 s")
+        line(f"HexGen, default list, pool {pool}, tight to loose", spent, f"{ratio:.1f}x", "under 1x or about it")
+    for most in (1, 20):
+        n = 10000
+        draw = np.random.default_rng(0)
+        l = draw.integers(1, most + 1, n)
+        bids = pd.DataFrame({"device": [f"D{i}" for i in range(n)], "layers": l,
+                             "computation_time": l * draw.uniform(1, 5, n), "price": l * draw.uniform(0.01, 0.05, n)})
+        spent, (stages, _) = seconds(FCIM.allocate, 96, bids)
+        line(f"FCIM, {n:,} devices, 96 layers, {len(stages)} rounds", spent, "", "under 1 s")
+
+
 if __name__ == "__main__":
+    allocators()
     policies()
     optimum()

@@ -173,7 +173,7 @@ def test_a_wrong_setting_is_told(name, value):
 def test_the_report_tells_each_round():
     with settings_of():
         _, report = FCIM.allocate(layers=6, bids=table([(4, 2, 4), (4, 6, 4)]))
-    assert report[0] == "round 1: 6 layers and 1000000000.000 cents left, 2 valid bids, scores"
+    assert report[0] == "round 1: 6 layers and 1000000000.000 cents left; valid bids: 2; scores"
     assert report[1].strip() == "D0 0.000, D1 0.600"
     assert report[2].strip() == "D0 wins 4 of the 4 layers it offered at 2.000 cents, for 2.000 cents"
     assert report[5].strip() == "D1 wins 2 of the 4 layers it offered at 6.000 cents, for 3.000 cents"

@@ -1,0 +1,315 @@
+"""The four allocation scripts as a user runs them: what they print and write, their flags, and how they refuse."""
+import json
+import math
+import pathlib
+import re
+
+import pandas as pd
+import pytest
+from conftest import ROOT, files, metrics, refused
+
+import common
+import FCIM
+
+NAMES = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
+ENDS = ["bids.csv", "intervals.csv", "layers.png", "links.csv", "metrics.csv", "stages.csv", "tasks.csv"]
+HEADERS = {
+    "tasks": "label,arrival_time,computation_time,trans_time,deadline,start_time,end_computation,completion_time,"
+             "response_time,waiting_time,turnaround_time,deadline_met,preemptions",
+    "intervals": "label,kind,start,end",
+    "stages": "stage,devices,tensor_parallel,first_layer,last_layer,layers,computation_time,link_delay,reward,utility,"
+              "memory_gb,memory_utilization",
+    "bids": "device,type,host,capacity,layers,price,computation_time,true_cost",
+    "links": ",GPU 1,GPU 2,GPU 3,GPU 4,GPU 5,GPU 6,client",
+    "metrics": "algorithm,model,pool,devices,total_cost,completion_time,computation_time,communication_time,"
+               "communication_overhead,memory_utilization,fairness_layers,fairness_rewards,cost_efficiency,"
+               "deadlines_met",
+}
+README = (ROOT / "README.md").read_text()
+
+
+def table(name, end, folder="results"):
+    return pd.read_csv(pathlib.Path(folder) / f"{name}_{end}.csv", index_col=0 if end == "links" else None)
+
+
+def edited(name, *changes):
+    """A copy of a script, mine.py, with some of its text replaced."""
+    text = (ROOT / f"{name}.py").read_text()
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    pathlib.Path("mine.py").write_text(text)
+    return "mine.py"
+
+
+# What a run prints and writes -----------------------------------------------------------------------------------------
+
+
+def test_the_shipped_lists_and_settings_are_one():
+    texts = [(ROOT / f"{name}.py").read_text() for name in NAMES]
+    assert len({text.split("\ntasks = ")[1].split("\n]\n")[0] for text in texts}) == 1
+    for line in ("MODEL =", "POOL =", "SEED =", "OUT =", "bids =", "links ="):
+        assert len({re.search(rf"^{line}.*$", text, re.MULTILINE).group(0) for text in texts}) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_writes_the_files_and_prints_the_tables(name, run):
+    status, out, err = run(name)
+    assert (status, err) == (0, "")
+    assert files("results") == [f"{name}_{end}" for end in ENDS]
+    for end, header in HEADERS.items():
+        assert pathlib.Path("results", f"{name}_{end}.csv").read_text().split("\n")[0] == header
+    assert pathlib.Path("results", f"{name}_layers.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert f"{name}: 5 tasks, BLOOM-176B (70 layers, 4 bits), pool paper (6 devices bid), seed 0" in out
+    for text in ("GPU 1", "Task 5", "links (s)", "communication_overhead", f"results/{name}_layers.png"):
+        assert text in out
+    before = {file: pathlib.Path("results", file).read_bytes() for file in files("results")}
+    assert run(name) == (status, out, err)
+    assert {file: pathlib.Path("results", file).read_bytes() for file in files("results")} == before
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("pool", common.POOLS)
+def test_all_four_get_the_same_devices_links_and_bids(pool, seed, run):
+    inputs = set()
+    for name in NAMES:
+        _, out, _ = run(name, "--pool", pool, "--seed", seed, "--no-plot")
+        inputs.add((out.split("\n\n")[1], out.split("\n\n")[2],
+                    *(pathlib.Path("results", f"{name}_{end}.csv").read_text() for end in ("bids", "links"))))
+    assert len(inputs) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("pool", common.POOLS)
+@pytest.mark.parametrize("model", common.MODELS)
+def test_every_metric_follows_from_the_files(model, pool, name, run):
+    assert run(name, "--model", model, "--pool", pool, "--no-plot")[0] == 0
+    stages, tasks, intervals, bids, links = (
+        table(name, end) for end in ("stages", "tasks", "intervals", "bids", "links"))
+    found = metrics(name)
+    assert (found["algorithm"], found["model"], found["pool"]) == (name, model, pool)
+    bids = bids.set_index("device")
+    groups = [devices.split("+") for devices in stages["devices"]]
+    used = [device for group in groups for device in group]
+    assert len(set(used)) == len(used) == found["devices"]
+    assert stages["tensor_parallel"].tolist() == [len(group) for group in groups]
+    assert stages["layers"].sum() == common.MODELS[model][2].get("n_layer", common.MODELS[model][2].get("num_layers"))
+    assert stages["first_layer"].tolist() == [0, *stages["layers"].cumsum()[:-1]]
+    assert (stages["last_layer"] + 1).tolist() == stages["layers"].cumsum().tolist()
+
+    share = pd.Series({device: n / len(group) for group, n in zip(groups, stages["layers"]) for device in group})
+    assert (share <= bids.loc[used, "layers"]).all()
+    assert (bids["layers"] <= bids["capacity"]).all()
+    paid = (share * bids["price"] / bids["layers"])[used]
+    if name == "FCIM":
+        paid = pd.Series(dict(zip(used, stages["reward"])))
+        assert (stages["utility"] >= 0).all()
+    cost = (share * bids["true_cost"] / bids["layers"])[used]
+    for s, group in enumerate(groups):
+        assert stages["reward"][s] == pytest.approx(paid[group].sum(), abs=1e-5)
+        assert stages["utility"][s] == pytest.approx((paid - cost)[group].sum(), abs=1e-5)
+    per_layer = (bids["computation_time"] / bids["layers"]).to_dict()
+    for s, group in enumerate(groups):
+        if len(group) == 1 or len({per_layer[device] for device in group}) == 1:
+            expected = stages["layers"][s] * per_layer[group[0]] / len(group)
+            assert stages["computation_time"][s] == pytest.approx(expected, abs=1e-4)
+    assert stages["computation_time"].sum() == pytest.approx(tasks["computation_time"].sum(), abs=1e-4)
+
+    ways = [["client"], *groups, ["client"]]
+    delays = [links.loc[a, b].to_numpy().min() for a, b in zip(ways, ways[1:])]
+    assert stages["link_delay"].tolist() == pytest.approx(delays[:-1])
+    assert tasks["trans_time"].tolist() == pytest.approx([delays[-1]] * 5)
+    reduces = sum(n * 4 * (len(group) - 1) / len(group) * links.loc[group, group].to_numpy().max()
+                  for group, n in zip(groups, stages["layers"]))
+    communication, computation = 5 * (sum(delays) + reduces), tasks["computation_time"].sum()
+    assert found["communication_time"] == pytest.approx(communication, abs=1e-4)
+    assert found["computation_time"] == pytest.approx(computation, abs=1e-4)
+    assert found["communication_overhead"] == pytest.approx(communication / (communication + computation), abs=1e-5)
+
+    compute = intervals[intervals["kind"] == "compute"].groupby("label")
+    by_label = tasks.set_index("label")
+    assert (compute["start"].min() - by_label["start_time"]).abs().max() < 1e-6
+    assert (compute["end"].max() - by_label["end_computation"]).abs().max() < 1e-6
+    assert (intervals.groupby("label")["end"].max() - by_label["completion_time"]).abs().max() < 1e-6
+    spent = (compute["end"].sum() - compute["start"].sum()).sum()
+    assert spent == pytest.approx(computation + 5 * reduces, abs=1e-4)
+    waits = intervals.groupby("label").apply(lambda way: (way["start"].iloc[1::2].to_numpy()
+                                                          - way["end"].iloc[:-1:2].to_numpy()).sum())
+    assert (waits - by_label["waiting_time"]).abs().max() < 1e-6
+    assert found["completion_time"] == tasks["completion_time"].max()
+    met = tasks["completion_time"] <= tasks["deadline"]
+    assert found["deadlines_met"] == met.sum() == tasks["deadline_met"].sum()
+
+    memory = pd.Series({device: common.DEVICES[kind].memory for device, kind in bids["type"].items()})
+    assert found["memory_utilization"] == pytest.approx(stages["memory_gb"].sum() / memory[used].sum(), abs=1e-5)
+    for s, group in enumerate(groups):
+        assert stages["memory_utilization"][s] == pytest.approx(stages["memory_gb"][s] / memory[group].sum(), abs=1e-5)
+        assert stages["memory_utilization"][s] <= 0.9
+    for key, values in (("fairness_layers", share), ("fairness_rewards", paid)):
+        assert found[key] == pytest.approx(values.sum() ** 2 / (len(values) * (values ** 2).sum()), abs=1e-5)
+    assert found["total_cost"] == pytest.approx(stages["reward"].sum(), abs=1e-5)
+    assert found["cost_efficiency"] == pytest.approx(stages["layers"].sum() / stages["reward"].sum(), rel=1e-4)
+
+
+def test_pairs_within_a_host_appear_where_they_are_better(run):
+    run("HexGen", "--pool", "workstations", "--no-plot")
+    stages, pairs = table("HexGen", "stages"), metrics("HexGen")
+    assert stages["tensor_parallel"].max() == 2
+    run("HexGen", "--pool", "paper", "--no-plot")
+    assert table("HexGen", "stages")["tensor_parallel"].max() == 1
+    assert pairs["completion_time"] < metrics("HexGen")["completion_time"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_own_bids_and_links_in_the_script_or_in_files(name, run):
+    run(name, "--no-plot", "--out", "drawn", "--seed", "3")
+    bids, links = table(name, "bids", "drawn"), table(name, "links", "drawn")
+    flags = ["--no-plot", "--bids", f"drawn/{name}_bids.csv", "--links", f"drawn/{name}_links.csv"]
+    assert run(name, *flags, "--seed", "3", "--out", "files")[0] == 0
+    own = [dict(row) for _, row in bids[list(common.BID_FIELDS)].iterrows()]
+    for row in own:
+        row["layers"] = int(row["layers"])
+    script = edited(name, ("\nbids = None", f"\nbids = {own!r}"), ("\nlinks = None", f"\nlinks = {links.to_dict()!r}"))
+    assert run(script, "--no-plot", "--seed", "3", "--out", "script")[0] == 0
+    for end in ("stages", "tasks", "bids", "links", "metrics"):
+        texts = [pathlib.Path(folder, f"{name}_{end}.csv").read_text() for folder in ("drawn", "files", "script")]
+        assert texts[0] == texts[1] == texts[2]
+    pathlib.Path("bids.json").write_text(json.dumps(own))
+    pathlib.Path("links.json").write_text(json.dumps(links.to_dict()))
+    assert run(name, "--no-plot", "--bids", "bids.json", "--links", "links.json", "--out", "json")[0] == 0
+    assert pathlib.Path("json", f"{name}_stages.csv").read_text() == pathlib.Path(
+        "drawn", f"{name}_stages.csv").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_flags_work_in_each(name, run):
+    run(name, "--no-plot")
+    base = metrics(name)
+    pd.DataFrame(FCIM.tasks[:3]).to_csv("tasks.csv", index=False)
+    assert run(name, "--tasks", "tasks.csv", "--out", "a/b", "--no-plot")[0] == 0
+    assert files("a/b") == [f"{name}_{end}" for end in ENDS if end != "layers.png"]
+    assert metrics(name, "a/b")["completion_time"] < base["completion_time"]
+    for flags in (("--seed", 1), ("--pool", "Workstations"), ("--model", "gpt-3-175b")):
+        assert run(name, *flags, "--no-plot")[0] == 0
+        assert metrics(name)["completion_time"] != base["completion_time"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_that_arrives_later_in_the_list_may_arrive_earlier(name, run):
+    run(name, "--no-plot")
+    before = table(name, "tasks").set_index("label")
+    pd.DataFrame(FCIM.tasks[::-1]).to_json("tasks.json", orient="records")
+    run(name, "--tasks", "tasks.json", "--no-plot")
+    after = table(name, "tasks").set_index("label")
+    assert after.index.tolist() == before.index.tolist()[::-1]
+    assert after.loc[before.index].equals(before)
+
+
+def test_one_device_that_holds_all_is_enough(run):
+    pathlib.Path("bids.json").write_text(json.dumps(
+        [{"device": "GPU 5", "layers": 24, "price": 2, "computation_time": 5}]))
+    for name in NAMES:
+        assert run(name, "--model", "gpt-neo-1.3b", "--bids", "bids.json")[0] == 0
+        assert table(name, "stages")["devices"].tolist() == ["GPU 5"]
+        assert (metrics(name)["total_cost"], metrics(name)["fairness_layers"]) == (2, 1)
+
+
+def test_free_layers_cost_nothing(run):
+    pathlib.Path("bids.json").write_text(json.dumps(
+        [{"device": "GPU 5", "layers": 24, "price": 0, "computation_time": 0}]))
+    for name in NAMES:
+        assert run(name, "--model", "gpt-neo-1.3b", "--bids", "bids.json")[0] == 0
+        assert math.isinf(metrics(name)["cost_efficiency"])
+
+
+# How they refuse ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("arguments, message", [
+    (["--pool", "party"], "unknown pool 'party': choose from paper, workstations"),
+    (["--model", "GPT-9"], "unknown model 'GPT-9'"),
+    (["--seed", "-1"], "--seed: -1 is negative"),
+    (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
+    (["--tasks", "none.csv"], "none.csv: No such file or directory"),
+    (["--bids", "none.csv"], "none.csv: No such file or directory"),
+    (["--links", "none.json"], "none.json: No such file or directory"),
+    (["--bids", "file"], "file: the header must be device,layers,price,computation_time"),
+    (["--device", "T4"], "unrecognized arguments: --device T4"),
+    (["--out", "file/folder"], "is not a folder that can be written in"),
+])
+def test_wrong_arguments_are_one_line(name, arguments, message, run):
+    pathlib.Path("file").write_text("")
+    refused(run(name, *arguments), message)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("old, new, message", [
+    ('POOL = "paper"', "POOL = 3", "unknown pool 3"),
+    ("SEED = 0 ", 'SEED = "zero" ', "invalid int value: 'zero'"),
+    ("SEED = 0 ", "SEED = 0.5 ", "--seed: 0.5 is not a whole number"),
+    ("\nbids = None", "\nbids = [{}]", "bids, row 1, device: missing"),
+    ("\nbids = None", '\nbids = [{"device": "GPU 1", "layers": 18, "price": 1, "computation_time": 9}]',
+     "bids, row 1, layers: 18 is not from 1 to 17: GPU 1 holds 17 layers"),
+    ("\nlinks = None", '\nlinks = {"GPU 1": {"GPU 2": 3}}', "links, GPU 1 to GPU 3: missing"),
+    ('"deadline": 150}', '"deadline": "late"}', "tasks, row 1, deadline: 'late' is not a number"),
+])
+def test_a_wrong_edit_of_a_script_is_one_line(name, old, new, message, run):
+    refused(run(edited(name, (old, new))), message)
+
+
+@pytest.mark.parametrize("pool, message", [
+    ([("A", "T4", "h"), ("A", "T4", "h")], "the devices need different names"),
+    ([("A+B", "T4", "h")], "without '+'"),
+    ([("client", "T4", "h")], "none of them 'client'"),
+    ([("A", "T5", "h")], "unknown device 'T5'"),
+])
+def test_a_wrong_pool_is_one_line(pool, message, run, monkeypatch):
+    monkeypatch.setitem(common.POOLS, "paper", pool)
+    refused(run("FCIM"), message)
+
+
+def impossible(outcome, message):
+    status, _, err = outcome
+    assert status == 1
+    assert message in err
+    assert err.count("\n") == 1
+    assert not pathlib.Path("results").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bids, message", [
+    ([], "no device bids for the 70 layers of BLOOM-176B"),
+    ([("GPU 1", 17)], "17 of 70"),
+    ([("GPU 1", 17), ("GPU 2", 17), ("GPU 3", 17), ("GPU 4", 11), ("GPU 6", 7)], "69 of 70"),
+])
+def test_an_allocation_that_cannot_exist_is_one_line(name, bids, message, run):
+    own = [{"device": device, "layers": layers, "price": 0.5, "computation_time": 40} for device, layers in bids]
+    if name == "FCIM" and bids:
+        message = f"{70 - sum(layers for _, layers in bids)} of 70 layers left"
+    impossible(run(edited(name, ("\nbids = None", f"\nbids = {own!r}"))), message)
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("BUDGET = 5 ", "BUDGET = 0.1 ", "round 1, 70 of 70 layers left: of 6 bids 6 ask more than the 0.100 cents left"),
+    ("DEADLINE = 120 ", "DEADLINE = 1 ", "0 ask more than the 5.000 cents left of BUDGET, 6 take longer than DEADLINE"),
+])
+def test_a_budget_or_deadline_that_excludes_all(old, new, message, run):
+    impossible(run(edited("FCIM", (old, new))), message)
+
+
+# README ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool", common.POOLS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_figures_in_readme_are_those_of_the_runs(name, pool, run):
+    run(name, "--no-plot", "--pool", pool)
+    found = metrics(name)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()
+            if line.startswith(f"| [{name}.py]({name}.py) | {pool} | ")]
+    assert len(rows) == 1
+    keys = "devices total_cost completion_time communication_time communication_overhead memory_utilization " \
+           "fairness_layers fairness_rewards deadlines_met"
+    assert rows[0][2:] == [str(found[key]) if key in ("devices", "deadlines_met") else f"{found[key]:.2f}"
+                           for key in keys.split()]
