@@ -137,7 +137,6 @@ ones, look at devices and links, while FCIM orders its pipeline by the bids alon
 def judge(model, pool, tasks, estimates, seed):
     """Metrics of the four algorithms, and of FCIM by other priorities, on one draw: a list of dicts."""
     import HexGen
-
     import PipeDream
     import PipeEdge
     bids, links, times, memory = common.allocation_case(model, pool, tasks, estimates, seed)
