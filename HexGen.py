@@ -20,28 +20,15 @@ SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
 POPULATION = 24  # groupings that survive a generation
 CHILDREN = 48  # new groupings bred in a generation
-TRIES = 10  # times that many mutations, at most, to breed them: others are known or cannot hold the layers
-STALE = 25  # generations without a better best, after which the search ends
+TRIES = 5  # times that many mutations, at most, to breed them: others are known or cannot hold the layers
+STALE = 40  # generations without a better best, after which the search ends
 ROUNDS = 200  # spent at most on the lower bound of a placement
 FRONTIER = 50000  # finish times kept at most between two stages of a placement: past that, not exact for sure
 
 bids = None  # drawn; or your own: [{"device": "GPU 1", "layers": 14, "price": 0.8, "computation_time": 40.0}, ...]
 links = None  # drawn; or your own: {"GPU 1": {"GPU 2": 3.1, ..., "client": 2.0}, ...}, seconds
 
-tasks = [
-    {"label": "Task 1", "prompt": "Write a one-page guide to starting a community garden: the site, the soil, the "
-     "beds, and how to share the work over the year.",
-     "arrival_time": 0, "output_words": 300, "trans_time": 5, "deadline": 150},
-    {"label": "Task 2", "prompt": "Explain the causes of the 2008 financial crisis to a reader without economics.",
-     "arrival_time": 3, "output_words": 150, "trans_time": 2, "deadline": 130},
-    {"label": "Task 3", "prompt": "Plan one lesson on renewable energy for a secondary school, with an experiment.",
-     "arrival_time": 10, "output_words": 250, "trans_time": 3, "deadline": 170},
-    {"label": "Task 4", "prompt": "Summarise in a short paragraph what a river delta is and how it forms.",
-     "arrival_time": 14, "output_words": 80, "trans_time": 1, "deadline": 140},
-    {"label": "Task 5", "prompt": "Compare three ways to keep patient records in a rural clinic whose network often "
-     "fails, and recommend one.",
-     "arrival_time": 19, "output_words": 220, "trans_time": 4, "deadline": 200},
-]
+tasks = []
 
 # Of a grouping, the groups of devices in pipeline order, with S stages: w (tasks, S), seconds of a layer; d (S + 1,),
 # seconds of the links into the stages and to the client; cap (S,), most layers; n (S,), layers.
@@ -142,10 +129,12 @@ def place(layers, cap, w, d, arrivals, cutoff=math.inf):
     one = np.eye(len(cap), dtype=int)
     moves = (one[:, None] - one)[~one.astype(bool)]
     best, n = descend(layers, cap, w, d, arrivals, moves)
+    best, counts = (best, n) if best < cutoff else (cutoff, None)
+    if cap.sum() == layers:  # nothing to choose
+        return best, counts, True
     near = n + np.concatenate([one[:1] * 0, moves, 2 * moves])  # any counts will do: their longest paths are wanted
     near = near[::1 + near.size * len(arrivals) // (100 * FRONTIER)]  # fewer of them for a long list
     entry, cost = longest_paths(near, w, d, arrivals)
-    best, counts = (best, n) if best < cutoff else (cutoff, None)
     bound, weights = mixture(layers, cap, arrivals[entry[:, 0]] + d.sum(), cost, best)
     if bound >= best:
         return best, counts, True
@@ -182,14 +171,13 @@ def nearest_route(devices, delay):
     return route
 
 
-def first_groupings(layers, offers, times, delay, rng):
-    """The first population. Its first grouping can hold the layers if any can: a group holds no more than its devices
-    do one by one, and of devices that offer a layer each, as many as there are layers suffice."""
-    devices = range(len(offers))
-    most = sorted(sorted(devices, key=lambda i: -offers[i])[:layers])
-    fastest = sorted(devices, key=lambda i: times[:, i].sum())
-    routes = [most] + [rng.permutation(most).tolist() for _ in range(4)]
-    routes += [nearest_route(fastest[:m + 1], delay) for m in devices]
+def first_groupings(layers, times, delay, rng):
+    """The first population: routes over the m fastest devices for every m, cut into stages of one device, of two and of
+    four. Some grouping can hold the layers if any can, as a group holds no more than its devices do one by one, and as
+    many devices as there are layers suffice: each offers one at least."""
+    fastest = times.sum(axis=0).argsort(kind="stable").tolist()
+    routes = [nearest_route(fastest[:m + 1], delay) for m in range(len(fastest))]
+    routes += [rng.permutation(fastest[:layers]).tolist() for _ in range(4)]
     return [[route[i:i + k] for i in range(0, len(route), k)] for k in (1, 2, 4) for route in routes]
 
 
@@ -199,7 +187,7 @@ def mutated(grouping, devices, rng):
     while more:
         used = [i for group in groups for i in group]
         free = [i for i in range(devices) if i not in used]
-        operator, a, b = (int(rng.integers(most)) for most in (7, len(groups), len(groups)))
+        operator, a, b = (int(rng.integers(most)) for most in (8, len(groups), len(groups)))
         i, j = int(rng.integers(len(groups[a]))), int(rng.integers(len(groups[b])))
         if operator == 0 and a != b:  # merge two groups
             groups[a] += groups[b]
@@ -211,12 +199,15 @@ def mutated(grouping, devices, rng):
             groups[a][i], groups[b][j] = groups[b][j], groups[a][i]
         elif operator == 3:  # swap two stages
             groups[a], groups[b] = groups[b], groups[a]
-        elif operator == 4:  # move one
+        elif operator == 4:  # move a stage
             groups.insert(b, groups.pop(a))
-        elif operator == 5 and len(used) > 1:  # drop a device
+        elif operator == 5:  # reverse a run of stages
+            a, b = min(a, b), max(a, b) + 1
+            groups[a:b] = groups[a:b][::-1]
+        elif operator == 6 and len(used) > 1:  # drop a device
             del groups[a][i]
             groups = [group for group in groups if group]
-        elif operator == 6 and free:  # take one, into a group or alone
+        elif operator == 7 and free:  # take one, into a group or alone
             i = int(rng.choice(free))
             if rng.random() < 0.5:
                 groups[a].append(i)
@@ -249,14 +240,15 @@ def allocate(layers, bids, delay, times, arrivals, seed, **_):
         """Whether a grouping is a new one that can hold the layers; if it is good enough, it joins the population."""
         nonlocal unproven
         grouping = tuple(tuple(sorted(group)) for group in groups)
-        cap = np.array([len(group) * min(offers[i] for i in group) for group in grouping])
-        if grouping in seen or len(grouping) > layers or cap.sum() < layers:
+        cap = [len(group) * min(offers[i] for i in group) for group in grouping]
+        if grouping in seen or len(grouping) > layers or sum(cap) < layers:
             return False
         seen.add(grouping)
         w = np.column_stack([layer_times(group) for group in grouping])
         d = np.array([link(*pair) for pair in zip((client,) + grouping, grouping + (client,))])
         cutoff = population[-1][0] if len(population) == POPULATION else math.inf
-        time, n, proven = place(layers, np.minimum(cap, layers - len(cap) + 1), w, d, arrivals, cutoff)
+        cap = np.minimum(cap, layers - len(cap) + 1)  # as each other stage has one at least
+        time, n, proven = place(layers, cap, w, d, arrivals, cutoff)
         unproven += not proven
         if n is not None:
             population.append((time, len(seen), grouping, n.tolist()))
@@ -264,7 +256,7 @@ def allocate(layers, bids, delay, times, arrivals, seed, **_):
             del population[POPULATION:]
         return True
 
-    for groups in first_groupings(layers, offers, times, delay, rng):
+    for groups in first_groupings(layers, times, delay, rng):
         is_new(groups)
     generations, stale, bred = 0, 0, 1
     while stale < STALE and bred:

@@ -5,6 +5,8 @@ read, so that comparisons are exact. numpy, pandas, matplotlib and transformers 
 need them: `--help` needs none.
 """
 import argparse
+import atexit
+import copy
 import csv
 import json
 import math
@@ -15,8 +17,11 @@ import signal
 import sys
 import tempfile
 import textwrap
+import time
 import warnings
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 TOKENS_PER_WORD = 1.33  # English text in the usual sub-word vocabularies
 COMPUTE_EFFICIENCY = 0.5  # share of the peak FLOP/s that matrix products reach
@@ -27,6 +32,7 @@ TABLE_ROWS = 20  # of a longer table the first rows are printed
 GANTT_ROWS = 30  # of a longer task list the Gantt chart shows the first rows
 MEMORY_SHARE = 0.9  # of a device's memory, what layers and KV caches may take
 LINK_SCALE, HOST_LINK = 3, 0.02  # s: Rayleigh scale of a link between hosts; a link within a host
+PEER_TIMEOUT = 600  # s that a rank waits for another: one that dies is noticed at once, one that hangs after this
 OFFER, MARGIN = (0.6, 1), (1.1, 1.6)  # a bid's layers / capacity and price / true cost: drawn between the two
 
 US = 1000000  # microseconds per second
@@ -38,6 +44,10 @@ TRACES = {  # a published trace, recognised by its columns: arrival, prompt toke
     "Azure LLM inference": ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
     "BurstGPT": ("Timestamp", "Request tokens", "Response tokens"),
 }
+ENGINES = ("device_map", "vllm", "llama.cpp", "petals", "hexgen")  # of --export
+RANDOM = dict(num_layers=12, hidden_size=128, num_heads=4, vocab_size=257, max_position_embeddings=2048,
+              attention_types=[[["global", "local"], 6]], bos_token_id=256, eos_token_id=256)  # a GPT-Neo over bytes
+RANDOM_TEXT = "random weights: timing and placement are real, the text is not"
 RESULT = ("label arrival_time computation_time trans_time deadline start_time end_computation completion_time "
           "response_time waiting_time turnaround_time deadline_met preemptions").split()  # columns of NAME_tasks.csv
 SHOWN = ("label arrival_time computation_time trans_time start_time end_computation completion_time deadline "
@@ -135,22 +145,28 @@ UNGATED = ("biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj m
            "starcoder2 xglm").split()
 
 
-def get_model(name):
-    """Model from a name in MODELS, a folder with a config.json, or a hub name (owner/model; network or cache)."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # torch is missing, it says: not needed here
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+def read_config(name):
+    """Name, transformers configuration and bits per weight of a model: a name in MODELS, a folder with a config.json,
+    or a hub name (owner/model; network or cache)."""
+    for variable in "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY":
+        os.environ.setdefault(variable, "error")  # torch is missing, they say: not needed here
+    os.environ.setdefault("TQDM_DISABLE", "1")
     name = str(name)
     if not os.path.isdir(name) and "/" not in name:
         name = find_name(name, MODELS, "model")
         from transformers import AutoConfig
         config_type, bits, settings = MODELS[name]
-        return model_from_config(name, AutoConfig.for_model(config_type, **settings), bits)
+        return name, AutoConfig.for_model(config_type, **settings), bits
     from transformers import AutoConfig
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return name, AutoConfig.from_pretrained(name, trust_remote_code=False), 16
     except Exception as error:  # transformers and the hub raise many kinds; all mean that it cannot be read
-        raise UserError(f"model {shown(name)}: {str(error).strip().splitlines()[0]}") from error
-    return model_from_config(name, config)
+        raise UserError(f"model {shown(name)}: {first_line(error)}") from error
+
+
+def get_model(name):
+    """Model of one of read_config's names."""
+    return model_from_config(*read_config(name))
 
 
 def model_from_config(name, config, bits=16):
@@ -349,17 +365,23 @@ def read_tasks(tasks, model, *devices, load=None):
     if trace:
         table["deadline"] = table["arrival_time"] + TRACE_SLACK * (table["computation_time"] + table["trans_time"])
     if load is not None:
-        since = table["arrival_time"] - table["arrival_time"].min()
-        if since.max() == 0:
-            raise UserError(f"{place}: --load needs tasks that arrive at different times")
-        later = since * (table["computation_time"].sum() / since.max() / load - 1)
-        table["arrival_time"] += later
-        table["deadline"] += later
+        set_load(table, load, place)
     times = ["arrival_time", "computation_time", "trans_time", "deadline"]
     if table[times].to_numpy(float).sum() > 1e12:
         raise UserError(f"{place}: the times add up to more than 1e12 s")
     table[times] = np.rint(table[times].astype(float) * US)
+    table.attrs["trace"] = trace
     return table.astype(dict.fromkeys(times, "int64"))
+
+
+def set_load(table, load, place):
+    """Stretches the arrivals of a table as read_tasks says; in any unit of time."""
+    since = table["arrival_time"] - table["arrival_time"].min()
+    if since.max() == 0:
+        raise UserError(f"{place}: --load needs tasks that arrive at different times")
+    later = since * (table["computation_time"].sum() / since.max() / load - 1)
+    for key in "arrival_time", "deadline":
+        table[key] = table[key] + later
 
 
 # Schedules ------------------------------------------------------------------------------------------------------------
@@ -502,6 +524,11 @@ def bid_times(times, bids):
     return part * (bids["computation_time"] / bids["layers"]).to_numpy()
 
 
+def rounded(value):
+    """To six digits: what is written is then what is computed with."""
+    return float(f"{value:.6g}")
+
+
 def read_bids(bids, model, devices, times, kv_bytes, seed):
     """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents).
 
@@ -525,8 +552,8 @@ def read_bids(bids, model, devices, times, kv_bytes, seed):
         margin = {name: draw.uniform(*MARGIN) for name in names}
         while sum(offer.values()) < min(model.layers, sum(most.values())):  # raised where least of it is offered
             offer[min((name for name in names if offer[name] < most[name]), key=lambda k: offer[k] / most[k])] += 1
-        time = {name: round(offer[name] * times[name], 6) for name in names}
-        bids = [{"device": name, "layers": offer[name], "price": round(time[name] * cents[name] * margin[name], 6),
+        time = {name: rounded(offer[name] * times[name]) for name in names}
+        bids = [{"device": name, "layers": offer[name], "price": rounded(time[name] * cents[name] * margin[name]),
                  "computation_time": time[name]} for name in names]
     place, rows = (bids, read_file(bids, BID_FIELDS)[0]) if isinstance(bids, str) else ("bids", bids)
     if not isinstance(rows, (list, tuple)):
@@ -554,7 +581,7 @@ def read_bids(bids, model, devices, times, kv_bytes, seed):
         if not 1 <= row["layers"] <= min(capacity[name], model.layers):
             raise UserError(f"{where}, layers: {row['layers']:g} is not from 1 to {min(capacity[name], model.layers)}: "
                             f"{name} holds {capacity[name]} layers, {model.name} has {model.layers}")
-        cost = row.get("true_cost", round(row["computation_time"] * cents[name], 6))
+        cost = row.get("true_cost", rounded(row["computation_time"] * cents[name]))
         table.append(dict(device=name, **facts[name], layers=int(row["layers"]), price=row["price"],
                           computation_time=row["computation_time"], true_cost=cost))
     if not table:
@@ -772,7 +799,7 @@ def latex_writer(parts):
                   " & ".join(map(text, table)) + r" \\", r"\midrule",
                   *(" & ".join(map(text, row)) + r" \\" for row in table.to_numpy()),
                   r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    return lambda path: open(path, "w", encoding="utf-8").write("\n".join(lines))
+    return text_writer("\n".join(lines))
 
 
 def begin_worker(folder):
@@ -807,6 +834,490 @@ def in_parallel(function, jobs):
             if bar:
                 print("", file=sys.stderr)
     return results
+
+
+# Real models ----------------------------------------------------------------------------------------------------------
+
+
+def import_torch():
+    """The modules torch and transformers, quiet on standard error."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise UserError(f"a real model needs torch: pip install torch transformers ({error})") from error
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return torch, transformers
+
+
+def first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_checkpoint(name, read, **settings):
+    """A from_pretrained of transformers for a hub name, a folder or a GGUF file; what it raises becomes one line."""
+    is_gguf = name.lower().endswith(".gguf")
+    if (is_gguf or name.count("/") > 1 or name[:1] in ("/", ".", "~")) and not os.path.exists(name):
+        raise UserError(f"checkpoint {name!r}: no such {'file' if is_gguf else 'folder'}")
+    if is_gguf:
+        folder, settings["gguf_file"] = os.path.split(os.path.abspath(name))
+    try:
+        return read(folder if is_gguf else name, trust_remote_code=False, **settings)
+    except Exception as error:  # transformers, safetensors, gguf and the hub raise many kinds
+        raise UserError(f"checkpoint {name!r}: {first_line(error)}") from error
+
+
+def load_config(name=None):
+    """transformers configuration of a checkpoint (hub name, folder, GGUF file) or of a small GPT-Neo (None)."""
+    transformers = import_torch()[1]
+    if name is None:
+        return transformers.GPTNeoConfig(**RANDOM)
+    config = read_checkpoint(name, transformers.AutoConfig.from_pretrained)
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(f"checkpoint {name!r}: a {config.model_type} is not a causal language model")
+    return config
+
+
+def load_tokenizer(name=None):
+    """Two functions: a prompt to a list of at least one token (as a chat's first message, where the checkpoint is one
+    for chats), and tokens to text. None: tokens are bytes, and 256 ends a text."""
+    transformers = import_torch()[1]
+    if name is None:
+        return (lambda text: list(text.encode()) or [256],
+                lambda ids: bytes(i for i in ids if i < 256).decode(errors="replace"))
+    tokenizer = read_checkpoint(name, transformers.AutoTokenizer.from_pretrained)
+
+    def encode(text):
+        if tokenizer.chat_template:
+            chat = [{"role": "user", "content": text}]
+            return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+        return tokenizer(text)["input_ids"] or [tokenizer.bos_token_id or 0]
+
+    return encode, lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def decoder_layers(model):
+    """Name and ModuleList of a model's decoder layers."""
+    count = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        if type(module).__name__ == "ModuleList" and len(module) == count:
+            return name, module
+    raise UserError(f"no list of {count} decoder layers in {type(model).__name__}")
+
+
+def drop_others(model, first, end):
+    """Puts modules without weights in the place of what a part of a pipeline does not run: layers outside [first, end),
+    embeddings, head. The latter return zeros: what is received replaces the hidden states that come of them, and the
+    last rank's tokens the tokens. An embedding that the head shares stays with it."""
+    import torch
+    name, layers = decoder_layers(model)
+    embedding, head, last = model.get_input_embeddings(), model.get_output_embeddings(), end == len(layers)
+    kept = embedding if last and model.config.tie_word_embeddings else None
+
+    def put_zeros(key, width):
+        empty = torch.nn.Module()
+        empty.forward = lambda x: torch.zeros(x.shape[:2] + (width,), dtype=model.dtype, device=x.device)
+        model.set_submodule(key, empty)
+
+    for i in set(range(len(layers))) - set(range(first, end)):
+        layers[i] = torch.nn.Module()
+    for key, module in list(model.named_modules()):
+        embeds = type(module) is torch.nn.Embedding or module is embedding
+        if first > 0 and embeds and module is not kept and not key.startswith(name + "."):
+            put_zeros(key, module.embedding_dim)
+        elif not last and module is head:
+            put_zeros(key, module.out_features)
+
+
+def keep_own(model, first, end):
+    """Makes the layers [first, end) all that a model has. They count from 0 then, so that each finds its KV cache."""
+    import torch
+    name, layers = decoder_layers(model)
+    model.set_submodule(name, torch.nn.ModuleList(layers[first:end]))
+    for module in model.get_submodule(name).modules():
+        for key in {"layer_idx", "layer_id"} & set(vars(module)):
+            setattr(module, key, getattr(module, key) - first)
+    config = model.config.get_text_config()
+    types = getattr(config, "layer_types", None)
+    config.num_hidden_layers = end - first
+    if types:  # sliding windows differ by layer
+        config.layer_types = types[first:end]
+
+
+def draw_weight(key, shape, seed):
+    """A random weight that depends on its name and the seed alone: so a rank draws its own layers and no others."""
+    import torch
+    if len(shape) == 1:  # of a norm, or a bias
+        return torch.full(shape, float(key.endswith("weight")))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + zlib.crc32(key.encode()))) / shape[1] ** .5
+
+
+def load_model(name, config, first=0, end=None, device="cpu", seed=0):
+    """Causal language model with the decoder layers [first, end) of a checkpoint (None: random weights). Of the other
+    layers nothing is read or held; embeddings come with the first layer, the head with the last. float32 on a CPU."""
+    torch, transformers = import_torch()
+    cls = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    config, total = copy.deepcopy(config), config.get_text_config().num_hidden_layers
+    end = total if end is None else end
+    if end < total:  # the head goes, and the embedding may stay
+        config.tie_word_embeddings = False
+
+    def init(self, *args, **settings):  # of a model without storage: transformers then reads the weights it names
+        cls.__init__(self, *args, **settings)
+        drop_others(self, first, end)
+
+    part = type(cls.__name__, (cls,), {"__init__": init, "__module__": cls.__module__})
+    if name is None:
+        with torch.device("meta"):
+            shapes = part(config)
+            shapes.tie_weights()
+        state = {key: draw_weight(key, weight.shape, seed) for key, weight in shapes.named_parameters()}
+        model = part.from_pretrained(None, config=config, state_dict=state)
+    else:
+        dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
+        model, report = read_checkpoint(name, part.from_pretrained, config=config, dtype=dtype,
+                                        output_loading_info=True)
+        if report["missing_keys"]:
+            raise UserError(f"checkpoint {name!r}: the weights {min(report['missing_keys'])} are missing")
+    keep_own(model, first, end)
+    return model.to(device)
+
+
+def load_checkpoint(name=None, config=None, seed=0):
+    """Model (on a GPU, if there is one), tokenizer (load_tokenizer), and a line that says what was loaded."""
+    device = "cuda" if import_torch()[0].cuda.is_available() else "cpu"
+    model = load_model(name, config or load_config(name), device=device, seed=seed)
+    text = name or RANDOM_TEXT
+    return model, load_tokenizer(name), f"{text} ({len(decoder_layers(model)[1])} layers, {model.dtype}, {device})"
+
+
+def clock(device):
+    if device.type == "cuda":
+        import torch
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_memory(device, restart=False):
+    """Most bytes held since the last restart: of a GPU's memory, else resident (since the start, if not on Linux)."""
+    if device.type == "cuda":
+        import torch
+        if restart:
+            torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        if restart:
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+        with open("/proc/self/status") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def time_stages(layers, counts, device):
+    """Lets stages of counts[s] layers note their seconds: a list a stage, an entry for every pass through the model."""
+    passes, start = [[] for _ in counts], 0
+    for seconds, n in zip(passes, counts):
+        def begin(*_, seconds=seconds):
+            seconds.append(-clock(device))
+
+        def finish(*_, seconds=seconds):
+            seconds[-1] += clock(device)
+
+        layers[start].register_forward_pre_hook(begin)
+        layers[start + n - 1].register_forward_hook(finish)
+        start += n
+    return passes
+
+
+def measure(model, tokenizer, prompts, tokens, seed=0, sample=False, notes=(), **settings):
+    """Each prompt continued by up to so many tokens (lists, an entry a task) with transformers' own generate.
+
+    A dict a task: text, ids, tokens, seconds, tokens_per_second, peak_memory, growth (bytes, over what was held before
+    the task). A warm-up comes first and does
+    not count: the lists in `notes`, which hooks fill, are emptied after it. What exceeds the context is cut as in
+    cap_to_context. settings: more for generate.
+    """
+    import torch
+    context, rows, cut = model_from_config("", model.config).context, [], 0
+    for k, (prompt, wanted) in enumerate([(prompts[0], 2)] + list(zip(prompts, tokens))):
+        whole = tokenizer[0](prompt)
+        ids = torch.tensor([whole[-(context - min(int(wanted), context // 2)):]], device=model.device)
+        most = min(max(1, int(wanted)), context - ids.shape[1])
+        before = peak_memory(model.device, restart=True)
+        torch.manual_seed(seed + k)
+        start = clock(model.device)
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=sample,
+                              num_beams=1, pad_token_id=0, **settings)[0, ids.shape[1]:].tolist()
+        seconds = clock(model.device) - start
+        if k == 0:
+            for note in notes:
+                note.clear()
+            continue
+        cut += ids.shape[1] < len(whole) or most < wanted
+        rows.append(dict(text=tokenizer[1](made), ids=made, tokens=len(made), seconds=seconds,
+                         tokens_per_second=len(made) / seconds, peak_memory=peak_memory(model.device)))
+        rows[-1]["growth"] = max(0, rows[-1]["peak_memory"] - before)
+    if cut and (launched() or (0, 1))[0] == 0:
+        warn(f"{cut} of {len(prompts)} tasks exceed the model's context of {context} tokens and run capped")
+    return rows
+
+
+def check_counts(counts, config):
+    total = config.get_text_config().num_hidden_layers
+    if min(counts) < 1 or sum(counts) != total:
+        raise UserError(f"stages of {', '.join(map(str, counts))} layers do not make up the model's {total}")
+
+
+def run_stages(model, tokenizer, counts, prompts, tokens, seed=0, sample=False):
+    """All stages in this process, counts[s] layers in stage s: the rows of measure, and a dict a stage: layers,
+    seconds (in its layers, all tasks together)."""
+    check_counts(counts, model.config)
+    passes = time_stages(decoder_layers(model)[1], counts, model.device)
+    rows = measure(model, tokenizer, prompts, tokens, seed, sample, passes)
+    return rows, [dict(layers=n, seconds=sum(seconds)) for n, seconds in zip(counts, passes)]
+
+
+def launched():
+    """(rank, number of ranks) under torchrun, else None."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return None
+
+
+def stop_ranks(message, code):
+    """Ends this rank. Of all ranks that stop, the first one says why: the store that torchrun keeps for them counts."""
+    line = f"{os.path.basename(sys.argv[0])}: {message}"
+    try:
+        sys.stdout.flush()
+        from torch.distributed import rendezvous
+        store = next(rendezvous("env://", timeout=timedelta(seconds=5)))[0]
+        if store.add("stopping", 1) == 1:
+            print(line, file=sys.stderr, flush=True)
+            store.set("said", "")
+        store.wait(["said"], timedelta(seconds=5))  # once one rank has gone, torchrun ends the others
+    except Exception:  # the store went down with its machine, or torch is missing: better said twice than never
+        print(line, file=sys.stderr, flush=True)
+    finally:
+        os._exit(code)  # not sys.exit: a thread may hang in a broken link
+
+
+def run_ranks(name, config, counts, prompts, tokens, seed=0, sample=False):
+    """Under torchrun: stage r on rank r. On rank 0 what run_stages returns, a stage having peak_memory, base_memory
+    (before loading; bytes) and bytes_sent (a list, the hidden states of each pass) besides; on the others None.
+    A UserError ends all ranks with its line and status 2, a rank that dies with one line and 1."""
+    rank, size = launched()
+    say = f"rank {rank} stops, and all others with it: "
+    signal.signal(signal.SIGTERM, lambda *_: stop_ranks(say + "torchrun asks for it, a rank has ended", 1))
+    try:
+        if size != len(counts):
+            raise UserError(f"torchrun has started {size} ranks for {len(counts)} stages: one rank runs one stage")
+        check_counts(counts, config)
+        return run_rank(rank, size, name, config, counts, prompts, tokens, seed, sample)
+    except UserError as error:
+        stop_ranks(str(error), 2)
+    except RuntimeError as error:  # mostly of torch.distributed: a link is broken, or PEER_TIMEOUT over
+        what = "" if "memory" in str(error) else "it has lost another one: "
+        stop_ranks(say + what + first_line(error).split("] ", 1)[-1].split(". ")[0], 1)
+
+
+def run_rank(rank, size, name, config, counts, prompts, tokens, seed, sample):
+    """generate runs on every rank, on a model of the rank's own layers: hooks receive the hidden states before the
+    first of them and send those after the last. The last rank's token is everyone's, so that it alone samples: GPUs of
+    different types draw differently from one seed."""
+    import torch
+    from torch import distributed
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if device.index >= torch.cuda.device_count():
+            raise UserError(f"rank {rank} finds no GPU of its own: its machine has {torch.cuda.device_count()}")
+        torch.cuda.set_device(device)
+    base = peak_memory(device)
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo" if device.type == "cpu" else "nccl",
+                                       timeout=timedelta(seconds=PEER_TIMEOUT))
+        atexit.register(distributed.destroy_process_group)
+    model = load_model(name, config, sum(counts[:rank]), sum(counts[:rank + 1]), device, seed)
+    layers, sent, loaded = decoder_layers(model)[1], [], peak_memory(device)
+    ends = model.generation_config.eos_token_id
+    ends = torch.tensor(-1 if ends is None else ends, device=device)
+
+    def receive(module, args, kwargs):
+        hidden = (args[0] if args else kwargs["hidden_states"]).contiguous()  # zeros
+        distributed.recv(hidden, rank - 1)
+        return ((hidden,) + args[1:], kwargs) if args else (args, dict(kwargs, hidden_states=hidden))
+
+    def send(module, args, output):
+        hidden = (output[0] if isinstance(output, tuple) else output).contiguous()
+        distributed.send(hidden, rank + 1)
+        sent.append(hidden.numel() * hidden.element_size())
+
+    def agree(ids, scores):  # generate asks after each token whether to stop
+        token = ids[:, -1].clone()
+        distributed.broadcast(token, size - 1)
+        ids[:, -1] = token
+        return torch.isin(token, ends)
+
+    settings = dict(stopping_criteria=[agree])
+    if rank > 0:
+        layers[0].register_forward_pre_hook(receive, with_kwargs=True)
+    passes = time_stages(layers, [len(layers)], device)
+    if rank < size - 1:
+        layers[-1].register_forward_hook(send)
+        settings["eos_token_id"] = -1  # before it agrees, this rank has a token that means nothing
+    rows = measure(model, load_tokenizer(name), prompts, tokens, seed, sample, passes + [sent], **settings)
+    stage = dict(layers=len(layers), seconds=sum(passes[0]), base_memory=base, bytes_sent=sent,
+                 peak_memory=max([loaded] + [row["peak_memory"] for row in rows]))
+    stages = [None] * size if rank == 0 else None
+    distributed.gather_object(stage, stages)
+    return (rows, stages) if rank == 0 else None
+
+
+def calibrate(model, device, prompt_tokens=512, output_tokens=32, repeats=3):
+    """Lines: measured seconds of a layer beside those of layer_time for a Device, and the constants that would fit."""
+    import numpy as np
+    import torch
+    layers = decoder_layers(model)[1]
+    plan = model_from_config("", model.config)
+    plan = replace(plan, bits=8 * next(layers.parameters()).element_size())
+    prompt_tokens = min(prompt_tokens, plan.context // 2)
+    passes = time_stages(layers, [plan.layers], model.device)[0]
+    ids, runs = torch.ones((1, prompt_tokens), dtype=torch.long, device=model.device), []
+    for _ in range(1 + repeats):
+        passes.clear()
+        model.generate(ids, attention_mask=ids, max_new_tokens=output_tokens + 1, min_new_tokens=output_tokens + 1,
+                       do_sample=False, num_beams=1, pad_token_id=0)
+        runs.append((passes[0], np.mean(passes[1:])))
+    prefill, decode = np.median(runs[1:], axis=0) / plan.layers  # the first is a warm-up
+    predicted = layer_time(plan, device, prompt_tokens, np.array([0, 1]))
+    compute = 2 * plan.params * prompt_tokens / prefill / (device.tflops * 1e12)
+    bandwidth = plan.layer_bytes / decode / (device.bandwidth * 1e9)
+    return [f"a layer ({plan.bits} bits, on {model.device}) beside the estimate for a {device.type}:",
+            f"prefill of {prompt_tokens} tokens: measured {prefill:.3g} s, predicted {predicted[0]:.3g} s",
+            f"decode of a token: measured {decode:.3g} s, predicted {predicted[1] - predicted[0]:.3g} s",
+            f"COMPUTE_EFFICIENCY = {compute:.3g}  # share of {device.tflops} TFLOP/s, from prefill",
+            f"BANDWIDTH_EFFICIENCY = {bandwidth:.3g}  # share of {device.bandwidth} GB/s, from decoding"]
+
+
+def map_modules(config, counts):
+    """device_map of accelerate, {module: stage}: embeddings first, norm and head last; a tied head is where its
+    embedding is."""
+    torch, transformers = import_torch()
+    with torch.device("meta"):
+        model = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+        model.tie_weights()
+    name, head, places = decoder_layers(model)[0], model.get_output_embeddings(), {}
+
+    def place(prefix, module):
+        for key, child in module.named_children():
+            if prefix + key == name:
+                stage_of = [s for s, n in enumerate(counts) for _ in range(n)]
+                places.update((f"{name}.{i}", s) for i, s in enumerate(stage_of))
+            elif name.startswith(prefix + key + "."):
+                place(prefix + key + ".", child)
+            else:
+                early = "emb" in key or isinstance(child, torch.nn.Embedding) or not list(child.parameters())
+                tied = child is head and head.weight is model.get_input_embeddings().weight
+                places[prefix + key] = 0 if early or tied else len(counts) - 1
+
+    place("", model)
+    return places
+
+
+def real_model(name, config, bits=16):
+    """Model of a checkpoint's configuration (None: of the small one with random weights)."""
+    return model_from_config(os.path.basename(name.rstrip("/")) if name else "random GPT-Neo", config, bits)
+
+
+def measure_tasks(tasks, model, tokenizer, args, seed):
+    """The table of read_tasks with the times and the memory that a real model takes for each task in place of the
+    estimates, and a table of what was measured."""
+    import numpy as np
+    if tasks.attrs["trace"]:
+        raise UserError(f"{args.tasks}: --measure needs prompts, and a trace has none")
+    rows = measure(model, tokenizer, tasks["prompt"].tolist(), tasks["output_tokens"].tolist(), seed, args.sample)
+    tasks["computation_time"] = np.rint([row["seconds"] * US for row in rows]).astype("int64")
+    tasks["kv_bytes"] = [row["growth"] for row in rows]
+    if args.load is not None:
+        set_load(tasks, args.load, "tasks")
+        tasks = tasks.round({"arrival_time": 0, "deadline": 0}).astype({"arrival_time": "int64", "deadline": "int64"})
+    return tasks, texts_table(tasks, rows)
+
+
+def texts_table(tasks, rows):
+    """Table of what measure or run_stages found of each task."""
+    import pandas as pd
+    return pd.DataFrame([dict(label=label, seconds=round(row["seconds"], 6), tokens=row["tokens"],
+                              tokens_per_second=round(row["tokens_per_second"], 3),
+                              peak_memory_gb=round(row["peak_memory"] / 1e9, 6), text=row["text"])
+                         for label, row in zip(tasks["label"], rows)], index=tasks.index)
+
+
+def execute(tasks, stages, args, config, seed):
+    """Runs an allocation's stages (table of evaluate) on the real model: in this process, or on the ranks of torchrun,
+    of which only the first comes back. Returns lines to print, the table of measured stages, and that of the texts."""
+    import pandas as pd
+    if tasks.attrs["trace"]:
+        raise UserError(f"{args.tasks}: --execute needs prompts, and a trace has none")
+    counts, arguments = stages["layers"].tolist(), (tasks["prompt"].tolist(), tasks["output_tokens"].tolist(), seed)
+    text = args.checkpoint or RANDOM_TEXT
+    if launched():
+        rows, measured = run_ranks(args.checkpoint, config, counts, *arguments, args.sample) or sys.exit(0)
+        lines = [f"executed on {len(counts)} ranks: {text}"]
+    else:
+        model, tokenizer, text = load_checkpoint(args.checkpoint, config, seed)
+        rows, measured = run_stages(model, tokenizer, counts, *arguments, args.sample)
+        lines = [f"executed in one process: {text}"]
+    if stages["tensor_parallel"].max() > 1:
+        lines.append("tensor parallelism is planned only: the layers of such a stage run as those of one device")
+    predicted, seconds = stages["computation_time"], pd.Series([stage["seconds"] for stage in measured])
+    found = pd.DataFrame(dict(stage=stages["stage"], devices=stages["devices"], layers=counts,
+                              predicted_share=predicted / predicted.sum(), measured_share=seconds / seconds.sum(),
+                              measured_seconds=seconds)).round(6)
+    if launched():
+        found["peak_memory_gb"] = [round(stage["peak_memory"] / 1e9, 6) for stage in measured]
+        found["bytes_sent"] = [sum(stage["bytes_sent"]) for stage in measured]
+    return lines, found, texts_table(tasks, rows)
+
+
+def print_texts(texts):
+    print("")
+    print_table(texts.drop(columns="text"))
+    print("")
+    for label, text in zip(texts["label"], texts["text"]):
+        plain = "".join(letter if letter.isprintable() else " " for letter in text)  # a terminal obeys some others
+        print(textwrap.shorten(f"{label}: {plain}", 300, placeholder=" ..."))
+
+
+def export_allocation(engine, stages, name, config=None):
+    """The placement in another engine's terms, as text. stages: dicts of devices (names) and layers; name: the model
+    as that engine knows it; config: its transformers configuration (for device_map)."""
+    counts, sizes = [stage["layers"] for stage in stages], [len(stage["devices"]) for stage in stages]
+    groups = ["+".join(stage["devices"]) for stage in stages]
+    if engine not in ENGINES:
+        raise UserError(f"unknown engine {shown(engine)}: choose from {', '.join(ENGINES)}")
+    if max(sizes) > 1 and engine not in ("vllm", "hexgen"):
+        raise UserError(f"{engine} cannot split a layer between {groups[sizes.index(max(sizes))]}: vllm and hexgen can")
+    if engine == "device_map":
+        return json.dumps(map_modules(config, counts), indent=2)
+    if engine == "petals":
+        return "\n".join(f"python -m petals.cli.run_server {name} --block_indices {sum(counts[:s])}:"
+                         f"{sum(counts[:s + 1])}  # on {group}" for s, group in enumerate(groups))
+    if engine == "vllm":
+        if len(set(sizes)) > 1:
+            raise UserError(f"vllm splits the layers of all stages alike, not between {sizes} devices: hexgen does")
+        line = (f"VLLM_PP_LAYER_PARTITION={','.join(map(str, counts))} vllm serve {name} "
+                f"--pipeline-parallel-size {len(counts)} --tensor-parallel-size {sizes[0]}")
+    elif engine == "llama.cpp":  # the output layer is one more
+        line = f"llama-server -m {name} -ngl all -sm layer -ts {','.join(map(str, counts[:-1] + [counts[-1] + 1]))}"
+    else:
+        line = f"--hetero_config {' '.join(map(str, sizes))} --pp_partition {' '.join(map(str, counts))}"
+    return f"# devices in this order: {', '.join(groups)}\n{line}"
 
 
 # Output ---------------------------------------------------------------------------------------------------------------
@@ -869,8 +1380,15 @@ def write_files(out, files):
     return [os.path.join(out, name) for name in files]
 
 
-def csv_writer(table):
-    return lambda path: table.to_csv(path, index=False)
+def csv_writer(table, quoting=csv.QUOTE_MINIMAL):
+    return lambda path: table.to_csv(path, index=False, quoting=quoting)
+
+
+def text_writer(text):
+    def write(path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    return write
 
 
 def shorten(name):
@@ -1046,6 +1564,10 @@ def make_parser(name, doc, tasks, settings):
                         help=f"{', '.join(MODELS)}, a folder or owner/model")
     parser.add_argument("--out", metavar="DIR", default=settings["out"], help="the folder for the files")
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
+    parser.add_argument("--checkpoint", metavar="NAME", help="the real model: a hub name, a folder or a GGUF file "
+                        "(otherwise a small one with random weights)")
+    parser.add_argument("--sample", action="store_true", help="let the real model draw its tokens, seeded")
+    parser.add_argument("--calibrate", action="store_true", help="measure a real model's layers here, beside estimates")
     return parser
 
 
@@ -1058,11 +1580,16 @@ def run(main, name, *arguments):
     """main(name, *arguments), exiting with one line on standard error: 1 for NoAllocation, 2 for a UserError, 130 when
     interrupted."""
     try:
+        if launched() and launched()[0] > 0:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for good: the first rank prints for all
         main(name, *arguments)
         sys.stdout.flush()
     except (NoAllocation, UserError) as error:
+        status = 1 if isinstance(error, NoAllocation) else 2
+        if launched():
+            stop_ranks(str(error), status)
         print(f"{name}.py: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, NoAllocation) else 2)
+        sys.exit(status)
     except KeyboardInterrupt:
         print(f"{name}.py: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -1098,11 +1625,16 @@ def scheduler_main(name, schedule, tasks, doc, settings):
         parser.add_argument("--objective", metavar="NAME", default=settings["objective"], help="makespan or turnaround")
         parser.add_argument("--time-limit", metavar="S", type=float, default=settings["time_limit"],
                             help="seconds for the exact program; past it, the best found is returned with its gap")
+    parser.add_argument("--measure", action="store_true", help="run each task on the real model, and schedule what it "
+                        "took")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of real models, and of what --compare draws")
     if "compare" in settings:
         add_compare(parser, settings)
-        parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random lists of --compare")
     args = parser.parse_args()
 
+    seed = int(check_number(args.seed, "--seed", whole=True))
+    if launched():
+        raise UserError("torchrun is for the --execute of an allocation script")
     link = find_name(args.link, LINKS, "link")
     device = DEVICES[find_name(args.device, DEVICES, "device")]
     if args.load is not None and check_number(args.load, "--load") == 0:
@@ -1112,8 +1644,18 @@ def scheduler_main(name, schedule, tasks, doc, settings):
         options = dict(link=link, objective=find_name(args.objective, ("makespan", "turnaround"), "objective"),
                        time_limit=check_number(args.time_limit, "--time-limit"), solver=settings["solver"])
     check_writable(args.out)
-    model = get_model(args.model)
-    table = read_tasks(args.tasks, model, device, load=args.load)
+    if args.calibrate:
+        print(*calibrate(load_checkpoint(args.checkpoint)[0], device), sep="\n")
+        return
+    if args.measure:
+        real, tokenizer, text = load_checkpoint(args.checkpoint, seed=seed)
+        model = real_model(args.checkpoint, real.config, 8 * next(real.parameters()).element_size())
+        table = read_tasks(args.tasks, model, device)
+        print(f"measuring on {text}", flush=True)
+        table, texts = measure_tasks(table, real, tokenizer, args, seed)
+    else:
+        model = get_model(args.model)
+        table = read_tasks(args.tasks, model, device, load=args.load)
     if "compare" in settings and args.compare:
         settings["compare"](table, model, device, link, args)
         return
@@ -1132,10 +1674,14 @@ def scheduler_main(name, schedule, tasks, doc, settings):
     import pandas as pd
     files = {f"{name}_tasks.csv": csv_writer(result), f"{name}_intervals.csv": csv_writer(everything),
              f"{name}_metrics.csv": csv_writer(pd.DataFrame([metrics]))}
+    if args.measure:
+        files[f"{name}_texts.csv"] = csv_writer(texts, csv.QUOTE_NONNUMERIC)
     if not args.no_plot:
         files[f"{name}_gantt.png"] = lambda path: draw_gantt(path, [(name, result, everything)])
     paths = write_files(args.out, files)
     print_table(result[SHOWN], f" in {paths[0]}")
+    if args.measure:
+        print_texts(texts)
     print_end(metrics, intervals.attrs.get("summary", []), paths)
 
 
@@ -1146,6 +1692,9 @@ def allocator_main(name, allocate, tasks, doc, settings):
     parser.add_argument("--bids", metavar="FILE", default=settings["bids"], help="your bids, as NAME_bids.csv or JSON")
     parser.add_argument("--links", metavar="FILE", default=settings["links"], help="your links, as NAME_links.csv or "
                         "JSON")
+    parser.add_argument("--execute", action="store_true", help="run the allocated pipeline on the real model; under "
+                        "torchrun, stage r on rank r")
+    parser.add_argument("--export", metavar="ENGINE", help=f"write the allocation for {', '.join(ENGINES)}")
     if "compare" in settings:
         add_compare(parser, settings)
         parser.add_argument("--audit", action="store_true", help="what bidders gain from asking or offering otherwise")
@@ -1154,7 +1703,20 @@ def allocator_main(name, allocate, tasks, doc, settings):
     pool = find_name(args.pool, POOLS, "pool")
     seed = int(check_number(args.seed, "--seed", whole=True))
     check_writable(args.out)
-    model = get_model(args.model)
+    if launched() and not args.execute:
+        raise UserError("torchrun is for --execute")
+    engine = find_name(args.export, ENGINES, "engine") if args.export else None
+    if args.calibrate:
+        real = load_checkpoint(args.checkpoint)[0]
+        for device in {kind: DEVICES[kind] for _, kind, _ in POOLS[pool]}.values():
+            print(*calibrate(real, device), "", sep="\n")
+        return
+    if args.execute or args.checkpoint:
+        config = load_config(args.checkpoint)
+        model = real_model(args.checkpoint, config)
+    else:
+        known, config, bits = read_config(args.model)
+        model = model_from_config(known, config, bits)
     tasks, estimates = allocation_tasks(args.tasks, model, pool)
     if "compare" in settings and (args.compare or args.audit):
         if args.bids is not None or args.links is not None:
@@ -1187,8 +1749,22 @@ def allocator_main(name, allocate, tasks, doc, settings):
         ("links", links.rename_axis("").reset_index()), ("metrics", pd.DataFrame([metrics])))}
     if not args.no_plot:
         files[f"{name}_layers.png"] = lambda path: draw_layers(path, metrics, table, result, links)
+    if engine:
+        groups = [dict(devices=bids["device"][stage["devices"]].tolist(), layers=stage["layers"]) for stage in stages]
+        exported = export_allocation(engine, groups, args.checkpoint or model.name, config)
+        files[f"{name}_{engine}.{'json' if engine == 'device_map' else 'txt'}"] = text_writer(exported + "\n")
+    if args.execute:
+        lines, measured, texts = execute(tasks, table, args, config, seed)
+        texts = texts.sort_index()
+        files.update({f"{name}_measured.csv": csv_writer(measured), f"{name}_texts.csv": csv_writer(texts, csv.QUOTE_NONNUMERIC)})
     paths = write_files(args.out, files)
     print_table(table)
     print("")
     print_table(result[SHOWN], f" in {paths[1]}")
+    if args.execute:
+        print("", *lines, sep="\n")
+        print_table(measured)
+        print_texts(texts)
+    if engine:
+        print(f"\n{exported}")
     print_end(metrics, [], paths)
