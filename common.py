@@ -1756,7 +1756,8 @@ def allocator_main(name, allocate, tasks, doc, settings):
     if args.execute:
         lines, measured, texts = execute(tasks, table, args, config, seed)
         texts = texts.sort_index()
-        files.update({f"{name}_measured.csv": csv_writer(measured), f"{name}_texts.csv": csv_writer(texts, csv.QUOTE_NONNUMERIC)})
+        files.update({f"{name}_measured.csv": csv_writer(measured),
+                      f"{name}_texts.csv": csv_writer(texts, csv.QUOTE_NONNUMERIC)})
     paths = write_files(args.out, files)
     print_table(table)
     print("")
