@@ -200,29 +200,30 @@ def random_tasks(regime, seed, run, model, device):
 
 
 def measure(tasks, model, device, link):
-    """What each of METHODS makes of a task table, or of the random list (regime, seed, run): a list of (metrics,
-    tasks, intervals, lines about what is proven)."""
+    """What each of METHODS makes of a task table, or of the random list (regime, seed, run): the metrics of each and,
+    of a table, (tasks, intervals, lines about what is proven) of each."""
     import FCFS
     import LLF
     import optimal
     import SRTF
-    if isinstance(tasks, tuple):
+    drawn = isinstance(tasks, tuple)
+    if drawn:
         tasks = random_tasks(*tasks, model, device)
     schedules = [policy(tasks) for policy in (schedule, FCFS.schedule, SRTF.schedule, LLF.schedule)]
     schedules += [optimal.schedule(tasks, link, objective, LIMIT) for objective in ("makespan", "turnaround")]
-    found = []
+    rows, details = [], []
     for name, intervals in zip(METHODS, schedules):
         result, everything = common.simulate(tasks, intervals, link)
         metrics = common.scheduling_metrics(name, tasks, result, model, device)
-        metrics = {"algorithm": metrics.pop("scheduler"), **metrics, **intervals.attrs.get("metrics", {})}
-        found.append((metrics, result, everything, intervals.attrs.get("summary", [])))
-    for metrics, *_ in found:
-        for key, (best, *_) in zip(("T_end", "mean_turnaround_time"), found[-2:]):
+        rows.append({"algorithm": metrics.pop("scheduler"), **metrics, **intervals.attrs.get("metrics", {})})
+        details.append((result, everything, intervals.attrs.get("summary", [])))
+    for metrics in rows:
+        for key, best in zip(("T_end", "mean_turnaround_time"), rows[-2:]):
             behind = best["deadlines_met"] - metrics["deadlines_met"] if best["proven_optimal"] else math.nan
             as_many = behind == 0 and best[key] > 0  # with fewer deadlines met, less time would prove nothing
             metrics[f"{key}_above"] = round(100 * (metrics[key] / best[key] - 1), 4) + 0 if as_many else math.nan
             metrics["deadlines_behind"] = behind
-    return found
+    return rows, [] if drawn else details  # nobody looks at those of random lists
 
 
 def readable(table, runs):
@@ -246,13 +247,13 @@ def compare(tasks, model, device, link, args):
     if number == 0:
         raise common.UserError("--runs: 0 is not a number of runs")
     cases = [(regime, seed, run) for regime in REGIMES for run in range(number)]
-    own, *drawn = common.in_parallel(measure, [(case, model, device, link) for case in [tasks, *cases]])
-    one = pd.DataFrame([metrics for metrics, *_ in own])
+    (own, details), *drawn = common.in_parallel(measure, [(case, model, device, link) for case in [tasks, *cases]])
+    one = pd.DataFrame(own)
     if one["memory_utilization"].max() > 1:
         common.warn(f"weights and KV caches reach {one['peak_memory_gb'].max():.1f} GB, the {device.type} has "
                     f"{device.memory} GB: these are the times of one that could hold them")
     runs = pd.DataFrame([dict(zip(("regime", "seed", "run"), case), **metrics)
-                         for case, found in zip(cases, drawn) for metrics, *_ in found])
+                         for case, (rows, _) in zip(cases, drawn) for metrics in rows])
     of_one, table = (common.compare(rows, [key], METHODS, [*UNITS, *ABOVE])
                      for rows, key in ((one, "tasks"), (runs, "regime")))
     for some in of_one, table:
@@ -281,7 +282,7 @@ def compare(tasks, model, device, link, args):
     files["ADSA_compare.tex"] = common.latex_writer(parts)
     if not args.no_plot:
         charts = [(f"{metrics['algorithm']}: {metrics['deadlines_met']} of {len(tasks)} deadlines met",
-                   common.in_seconds(result), common.in_seconds(intervals)) for metrics, result, intervals, _ in own]
+                   *map(common.in_seconds, tables)) for metrics, (*tables, _) in zip(own, details)]
         files["compare_scheduling.png"] = lambda path: common.draw_bars(path, PANELS, "regime", METHODS, table)
         files["compare_gantt.png"] = lambda path: common.draw_gantt(path, charts)
     paths = common.write_files(args.out, files)
@@ -293,7 +294,8 @@ def compare(tasks, model, device, link, args):
         print(caption)
         common.print_table(part.rename(columns=lambda name: name.replace(" ", "_")))
         print("")
-    print(*(f"the list, {found[0]['algorithm']}: {line}" for found in own for line in found[3]), "", why, sep="\n")
+    print(*(f"the list, {name}: {line}" for name, found in zip(METHODS, details) for line in found[-1]), "", why,
+          sep="\n")
     print(f"\nwritten: {', '.join(paths)}")
 
 

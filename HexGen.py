@@ -28,7 +28,20 @@ FRONTIER = 50000  # finish times kept at most between two stages of a placement:
 bids = None  # drawn; or your own: [{"device": "GPU 1", "layers": 14, "price": 0.8, "computation_time": 40.0}, ...]
 links = None  # drawn; or your own: {"GPU 1": {"GPU 2": 3.1, ..., "client": 2.0}, ...}, seconds
 
-tasks = []
+tasks = [
+    {"label": "Task 1", "prompt": "Write a one-page guide to starting a community garden: the site, the soil, the "
+     "beds, and how to share the work over the year.",
+     "arrival_time": 0, "output_words": 300, "trans_time": 5, "deadline": 150},
+    {"label": "Task 2", "prompt": "Explain the causes of the 2008 financial crisis to a reader without economics.",
+     "arrival_time": 3, "output_words": 150, "trans_time": 2, "deadline": 130},
+    {"label": "Task 3", "prompt": "Plan one lesson on renewable energy for a secondary school, with an experiment.",
+     "arrival_time": 10, "output_words": 250, "trans_time": 3, "deadline": 170},
+    {"label": "Task 4", "prompt": "Summarise in a short paragraph what a river delta is and how it forms.",
+     "arrival_time": 14, "output_words": 80, "trans_time": 1, "deadline": 140},
+    {"label": "Task 5", "prompt": "Compare three ways to keep patient records in a rural clinic whose network often "
+     "fails, and recommend one.",
+     "arrival_time": 19, "output_words": 220, "trans_time": 4, "deadline": 200},
+]
 
 # Of a grouping, the groups of devices in pipeline order, with S stages: w (tasks, S), seconds of a layer; d (S + 1,),
 # seconds of the links into the stages and to the client; cap (S,), most layers; n (S,), layers.

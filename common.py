@@ -629,7 +629,7 @@ def group_times(times, delay, group):
     """What a layer takes in a tensor-parallel group of k devices, in seconds: (computation of each task, all-reduces).
 
     Each device computes 1/k of a layer, the slowest sets the pace. Two all-reduces, each 2 (k - 1) / k of the
-    activations over the group's slowest link, follow (HexGen, section 3).
+    activations over the group's slowest link, follow (as in HexGen).
     """
     k = len(group)
     return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * max(delay[i, j] for i in group for j in group)
@@ -802,37 +802,51 @@ def latex_writer(parts):
     return text_writer("\n".join(lines))
 
 
-def begin_worker(folder):
-    """A worker leaves Ctrl-C to its parent, and has a process group, which the parent ends with all that it started."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tempfile.tempdir = folder  # the parent removes what is left there
-    os.setpgrp()
+def work(function, jobs, pipe, folder):
+    """What a process of in_parallel does: sends for each job its result, or the error that it raised."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent,
+    os.setpgrp()  # which ends this group, with all that a job has started
+    tempfile.tempdir = folder  # and removes what is left there
+    for job in jobs:
+        try:
+            pipe.send((function(*job), None))
+        except Exception as error:
+            pipe.send((None, error))
 
 
 def in_parallel(function, jobs):
     """[function(*job) for job in jobs], by as many processes as there are cores, with a progress bar on a terminal."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import active_children
-    results, bar = [], sys.stderr.isatty()
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(
-            min(len(jobs), os.cpu_count() or 1), initializer=begin_worker, initargs=(folder,)) as workers:
+    from multiprocessing import Pipe, Process
+    count, workers, results, bar = min(len(jobs), os.cpu_count() or 1), [], [], sys.stderr.isatty()
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            for future in [workers.submit(function, *job) for job in jobs]:
-                results.append(future.result())
-                done = len(results) * 40 // len(jobs)
+            for i in range(count):
+                mine, theirs = Pipe(duplex=False)
+                worker = Process(target=work, args=(function, jobs[i::count], theirs, folder), daemon=True)
+                worker.start()
+                theirs.close()  # a worker that dies is noticed then
+                workers.append((worker, mine))
+            for k in range(len(jobs)):
+                result, error = workers[k % count][1].recv()
+                if error:
+                    raise error
+                results.append(result)
                 if bar:
+                    done = len(results) * 40 // len(jobs)
                     print(f"\r[{'#' * done}{'.' * (40 - done)}] {len(results)} of {len(jobs)}", end="",
                           file=sys.stderr, flush=True)
-        except BaseException:  # an interrupt, or what a job raised: nobody waits for the others
-            for worker in active_children():
-                try:
-                    os.killpg(worker.pid, signal.SIGKILL)
-                except ProcessLookupError:  # it has no group yet
-                    worker.kill()
-            raise
+        except EOFError as error:
+            raise UserError("a process that ran one of the cases has ended: killed, or out of memory") from error
         finally:
             if bar:
                 print("", file=sys.stderr)
+            for worker, _ in workers:
+                if len(results) < len(jobs):
+                    try:
+                        os.killpg(worker.pid, signal.SIGKILL)
+                    except ProcessLookupError:  # it has no group yet
+                        worker.kill()
+                worker.join()
     return results
 
 
@@ -1659,7 +1673,8 @@ def scheduler_main(name, schedule, tasks, doc, settings):
     if "compare" in settings and args.compare:
         settings["compare"](table, model, device, link, args)
         return
-    about = [f"{len(table):,} tasks", f"{model.name} ({model.layers} layers, {model.bits} bits) on {device.type}",
+    where = "measured here" if args.measure else f"on {device.type}"
+    about = [f"{len(table):,} tasks", f"{model.name} ({model.layers} layers, {model.bits} bits) {where}",
              f"{link} uplink"] + [f"{key.replace('_', ' ')} {options[key]}" for key in options if key != "link"]
     print(f"{name}: {', '.join(about)}\n", flush=True)
 

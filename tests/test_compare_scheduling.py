@@ -201,8 +201,7 @@ def test_no_schedule_waits_less_than_srtf(compared):
 def test_what_is_not_proven_is_no_measure(monkeypatch):
     """A program without time proves nothing: distances are left out and the count says so."""
     monkeypatch.setattr(ADSA, "LIMIT", 0)
-    found = ADSA.measure(("overload", 0, 0), MODEL, DEVICE, "shared")
-    runs = pd.DataFrame([row for row, *_ in found])
+    runs = pd.DataFrame(ADSA.measure(("overload", 0, 0), MODEL, DEVICE, "shared")[0])
     assert not runs["proven_optimal"].dropna().any()
     assert runs[DISTANCES].isna().all(axis=None)
     table = common.compare(runs, ["tasks"], ADSA.METHODS, [*MEASURED, *DISTANCES])
@@ -410,7 +409,7 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(picture, compared, mon
     else:
         tasks = common.read_tasks(ADSA.tasks, MODEL, DEVICE)
         charts = [(row["algorithm"], common.in_seconds(result), common.in_seconds(intervals))
-                  for row, result, intervals, _ in ADSA.measure(tasks, MODEL, DEVICE, "shared")]
+                  for row, (result, intervals, _) in zip(*ADSA.measure(tasks, MODEL, DEVICE, "shared"))]
         figure = draw(monkeypatch, common.draw_gantt, charts)
         assert [axes.get_title() for axes in figure.axes] == ADSA.METHODS
         assert len({axes.get_xlim() for axes in figure.axes}) == 1
