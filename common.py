@@ -1500,8 +1500,9 @@ def draw_layers(path, metrics, stages, result, links):
             ("all-reduces", reduce, [a + b for a, b in zip(delay, work)], dict(color="white", edgecolor=RED,
                                                                               hatch="......"))]
     for key, width, start, style in keys:
-        if any(width):
-            right.barh(range(len(width)), width, 0.66, start[:len(width)], linewidth=0.4, label=key, **style)
+        at = [k for k, seconds in enumerate(width) if seconds]
+        if at:
+            right.barh(at, [width[k] for k in at], 0.66, [start[k] for k in at], linewidth=0.4, label=key, **style)
     left.set_yticks(range(len(rows)))
     left.set_yticklabels(rows)
     left.set_ylim(len(rows) - 0.4, -0.6)

@@ -3,6 +3,8 @@ import json
 import math
 import pathlib
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -296,6 +298,37 @@ def test_an_allocation_that_cannot_exist_is_one_line(name, bids, message, run):
 ])
 def test_a_budget_or_deadline_that_excludes_all(old, new, message, run):
     impossible(run(edited("FCIM", (old, new))), message)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_quick_and_needs_no_package(name):
+    code = (f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[:] = ['{name}.py', '--help'];"
+            f"runpy.run_path({str(ROOT / name) + '.py'!r}, run_name='__main__')")
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for flag in ("--tasks", "--seed", "--model", "--out", "--no-plot", "--pool", "--bids", "--links", "--execute",
+                 "--export", "--checkpoint", "--calibrate"):
+        assert flag in done.stdout
+    assert ("--compare" in done.stdout and "--audit" in done.stdout) == (name == "FCIM")
+
+
+def test_the_figure_shows_the_stages(run, monkeypatch):
+    from matplotlib.figure import Figure
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    assert run("HexGen", "--pool", "workstations")[0] == 2  # as no file was written
+    left, right = drawn[0].axes
+    run("HexGen", "--pool", "workstations", "--no-plot")
+    stages, tasks, links = (table("HexGen", end) for end in ("stages", "tasks", "links"))
+    assert [bar.get_width() for bar in left.patches] == stages["layers"].tolist()
+    rows = [tick.get_text().replace("\n+ ", "+") for tick in left.get_yticklabels()]
+    assert rows == [*stages["devices"], "client"]
+    delay = [*stages["link_delay"], tasks["trans_time"][0]]
+    reduces = [n * 4 * (k - 1) / k * 0.02 for n, k in zip(stages["layers"], stages["tensor_parallel"]) if k > 1]
+    expected = [*delay, *(stages["computation_time"] / 5), *reduces]
+    assert [bar.get_width() for bar in right.patches] == pytest.approx(expected)
+    assert (left.get_xlabel(), right.get_xlabel()) == ("layers", "mean time of a task (s)")
+    assert links.loc["GPU 5", "GPU 6"] == 0.02
 
 
 # README ---------------------------------------------------------------------------------------------------------------
