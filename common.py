@@ -1650,6 +1650,8 @@ def scheduler_main(name, schedule, tasks, doc, settings):
     seed = int(check_number(args.seed, "--seed", whole=True))
     if launched():
         raise UserError("torchrun is for the --execute of an allocation script")
+    if (args.checkpoint or args.sample) and not (args.measure or args.calibrate):
+        raise UserError("--checkpoint and --sample are for --measure or --calibrate")
     link = find_name(args.link, LINKS, "link")
     device = DEVICES[find_name(args.device, DEVICES, "device")]
     if args.load is not None and check_number(args.load, "--load") == 0:

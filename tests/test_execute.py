@@ -117,6 +117,17 @@ def test_measured_times_are_scheduled(name, run, short):
         assert read("ADSA_texts")["text"].tolist() == again
 
 
+def test_a_checkpoint_alone_is_told_or_names_the_model(run):
+    for flags in (["--checkpoint", "./none"], ["--sample"]):
+        assert run("FCFS", *flags) == (2, "", "FCFS.py: --checkpoint and --sample are for --measure or --calibrate\n")
+    from transformers import GPT2Config
+    GPT2Config(n_layer=7, n_embd=64, n_head=4).save_pretrained("small")
+    status, out, _ = run("PipeDream", "--checkpoint", "small", "--no-plot")
+    assert status == 0
+    assert "PipeDream: 5 tasks, small (7 layers, 16 bits)" in out
+    assert read("PipeDream_stages")["layers"].sum() == 7
+
+
 def test_calibration_prints_lines_ready_to_paste(run):
     for name, count in (("FCFS", 1), ("PipeEdge", 2)):
         status, out, err = run(name, "--calibrate")
