@@ -229,18 +229,25 @@ def check_number(value, where, whole=False):
     raise UserError(f"{where}: {shown(value)} is {problem}")
 
 
-def check_tasks(rows, place):
-    """UserError, beginning with `place`, unless rows is a list of tasks in the task format."""
+def checked_rows(rows, place, fields, what):
+    """Pairs of where a row stands, for messages, and the row (a dict that has the fields), one after another.
+    UserError, beginning with `place`, once one is not as it must be."""
     if not isinstance(rows, (list, tuple)):
-        raise UserError(f"{place}: must be a list of tasks")
-    seen = {}
+        raise UserError(f"{place}: must be a list of {what}s")
     for k, row in enumerate(rows, 1):
         where = f"{place}, row {k}"
         if not isinstance(row, dict):
-            raise UserError(f"{where}: {shown(row)} is not a task")
-        for field in FIELDS:
+            raise UserError(f"{where}: {shown(row)} is not a {what}")
+        for field in fields:
             if field not in row:
                 raise UserError(f"{where}, {field}: missing")
+        yield where, row
+
+
+def check_tasks(rows, place):
+    """UserError, beginning with `place`, unless rows is a list of tasks in the task format."""
+    seen = {}
+    for k, (where, row) in enumerate(checked_rows(rows, place, FIELDS, "task"), 1):
         for field, value in row.items():
             if field not in FIELDS + ("computation_time",):
                 raise UserError(f"{where}: unknown field {shown(field)}")
@@ -556,16 +563,8 @@ def read_bids(bids, model, devices, times, kv_bytes, seed):
         bids = [{"device": name, "layers": offer[name], "price": rounded(time[name] * cents[name] * margin[name]),
                  "computation_time": time[name]} for name in names]
     place, rows = (bids, read_file(bids, BID_FIELDS)[0]) if isinstance(bids, str) else ("bids", bids)
-    if not isinstance(rows, (list, tuple)):
-        raise UserError(f"{place}: must be a list of bids")
     table = []
-    for k, row in enumerate(rows, 1):
-        where = f"{place}, row {k}"
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: {shown(row)} is not a bid")
-        for field in BID_FIELDS:
-            if field not in row:
-                raise UserError(f"{where}, {field}: missing")
+    for where, row in checked_rows(rows, place, BID_FIELDS, "bid"):
         name = row["device"]
         if name not in list(devices):  # a list: whatever else the name may be, it can be looked for
             raise UserError(f"{where}, device: unknown device {shown(name)}: choose from {', '.join(devices)}")
@@ -1052,9 +1051,8 @@ def measure(model, tokenizer, prompts, tokens, seed=0, sample=False, notes=(), *
     """Each prompt continued by up to so many tokens (lists, an entry a task) with transformers' own generate.
 
     A dict a task: text, ids, tokens, seconds, tokens_per_second, peak_memory, growth (bytes, over what was held before
-    the task). A warm-up comes first and does
-    not count: the lists in `notes`, which hooks fill, are emptied after it. What exceeds the context is cut as in
-    cap_to_context. settings: more for generate.
+    the task). A warm-up comes first and does not count: the lists in `notes`, which hooks fill, are emptied after it.
+    What exceeds the context is cut as in cap_to_context. settings: more for generate.
     """
     import torch
     context, rows, cut = model_from_config("", model.config).context, [], 0
@@ -1313,8 +1311,7 @@ def export_allocation(engine, stages, name, config=None):
     as that engine knows it; config: its transformers configuration (for device_map)."""
     counts, sizes = [stage["layers"] for stage in stages], [len(stage["devices"]) for stage in stages]
     groups = ["+".join(stage["devices"]) for stage in stages]
-    if engine not in ENGINES:
-        raise UserError(f"unknown engine {shown(engine)}: choose from {', '.join(ENGINES)}")
+    engine = find_name(engine, ENGINES, "engine")
     if max(sizes) > 1 and engine not in ("vllm", "hexgen"):
         raise UserError(f"{engine} cannot split a layer between {groups[sizes.index(max(sizes))]}: vllm and hexgen can")
     if engine == "device_map":
@@ -1595,7 +1592,7 @@ def run(main, name, *arguments):
     """main(name, *arguments), exiting with one line on standard error: 1 for NoAllocation, 2 for a UserError, 130 when
     interrupted."""
     try:
-        if launched() and launched()[0] > 0:
+        if (launched() or (0, 1))[0] > 0:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for good: the first rank prints for all
         main(name, *arguments)
         sys.stdout.flush()
@@ -1735,7 +1732,6 @@ def allocator_main(name, allocate, tasks, doc, settings):
     else:
         known, config, bits = read_config(args.model)
         model = model_from_config(known, config, bits)
-    tasks, estimates = allocation_tasks(args.tasks, model, pool)
     if "compare" in settings and (args.compare or args.audit):
         if args.bids is not None or args.links is not None:
             raise UserError("--compare and --audit draw the bids and links of many runs: leave out your own")
@@ -1746,6 +1742,7 @@ def allocator_main(name, allocate, tasks, doc, settings):
         else:
             settings["audit"](args, pool, seed)
         return
+    tasks, estimates = allocation_tasks(args.tasks, model, pool)
     bids, links, times, memory = allocation_case(model, pool, tasks, estimates, seed, args.bids, args.links)
     delay = links.to_numpy()
     print(f"{name}: {len(tasks):,} tasks, {model.name} ({model.layers} layers, {model.bits} bits), pool {pool} "
