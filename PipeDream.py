@@ -79,9 +79,10 @@ def allocate(layers, bids, delay, times, **_):
     counts = partition([t] * layers, link, offers[:layers])  # with fewer layers than devices, the last hold none
     stages = [{"devices": [i], "layers": n} for i, n in enumerate(counts)]
     planned = max(max(counts) * t, link if len(counts) > 1 else 0)
-    slowest = max(n * times[:, i].mean() for i, n in enumerate(counts))
+    found, what = common.bottleneck(stages, bids, delay, times)
     return stages, [f"planned for mean devices ({t:.3f} s a layer) and mean links ({link:.3f} s): "
-                    f"bottleneck {planned:.3f} s; the slowest stage really takes {slowest:.3f} s"]
+                    f"bottleneck {planned:.3f} s",
+                    f"with the real devices and links: bottleneck {found:.3f} s, {what}"]
 
 
 if __name__ == "__main__":

@@ -126,10 +126,12 @@ def allocate(layers, bids, delay, times, **_):
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if path(middle) else (middle + 1, high)
+    stages = place(path(high), l, t, layers)
+    found, what = common.bottleneck(stages, bids, delay, times)
     proof = "proven least"
-    if D > EXACT and B[high] > least:
+    if D > EXACT and found > least:
         proof = f"best of a beam of {BEAM}, not proven: at least {least:.3f} s"
-    return place(path(high), l, t, layers), [f"bottleneck {B[high]:.3f} s: {proof}"]
+    return stages, [f"bottleneck {found:.3f} s ({proof}): {what}"]
 
 
 if __name__ == "__main__":

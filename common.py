@@ -566,6 +566,16 @@ def group_times(times, delay, group):
     return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * max(delay[i, j] for i in group for j in group)
 
 
+def bottleneck(stages, bids, delay, times):
+    """(seconds for a mean task, name) of the slowest stage or link of a pipeline of single devices; the client's links
+    do not count."""
+    t, name = times.mean(axis=0), bids["device"]
+    path = [stage["devices"][0] for stage in stages]
+    parts = [(stage["layers"] * t[i], f"{stage['layers']} layers on {name[i]}") for stage, i in zip(stages, path)]
+    parts += [(delay[i, j], f"the link from {name[i]} to {name[j]}") for i, j in zip(path, path[1:])]
+    return max(parts, key=lambda part: part[0])
+
+
 def pipeline(arrival, delays, work):
     """When each task is ready, starts and ends in each stage: three arrays (tasks, stages).
 
@@ -612,34 +622,38 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
             for s in range(len(stages)) for k, kind in ((0, "transmit"), (2, "compute"))]
     ways.append(pd.DataFrame({"label": result["label"], "kind": "transmit", "start": end[:, -1], "end": completion}))
 
-    size, used = np.array([len(group) for group in groups]), np.concatenate(groups)  # a row for each device from here
-    stage, offer = np.repeat(np.arange(len(stages)), size), bids.iloc[used]
-    share = (layers / size)[stage]  # of the layers
-    paid, cost = ((share * offer[key] / offer["layers"]).to_numpy() for key in ("price", "true_cost"))
+    of = [s for s, group in enumerate(groups) for _ in group]  # the stage of each device
+    used = bids.iloc[[i for group in groups for i in group]]
+    share = [layers[s] / len(groups[s]) for s in of]  # the layers of each
+    paid, cost = ([part * all_of_it / n for part, all_of_it, n in zip(share, used[key], used["layers"])]
+                  for key in ("price", "true_cost"))
     if "reward" in stages[0]:
-        paid = np.array([one["reward"] for one in stages])[stage] / size[stage]
+        paid = [stages[s]["reward"] / len(groups[s]) for s in of]
+
+    def totals(values):  # of the stages
+        return [sum(value for value, s in zip(values, of) if s == k) for k in range(len(stages))]
+
+    def jain(values):  # fairness: 1 where all are equal, 1/n where one has all
+        values = np.array(values)
+        return float(values.sum() ** 2 / (len(values) * (values ** 2).sum())) if values.any() else 1.0
+
+    rewards, costs, room = totals(paid), totals(cost), np.array(memory)[used.index]
     held = layers * (model.layer_bytes + tasks["kv_bytes"].max() / model.layers) / 1e9
-    reward, spent, room = (np.bincount(stage, values) for values in (paid, cost, np.array(memory)[used]))
     table = pd.DataFrame(dict(
         stage=range(1, len(stages) + 1), devices=["+".join(bids["device"][group]) for group in groups],
-        tensor_parallel=size, first_layer=layers.cumsum() - layers, last_layer=layers.cumsum() - 1, layers=layers,
-        computation_time=compute.sum(axis=0), link_delay=links[:-1], reward=reward, utility=reward - spent,
-        memory_gb=held, memory_utilization=held / room))
-    for key in ("reward", "utility", "memory_gb", "memory_utilization"):
-        table[key] = [round(value, 6) for value in table[key].tolist()]
-    computing = int(compute.sum()) / US
-    communicating = len(tasks) * int(links.sum() + reduce.sum()) / US
-
-    def jain(x):  # of fairness: 1 where all are equal, 1/n where one has all
-        return x.sum() ** 2 / (len(x) * (x ** 2).sum()) if x.any() else 1.0
-
+        tensor_parallel=[len(group) for group in groups], first_layer=layers.cumsum() - layers,
+        last_layer=layers.cumsum() - 1, layers=layers, computation_time=compute.sum(axis=0), link_delay=links[:-1],
+        reward=[round(value, 6) for value in rewards],
+        utility=[round(value - spent, 6) for value, spent in zip(rewards, costs)], memory_gb=held.round(6),
+        memory_utilization=(held / totals(room)).round(6)))
+    computing, communicating = compute.sum() / US, len(tasks) * (links.sum() + reduce.sum()) / US
     metrics = dict(
-        tasks=len(tasks), devices=len(used), total_cost=paid.sum(), completion_time=completion.max() / US,
+        tasks=len(tasks), devices=len(used), total_cost=sum(paid), completion_time=completion.max() / US,
         computation_time=computing, communication_time=communicating,
         communication_overhead=communicating / ((communicating + computing) or 1),
         memory_utilization=held.sum() / room.sum(), fairness_layers=jain(share), fairness_rewards=jain(paid),
-        cost_efficiency=model.layers / paid.sum() if paid.any() else math.inf)
-    metrics = {key: round(float(value), 6) if isinstance(value, float) else value for key, value in metrics.items()}
+        cost_efficiency=model.layers / sum(paid) if any(paid) else math.inf)
+    metrics = {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
     return table, result, pd.concat(ways).sort_index(kind="stable"), dict(
         metrics, deadlines_met=int(result["deadline_met"].sum()))
 
