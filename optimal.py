@@ -13,8 +13,13 @@ import heapq
 import math
 import os
 import re
+import signal
+import subprocess
+import sys
 import tempfile
+import threading
 import time
+import traceback
 import warnings
 from collections import namedtuple
 
@@ -146,6 +151,41 @@ def lower_bound(case):
     return bound
 
 
+def fewest_late(now, jobs):
+    """Fewest late jobs (due, length) of one machine on which all are released at `now`: by due date, and whenever one
+    would be late, the longest so far is given up (Moore 1968)."""
+    kept = []
+    for due, length in sorted(jobs):
+        now += length
+        heapq.heappush(kept, -length)
+        if now > due:
+            now += heapq.heappop(kept)
+    return len(jobs) - len(kept)
+
+
+def certainly_missed(case):
+    """A lower bound on missed deadlines, in O(n log^2 n).
+
+    Misses of disjoint sets of tasks add up. A task that cannot meet its deadline even alone misses it. Of a set of
+    others: whoever meets the deadline has the processor from arrival to deadline - trans_time, the shared uplink from
+    arrival + computation to deadline. If each machine had all of the set to do from the set's first release on, every
+    schedule would still be one, with the same tasks on time; now one that preempts gains nothing by it, and the fewest
+    late are known. Sets: all, and by order of arrival each half, each half of a half, and so on.
+    """
+    def least(tasks):
+        if len(tasks) < 2:
+            return 0
+        a, p, q, d = zip(*tasks)
+        bound = fewest_late(a[0], [(d[j] - q[j], p[j]) for j in range(len(tasks))])
+        if case.link == "shared":
+            bound = max(bound, fewest_late(min(map(sum, zip(a, p))), list(zip(d, q))))
+        half = len(tasks) // 2
+        return max(bound, least(tasks[:half]) + least(tasks[half:]))
+
+    hopeful = sorted(task for task in zip(*case[:4]) if sum(task[:3]) <= task[3])
+    return len(case.a) - len(hopeful) + least(hopeful)
+
+
 def window_cuts(case, late):
     """Constraints on late[j], 1 if task j misses its deadline: what is on time fits every window of a machine.
 
@@ -184,34 +224,59 @@ def fewest_missed(case, seconds, solver):
 # The program ----------------------------------------------------------------------------------------------------------
 
 
-def solve_program(problem, seconds, solver, start=False):
-    """Solves a PuLP problem, from the values of its variables if `start`. Returns "optimal", "feasible", "infeasible"
-    or "unknown", and a lower bound on its objective. The only place that knows the solvers."""
-    import pulp
-    began, bound = time.monotonic(), -math.inf
-    with tempfile.TemporaryDirectory() as folder:
-        log = os.path.join(folder, "log")
-        if solver == "CBC":
-            engine = pulp.PULP_CBC_CMD(msg=False, timeLimit=seconds, warmStart=start, logPath=log)
+def run_cbc(problem, engine):
+    """Solves a PuLP problem with CBC; returns the lower bound on its objective that the log of CBC names.
+
+    PuLP starts CBC and waits for it, and would leave it running when interrupted: here it is ended, on SIGTERM as on
+    Ctrl-C, and its files go. Only a main thread may say what a signal does, and one that says so already is left alone.
+    """
+    from_default = threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+    if from_default:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
             engine.tmpDir = folder
-        elif solver == "HiGHS":
-            engine = pulp.HiGHS(msg=False, timeLimit=seconds)
-        else:
-            raise common.UserError(f"SOLVER: {common.shown(solver)} is neither 'CBC' nor 'HiGHS'")
-        if not engine.available():
-            raise common.UserError(f"the solver {solver} is not installed")
-        try:
-            problem.solve(engine)
-        except (pulp.PulpSolverError, OSError) as error:
-            if time.monotonic() - began >= seconds:  # CBC may crash where its time ends while it prepares
-                return "unknown", bound
-            raise common.UserError(f"the solver {solver} failed: {error}") from error
-        if solver == "HiGHS":
-            bound = problem.solverModel.getInfo().mip_dual_bound
-        else:
+            engine.optionsDict["logPath"] = log = os.path.join(folder, "log")
+            try:
+                problem.solve(engine)
+            except BaseException as error:
+                for frame, _ in traceback.walk_tb(error.__traceback__):  # PuLP's function that started it is among them
+                    for value in list(frame.f_locals.values()):
+                        if isinstance(value, subprocess.Popen) and value.pid:
+                            value.kill()
+                            value.wait()
+                traceback.clear_frames(error.__traceback__)  # closes the log: Windows removes no open file
+                raise
             with open(log) as file:
                 found = re.search(r"^Lower bound: +(\S+)", file.read(), re.MULTILINE)
-            bound = float(found.group(1)) if found else bound
+            return float(found.group(1)) if found else -math.inf
+    finally:
+        if from_default:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def solve_program(problem, seconds, solver, start=False):
+    """Solves a PuLP problem, from the values of its variables if `start`. Returns "optimal", "feasible", "infeasible"
+    or "unknown", and a lower bound on its objective. Only this and run_cbc know the solvers."""
+    import pulp
+    began = time.monotonic()
+    if solver == "CBC":
+        engine = pulp.PULP_CBC_CMD(msg=False, timeLimit=seconds, warmStart=start)
+    else:
+        engine = pulp.HiGHS(msg=False, timeLimit=seconds)
+    if not engine.available():
+        raise common.UserError(f"the solver {solver} is not installed")
+    try:
+        if solver == "CBC":
+            bound = run_cbc(problem, engine)
+        else:
+            problem.solve(engine)
+            bound = problem.solverModel.getInfo().mip_dual_bound
+    except (pulp.PulpSolverError, OSError) as error:
+        if time.monotonic() - began >= seconds:  # CBC may crash where its time ends while it prepares
+            return "unknown", -math.inf
+        raise common.UserError(f"the solver {solver} failed: {error}") from error
     if problem.sol_status == pulp.LpSolutionOptimal:
         return "optimal", pulp.value(problem.objective) or 0
     if problem.sol_status == pulp.LpSolutionIntegerFeasible:
@@ -323,8 +388,8 @@ def solve(case, orders, stop, solver):
     Returns the order, the fewest misses that any order could have, and the least objective (microseconds) of those
     that have no more misses than this one.
     """
-    best, fewest, bound = min(orders, key=lambda order: cost(case, order)), 0, lower_bound(case)
-    if len(case.a) > MAX_TASKS or cost(case, best) == (0, bound):
+    best, fewest, bound = min(orders, key=lambda order: cost(case, order)), certainly_missed(case), lower_bound(case)
+    if len(case.a) > MAX_TASKS or cost(case, best) == (fewest, bound):
         return best, fewest, bound
 
     def left():
@@ -336,8 +401,8 @@ def solve(case, orders, stop, solver):
     by_arrival, add_up = sorted(best, key=lambda j: case.a[j]), case.objective == "turnaround"
     parts = [by_arrival[lo:hi] for lo, hi in ADSA.busy_periods(*(
         [times[j] for j in by_arrival] for times in (case.a, case.p)))]
+    joined, total, value = [], 0, 0
     if len(parts) > 1:  # busy periods bound the whole, and make it up if no transmission reaches into the next one
-        joined, value = [], 0
         for part in parts:
             place = {j: k for k, j in enumerate(part)}
             found, misses, least = solve(
@@ -345,14 +410,14 @@ def solve(case, orders, stop, solver):
                      case.objective if add_up or part is parts[-1] else None),
                 [[place[j] for j in order if j in place] for order in orders], stop, solver)
             joined += [part[k] for k in found]
-            fewest += misses
+            total += misses
             value = least + (value if add_up else 0)
-        best = min(best, joined, key=lambda order: cost(case, order))
-        if cost(case, best) == (fewest, value):
-            return best, fewest, value
+        best, fewest = min(best, joined, key=lambda order: cost(case, order)), max(fewest, total)
+        if cost(case, best) == (total, value):
+            return best, total, value
 
     best = better(best)
-    if cost(case, best)[0] > fewest and left():
+    if cost(case, best)[0] > total and left():  # even if it is known how many: which to give up is a good start
         misses, given_up = fewest_missed(case, left(), solver)
         fewest = max(fewest, misses)
         best = better(sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j])))
@@ -379,11 +444,15 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT, solve
 
     attrs of the result: transmission_order; metrics (objective, proven_optimal, lower_bound in s); summary.
     """
+    objective = common.find_name(objective, ("makespan", "turnaround"), "OBJECTIVE")
+    solver = common.find_name(solver, ("CBC", "HiGHS"), "SOLVER")
+    common.check_number(time_limit, "TIME_LIMIT")
+    common.check_number(MAX_TASKS, "MAX_TASKS", whole=True)
     labels = tasks["label"].tolist()
     case = Case(*(tasks[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline")),
                 link, objective)
-    orders = []
-    for policy in (FCFS, SRTF, LLF, ADSA):
+    policies, orders = (FCFS, SRTF, LLF, ADSA), []
+    for policy in policies:
         result, _ = common.simulate(tasks, policy.schedule(tasks), link)
         orders.append(result["completion_time"].argsort(kind="stable").tolist())
     with warnings.catch_warnings():
@@ -400,7 +469,8 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT, solve
         summary = [f"best found, gap {100 * gap:.2f} % in {'missed deadlines' if missed > fewest else name}: "
                    f"{found} (at least {fewest}), then {name} {value / per:.3f} s (at least {bound / per:.3f} s)"]
         if len(labels) > MAX_TASKS:
-            summary += [f"the exact program is limited to {MAX_TASKS} tasks: best of FCFS, SRTF, LLF and ADSA"]
+            summary += [f"the exact program is limited to {MAX_TASKS} tasks: this is the order of "
+                        f"{policies[orders.index(order)].__name__}, the best of FCFS, SRTF, LLF and ADSA"]
     late = [labels[j] for j, t in enumerate(completions(case, order)) if t > case.d[j]]
     if late:
         summary += [("not all deadlines can be met; " if fewest else "") + f"late: {', '.join(late[:10])}"
