@@ -216,9 +216,10 @@ def fewest_missed(case, seconds, solver):
     problem += pulp.lpSum(late)
     for cut in window_cuts(case, late):
         problem += cut
-    status, bound = solve_program(problem, seconds, solver) if problem.constraints else ("optimal", 0)
-    given_up = [j for j, u in enumerate(late) if u.value() and u.value() > 0.5] if status == "optimal" else []
-    return round(bound) if status == "optimal" else 0, given_up
+    if problem.constraints and solve_program(problem, seconds, solver)[0] != "optimal":
+        return 0, []
+    given_up = [j for j, u in enumerate(late) if (u.value() or 0) > 0.5]
+    return len(given_up), given_up
 
 
 # The program ----------------------------------------------------------------------------------------------------------
