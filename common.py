@@ -19,7 +19,6 @@ import tempfile
 import warnings
 from dataclasses import dataclass, fields, replace
 from numbers import Real
-from typing import Optional
 
 if not {"-h", "--help"} & set(sys.argv[1:]):  # that one needs no package, and no half second
     import numpy as np
@@ -94,9 +93,8 @@ def check_number(value, where, whole=False, positive=False):
 
 @dataclass(frozen=True)
 class Model:
-    """A stack of equal decoder layers. hidden, feed_forward: their widths; context: tokens; bits: of a weight;
-    kv_heads, where fewer than heads share keys and values; head_dim, where it is not hidden / heads; gated: a third
-    matrix gates the feed-forward block."""
+    """A stack of equal decoder layers. hidden, feed_forward: widths; context: tokens; bits: of a weight; kv_heads,
+    head_dim: 0 for heads and hidden / heads; gated: a third matrix gates the feed-forward block."""
     name: str
     layers: int
     hidden: int
@@ -104,8 +102,8 @@ class Model:
     heads: int
     context: int
     bits: float = 16
-    kv_heads: Optional[int] = None
-    head_dim: Optional[int] = None
+    kv_heads: int = 0
+    head_dim: int = 0
     gated: bool = False
 
     @property
@@ -163,21 +161,20 @@ UNGATED = ("biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj m
 
 def find_entry(name, table, kind):
     """The entry of MODELS or DEVICES that `name` means, its numbers checked. UserError says what is wrong."""
-    title, (key, *others) = f"{kind.__name__.upper()}S", [field.name for field in fields(kind)]
-    require(isinstance(table, list) and all(isinstance(entry, kind) for entry in table),
-            f"{title}: must be a list of {kind.__name__}s")
-    names = [str(getattr(entry, key)) for entry in table]
+    title, (key, *numbers) = f"{kind.__name__.upper()}S", [field.name for field in fields(kind)]
+    is_list = isinstance(table, list) and all(isinstance(entry, kind) for entry in table)
+    names = [str(getattr(entry, key)) for entry in table] if is_list else []
+    require(names and len(set(names)) == len(names), f"{title}: must be a list of {kind.__name__}s of different names")
     name = find_name(name, names, kind.__name__.lower())
-    require(names.count(name) == 1, f"{title}: {shown(name)} is there {names.count(name)} times")
     entry = table[names.index(name)]
-    for field in others:
-        if field not in ("kv_heads", "head_dim", "gated") or getattr(entry, field):
-            check_number(getattr(entry, field), f"{title}, {name}, {field}", positive=field != "price_per_hour")
+    for field in numbers:
+        check_number(int(entry.gated) if field == "gated" else getattr(entry, field), f"{title}, {name}, {field}",
+                     positive=field not in ("price_per_hour", "kv_heads", "head_dim", "gated"))
     return entry
 
 
-def get_device(kind):
-    return find_entry(kind, DEVICES, Device)
+def get_device(name):
+    return find_entry(name, DEVICES, Device)
 
 
 def get_model(name):
@@ -223,7 +220,7 @@ def model_from_config(name, config, bits=16):
     inner = first("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
     context = first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
     return Model(name, layers, hidden, inner or int(hidden * (first("expansion_ratio") or 4)), heads, context, bits,
-                 kv_heads, first("head_dim"), gated=config.model_type not in UNGATED)
+                 kv_heads or 0, first("head_dim") or 0, gated=config.model_type not in UNGATED)
 
 
 def layer_time(model, device, prompt_tokens, output_tokens):
@@ -234,11 +231,11 @@ def layer_time(model, device, prompt_tokens, output_tokens):
 
 
 def layer_times(tasks, model, devices):
-    """Seconds that one layer takes for each task on each device: array (tasks, devices). A computation_time that a
-    task gives holds for all layers on any device."""
+    """layer_time of each task on each device: array (tasks, devices). A computation_time that a task gives holds for
+    all layers on any device."""
     estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
-    given = tasks["given_time"].to_numpy()[:, None]
-    return np.where(np.isnan(given), np.array(estimates).T, given / model.layers)
+    given = tasks[["given_time"]].to_numpy() / model.layers
+    return np.where(np.isnan(given), np.array(estimates).T, given)
 
 
 # Files, rows and task lists -------------------------------------------------------------------------------------------
@@ -246,12 +243,6 @@ def layer_times(tasks, model, devices):
 def read_file(path):
     """Content of a JSON file (its name ends in .json), or the rows of a CSV as dicts: texts in the columns of text,
     elsewhere numbers, if they are numbers; empty cells there are left out."""
-    def number_or_text(text):
-        try:
-            return float(text)
-        except ValueError:
-            return text
-
     is_json, texts = path.lower().endswith(".json"), ("label", "prompt", "device", "type", "host", "")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -263,13 +254,14 @@ def read_file(path):
         raise UserError(f"{path or shown(path)}: {error.strerror}") from error
     except (ValueError, RecursionError, csv.Error) as error:  # not UTF-8, not JSON, not CSV
         raise UserError(f"{path}: not a {'JSON' if is_json else 'CSV'} file ({error})") from error
-    require(lines, f"{path}: has no rows under a header")
+    require(lines, f"{path}: no rows under a header")
     twice = max(header, key=header.count)
     require(header.count(twice) == 1, f"{path}: the header names {shown(twice)} twice")
     for k, line in enumerate(lines, 1):
         require(len(line) == len(header), f"{path}, row {k}: {len(line)} fields under a header of {len(header)}")
-    return [{key: cell if key in texts else number_or_text(cell) for key, cell in zip(header, line)
-             if cell or key in texts} for line in lines]
+    number = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+    return [{key: float(cell) if key not in texts and number.fullmatch(cell) else cell
+             for key, cell in zip(header, line) if cell or key in texts} for line in lines]
 
 
 def checked_rows(given, what, needed, options):
@@ -351,7 +343,7 @@ def serve(ready, length):
 
 
 def interval_table(tasks, runs):
-    """Table label, start, end from runs in order of time: (row of `tasks`, start, end), microseconds. Runs of a task
+    """Table label, start, end from runs in order of time: (row of `tasks`, start, end), microseconds. Runs of one task
     that follow on each other become one interval."""
     runs = pd.DataFrame(np.array(runs, dtype="int64").reshape(-1, 3), columns=["label", "start", "end"])
     new = (runs["label"] != runs["label"].shift()) | (runs["start"] != runs["end"].shift())
@@ -382,7 +374,7 @@ def check_schedule(tasks, intervals):
     for k in np.flatnonzero(begin[order[1:]] < latest[:-1])[:1]:
         one, two = (f"{shown(label[i])} from {begin[i] / US:g} to {stop[i] / US:g} s"
                     for i in (order[latest.searchsorted(latest[k])], order[k + 1]))
-        raise UserError(f"the schedule is wrong: it computes {one}, and at the same time {two}")
+        raise UserError(f"the schedule is wrong: it computes {one} and, at the same time, {two}")
     return start, end, count
 
 
@@ -390,10 +382,9 @@ def simulate(tasks, intervals, link):
     """What becomes of each task: the uplink added to a schedule's compute intervals, and both measured.
 
     tasks: table of read_tasks; intervals: label, start, end (microseconds). Over the "shared" link one result leaves
-    at a time, first computed first sent, ties to the earlier arrival, then the earlier row; over a "dedicated" one
-    each leaves at once. A schedule that orders the transmissions itself lists the labels in
-    intervals.attrs["transmission_order"]. Returns the table of tasks (columns RESULT) and that of all intervals
-    (label, kind, start, end), in microseconds. Raises UserError if a task is not computed as it must be.
+    at a time, first computed first sent, ties to the earlier arrival, then the earlier row (or as the labels in
+    intervals.attrs["transmission_order"]); over a "dedicated" one each leaves at once. Returns the table of tasks
+    (columns RESULT) and that of all intervals (label, kind, start, end), in microseconds. UserError: see above.
     """
     start, end, count = check_schedule(tasks, intervals)
     arrival, trans = tasks["arrival_time"].to_numpy(), tasks["trans_time"].to_numpy()
@@ -413,10 +404,8 @@ def simulate(tasks, intervals, link):
 
 
 def scheduling_metrics(tasks, result, model, device):
-    """The metrics of a schedule: seconds, counts, GB (1e9 bytes), share of the device's memory.
-
-    Peak memory: the weights, and what all tasks hold that are started and not yet computed.
-    """
+    """The metrics of a schedule, in seconds, counts, GB (1e9 bytes), share of the device's memory. Peak memory: the
+    weights, and what all tasks hold that are started and not yet computed."""
     when = np.concatenate([result["end_computation"], result["start_time"]])  # at one instant: freed, then taken
     change = np.concatenate([-tasks["kv_bytes"], tasks["kv_bytes"]])
     held = np.cumsum(change[np.argsort(when, kind="stable")]).max()
@@ -439,9 +428,8 @@ def in_seconds(table):
 def read_links(links, bidders, devices, seed):
     """Seconds to pass one task's activations over each link: a square table over `bidders` and, last, the client.
 
-    links: None (drawn for all pairs of `devices`, {name: (Device, host)}: Rayleigh with LINK_SCALE, HOST_LINK within a
-    host), a dict of dicts of seconds, or the path of a file: that dict as JSON, or a square CSV as NAME_links.csv. A
-    pair may be given one way or both. Raises UserError naming what is missing, asymmetric or negative.
+    links: None (drawn for all pairs of `devices`, {name: (Device, host)}), a dict of dicts of seconds, or the path of a
+    file: that dict as JSON, or a square CSV as NAME_links.csv. A pair may be given one way or both. Raises UserError.
     """
     known, names, place = [*devices, "client"], [*bidders, "client"], links if isinstance(links, str) else "links"
     if links is None:
@@ -459,34 +447,30 @@ def read_links(links, bidders, devices, seed):
     require(isinstance(links, dict) and all(isinstance(row, dict) for row in links.values()),
             f"{place}: must give seconds for pairs of devices")
     table = pd.DataFrame(0.0, names, names)
-    for one, other in itertools.combinations_with_replacement(names, 2):
+    for one, other in itertools.combinations(names, 2):
         where = f"{place}, {one} to {other}"
         both = [check_number(links[a][b], where) for a, b in ((one, other), (other, one)) if b in links.get(a, {})]
-        require(both or one == other, f"{where}: missing")
-        require(len(set(both)) < 2, f"{where}: {' s, but back '.join(map(str, both))} s")
-        require(one != other or not any(both), f"{where}: {max(both, default=0)} s, not 0")
-        table.loc[one, other] = table.loc[other, one] = max(both, default=0)
+        require(both, f"{where}: missing")
+        require(both[0] == both[-1], f"{where}: {both[0]} s, but {both[-1]} s back")
+        table.loc[one, other] = table.loc[other, one] = both[0]
     return table
 
 
 def pool_devices(pool):
     """{name: (Device, host)} of a pool. Raises UserError if POOLS is not as it must be."""
     devices = {}
-    require(isinstance(POOLS[pool], (list, tuple)) and POOLS[pool], f"POOLS, {pool}: is no list of devices")
+    require(isinstance(POOLS[pool], list) and POOLS[pool], f"POOLS, {pool}: must be a list of devices")
     for k, row in enumerate(POOLS[pool], 1):
-        where = f"POOLS, {pool}, row {k}: {shown(row)}"
-        require(isinstance(row, (list, tuple)) and len(row) == 3 and all(isinstance(cell, str) for cell in row)
-                and all(map(str.strip, row)), f"{where} is not (device, type, host), three names")
-        name, kind, host = row
-        require(name not in devices and "+" not in name and name != "client",
-                f"{where}: the devices need different names, without '+' and none of them 'client'")
-        devices[name] = get_device(kind), host
+        is_row = isinstance(row, tuple) and [type(cell) for cell in row] == [str] * 3 and all(map(str.strip, row))
+        require(is_row and row[0] not in (*devices, "client") and "+" not in row[0], f"POOLS, {pool}, row {k}: must be "
+                f"(name, type, host), the names different, without '+' and none of them 'client'; not {shown(row)}")
+        devices[row[0]] = get_device(row[1]), row[2]
     return devices
 
 
 def draw_bids(layers, devices, capacity, times, seed):
-    """A bid of each device that holds a layer; raised, where least is offered, if together they offer too few. In six
-    digits: what is written is then what is computed with."""
+    """A bid of each device that holds a layer; raised, where least is offered, if together they offer too few. Of six
+    digits, so that what is written is what is computed with."""
     draw = np.random.default_rng((seed, 1))
     most = {name: min(count, layers) for name, count in capacity.items() if count > 0}
     offer = {name: max(1, min(int(capacity[name] * draw.uniform(*OFFER)), layers)) for name in most}
@@ -513,11 +497,10 @@ def read_bids(bids, model, devices, capacity, times, seed):
         name, n = row["device"], row["layers"]
         require(name in devices, f"{where}, device: unknown device {shown(name)}: choose from {', '.join(devices)}")
         require(name not in table, f"{where}, device: {name} bids twice")
-        device, host = devices[name]
+        (device, host), most = devices[name], min(capacity[name], model.layers)
         facts = {"type": device.type, "host": host, "capacity": capacity[name]}
         for field, fact in facts.items():
             require(row.get(field, fact) == fact, f"{where}, {field}: {shown(row.get(field))}, but {name} has {fact}")
-        most = min(capacity[name], model.layers)
         require(1 <= n <= most, f"{where}, layers: {n:g} is not from 1 to {most}: {name} holds {capacity[name]} layers,"
                 f" {model.name} has {model.layers}")
         cost = float(f"{row['computation_time'] * (device.price_per_hour * 100 / 3600):.6g}")
@@ -534,24 +517,21 @@ def read_bids(bids, model, devices, capacity, times, seed):
 
 def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     """What an allocation is given, and what evaluate needs, as a dict: tasks (table of read_tasks in order of arrival,
-    ties: in that of the list, as tasks pass the pipeline), model and its layers, bids and links (tables), delay (links
-    as an array), times (seconds a layer of each task, as the bids promise: array (tasks, bidding devices)), arrivals
-    (s), memory (GB of each bidding device), seed."""
+    as tasks pass the pipeline), model and its layers, bids and links (tables), delay (links as an array), times (s a
+    layer, as the bids promise: array (tasks, bidding devices)), arrivals (s), memory (GB of each bidder), seed."""
     devices = pool_devices(pool)
     kinds = [device for device, _ in devices.values()]
     tasks = read_tasks(tasks, model, *kinds).sort_values("arrival_time", kind="stable")
     layer_bytes = model.layer_bytes + tasks["kv_bytes"].max() / model.layers
     capacity = {name: int(MEMORY_SHARE * device.memory * 1e9 / layer_bytes) for name, (device, _) in devices.items()}
-    times = layer_times(tasks, model, kinds)
-    bids = read_bids(bids, model, devices, capacity, dict(zip(devices, times.sum(axis=0))), seed)
-    times = times[:, [list(devices).index(device) for device in bids["device"]]]
-    total = times.sum(axis=0)  # a bid's T / l is shared out over the tasks as the estimates are
-    times = np.where(total > 0, times / np.where(total > 0, total, 1), 1 / len(tasks))
+    times = pd.DataFrame(layer_times(tasks, model, kinds), columns=list(devices))
+    total = times.sum()
+    bids = read_bids(bids, model, devices, capacity, total, seed)
+    part = (times / total).fillna(1 / len(tasks))[bids["device"]]  # of what a bid promises: as the estimates are
     links = read_links(links, bids["device"], devices, seed)
     return dict(tasks=tasks, model=model, layers=model.layers, bids=bids, links=links, delay=links.to_numpy(),
-                times=times * (bids["computation_time"] / bids["layers"]).to_numpy(), seed=seed,
-                arrivals=tasks["arrival_time"].to_numpy() / US,
-                memory=[devices[device][0].memory for device in bids["device"]])
+                times=part.to_numpy() * (bids["computation_time"] / bids["layers"]).to_numpy(), seed=seed,
+                arrivals=tasks["arrival_time"].to_numpy() / US, memory=[devices[name][0].memory for name in part])
 
 
 # Allocations ----------------------------------------------------------------------------------------------------------
@@ -802,14 +782,13 @@ def make_parser(name, doc, **settings):
         "device": ("TYPE", ", ".join(str(device.type) for device in DEVICES)),
         "link": ("LINK", "the uplink: shared or dedicated"), "pool": ("NAME", ", ".join(map(str, POOLS))),
         "seed": ("N", "of what is drawn"), "bids": ("FILE", "your bids, as NAME_bids.csv or JSON"),
-        "links": ("FILE", "your links, as NAME_links.csv or JSON"), "objective": ("NAME", "makespan or turnaround"),
-        "time_limit": ("S", "seconds for the exact program"), "out": ("DIR", "the folder for the files")}
+        "links": ("FILE", "your links, as NAME_links.csv or JSON"), "out": ("DIR", "the folder for the files")}
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = functools.partial(require, False)  # one line, without the usage
-    for key, (metavar, text) in flags.items():
-        if key in settings:
-            parser.add_argument("--" + key.replace("_", "-"), metavar=metavar, default=settings[key], help=text,
-                                type={"seed": int, "time_limit": float}.get(key))
+    for key, value in settings.items():
+        metavar, text = flags.get(key, ("VALUE", "see the setting in the script"))
+        parser.add_argument("--" + key.replace("_", "-"), metavar=metavar, default=value, help=text,
+                            type=float if isinstance(value, (int, float)) else None)
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     return parser
 
@@ -854,8 +833,7 @@ def schedule_tasks(name, schedule, tasks, doc, **settings):
     model, device, link and out; further ones, those of optimal.py, are handed to `schedule` together with link."""
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
     link, device = find_name(args.link, LINKS, "link"), get_device(args.device)
-    more = set(settings) - {"model", "device", "link", "out"}
-    options = {key: getattr(args, key, settings[key]) for key in settings if key in more}
+    options = {key: getattr(args, key) for key in settings if key not in ("model", "device", "link", "out")}
     check_writable(args.out)
     model = get_model(args.model)
     table = read_tasks(args.tasks, model, device)

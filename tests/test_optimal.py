@@ -1,4 +1,4 @@
-"""optimal.py: equal to brute force, never worse than a policy, and honest about what is proven."""
+"""optimal: equal to brute force, never worse than a policy, and honest about what is proven."""
 import os
 import pathlib
 import re
@@ -227,11 +227,11 @@ optimal.schedule(tasks, objective='turnaround')"""]
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
 @pytest.mark.parametrize("program, stop, status, message", [
-    (SCRIPT, "SIGINT to all", 130, "optimal.py: interrupted\n"),  # as a terminal's Ctrl-C
-    (SCRIPT, "SIGINT", 130, "optimal.py: interrupted\n"),
+    (SCRIPT, "SIGINT to all", 130, "optimal: interrupted\n"),  # as a terminal's Ctrl-C
+    (SCRIPT, "SIGINT", 130, "optimal: interrupted\n"),
     (SCRIPT, "SIGTERM", 143, ""),
     (FUNCTION, "SIGTERM", 143, ""),
-    (SCRIPT, "kill the solver", 2, "optimal.py: the solver CBC failed: [^\n]*\n")])
+    (SCRIPT, "kill the solver", 2, "optimal: the solver CBC failed: [^\n]*\n")])
 def test_a_signal_leaves_no_solver_and_no_file(program, stop, status, message, tmp_path):
     rows = [(f"T{k}", "", a, 0, q, d, p) for k, (a, p, q, d) in enumerate(HARD)]
     pd.DataFrame(rows, columns=["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline",
