@@ -1,7 +1,7 @@
 """Fair Cost-Efficient Incentive Mechanism (FCIM): an auction that hands a model's layers to edge devices.
 
     python FCIM.py
-    python FCIM.py --pool workstations --seed 3
+    python FCIM.py --pool paper --seed 3
 
 In every round the bids within the budget left and the deadline are scored: what they would mean for the number of
 devices, for the time and for the cost, each on a scale from 0 (best of the round) to 1 (worst). The least score wins,
@@ -14,7 +14,7 @@ import math
 import common
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
-POOL = "paper"  # the devices: a name in common.POOLS
+POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
 WEIGHTS = (0.1, 0.3, 0.6)  # alpha, beta, gamma: of device count, time and price in the score

@@ -1,7 +1,7 @@
 """HexGen: stages that are groups of unlike devices, tensor parallel within, found by a genetic algorithm.
 
     python HexGen.py
-    python HexGen.py --pool workstations --seed 3
+    python HexGen.py --pool paper --seed 3
 
 Asymmetric tensor and pipeline parallelism: each stage has a group of devices, a tensor-parallel degree and a layer
 count of its own. (Y. Jiang et al., "HexGen: Generative Inference of Large Language Model over Heterogeneous
@@ -15,7 +15,7 @@ from functools import lru_cache
 import common
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
-POOL = "paper"  # the devices: a name in common.POOLS
+POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
 POPULATION = 24  # groupings that survive a generation

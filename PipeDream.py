@@ -1,7 +1,7 @@
 """PipeDream's partitioner: stages as equal as can be, all workers taken as equal.
 
     python PipeDream.py
-    python PipeDream.py --pool workstations --seed 3
+    python PipeDream.py --pool paper --seed 3
 
 It plans for the mean device and the mean link: a dynamic program over (layers, stages) minimises the slowest stage or
 link, within what each device offers. Stages go to the devices in listing order, and all devices are used. A straight
@@ -15,7 +15,7 @@ import operator
 import common
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
-POOL = "paper"  # the devices: a name in common.POOLS
+POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
 

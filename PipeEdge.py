@@ -1,7 +1,7 @@
 """PipeEdge's partitioner: the least bottleneck that any choice and order of different devices can have.
 
     python PipeEdge.py
-    python PipeEdge.py --pool workstations --seed 3
+    python PipeEdge.py --pool paper --seed 3
 
 The bottleneck of a pipeline is the slowest of its stages and of the links between them. Decoder layers are alike, so a
 bottleneck B fixes how many layers each device can take, and B is possible if some path over links of B or less visits
@@ -14,7 +14,7 @@ import heapq
 import common
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
-POOL = "paper"  # the devices: a name in common.POOLS
+POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
 EXACT = 16  # devices up to which the search is exact: it looks at 2^EXACT sets of them

@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import warnings
+import zlib
 from dataclasses import dataclass, fields, replace
 from numbers import Real
 
@@ -135,8 +136,8 @@ class Device:
     tflops: float
     bandwidth: float
     price_per_hour: float
-    compute_share: float = 0.5
-    bandwidth_share: float = 0.8
+    compute_share: float
+    bandwidth_share: float
 
 
 MODELS = [  # a new model: one more line
@@ -144,11 +145,20 @@ MODELS = [  # a new model: one more line
     Model("GPT-3 175B", layers=96, hidden=12288, feed_forward=49152, heads=96, context=2048, bits=4),
     Model("BLOOM-176B", layers=70, hidden=14336, feed_forward=57344, heads=112, context=2048, bits=4),
 ]
-DEVICES = [  # from the makers' data sheets, the prices assumed; a new type: one more line
-    Device("RTX 4090", memory=24, tflops=165, bandwidth=1008, price_per_hour=0.40),
-    Device("T4", memory=16, tflops=65, bandwidth=320, price_per_hour=0.15),
-]
+# Memory, tflops, bandwidth: the makers' data sheets; prices are assumed. The shares fit measured times of layers: Helix
+# (ASPLOS 2025), LLaMA-30B and -70B; for the RTX 4090 LLMServingSim 2 (CASYS, KAIST), Llama-3.1-8B. A new type: one line.
+DEVICES = [Device(*numbers) for numbers in (
+    # type, memory, tflops, bandwidth, price_per_hour, compute_share, bandwidth_share
+    ("T4", 16, 65, 320, 0.15, 0.42, 0.73),
+    ("L4", 24, 121, 300, 0.30, 0.37, 0.81),
+    ("V100", 16, 125, 900, 0.25, 0.71, 0.75),
+    ("A100", 40, 312, 1555, 0.80, 0.75, 0.77),
+    ("RTX 4090", 24, 165, 1008, 0.40, 0.95, 0.89))]
 POOLS = {  # (device, type, host): a new device is one more of them
+    "campus": [("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
+               ("GPU 4", "RTX 4090", "host 2"), ("GPU 5", "RTX 4090", "host 3"), ("GPU 6", "RTX 4090", "host 4"),
+               ("GPU 7", "T4", "host 5"), ("GPU 8", "T4", "host 5"), ("GPU 9", "T4", "host 6"),
+               ("GPU 10", "T4", "host 7"), ("GPU 11", "T4", "host 8"), ("GPU 12", "T4", "host 9")],
     "paper": [("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 2"), ("GPU 3", "RTX 4090", "host 3"),
               ("GPU 4", "T4", "host 4"), ("GPU 5", "T4", "host 5"), ("GPU 6", "T4", "host 6")],
     "workstations": [("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
@@ -425,19 +435,22 @@ def in_seconds(table):
 
 # Links and bids -------------------------------------------------------------------------------------------------------
 
+def draw(seed, *names):
+    """A source of random numbers that depends on the seed and the names alone."""
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
 def read_links(links, bidders, devices, seed):
     """Seconds to pass one task's activations over each link: a square table over `bidders` and, last, the client.
 
-    links: None (drawn for all pairs of `devices`, {name: (Device, host)}), a dict of dicts of seconds, or the path of a
-    file: that dict as JSON, or a square CSV as NAME_links.csv. A pair may be given one way or both. Raises UserError.
+    links: None (drawn: Rayleigh, HOST_LINK within a host), a dict of dicts of seconds, or the path of a file: that dict
+    as JSON, or a square CSV as NAME_links.csv. A pair may be given one way or both. devices: {name: (Device, host)}.
     """
-    known, names, place = [*devices, "client"], [*bidders, "client"], links if isinstance(links, str) else "links"
-    if links is None:
-        delay = np.random.default_rng((seed, 0)).rayleigh(LINK_SCALE, (len(known), len(known))).round(6)
-        hosts = np.array([host for _, host in devices.values()])
-        delay[:-1, :-1][hosts[:, None] == hosts] = HOST_LINK
-        delay = np.triu(delay, 1)
-        return pd.DataFrame(delay + delay.T, known, known).loc[names, names]
+    names, place = [*bidders, "client"], links if isinstance(links, str) else "links"
+    if links is None:  # the client has no host
+        links = {one: {other: HOST_LINK if one != "client" != other and devices[one][1] == devices[other][1] else
+                       round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6) for other in names}
+                 for one in names}
     if isinstance(links, str):
         links = read_file(links)
         if not place.lower().endswith(".json"):
@@ -471,16 +484,15 @@ def pool_devices(pool):
 def draw_bids(layers, devices, capacity, times, seed):
     """A bid of each device that holds a layer; raised, where least is offered, if together they offer too few. Of six
     digits, so that what is written is what is computed with."""
-    draw = np.random.default_rng((seed, 1))
     most = {name: min(count, layers) for name, count in capacity.items() if count > 0}
-    offer = {name: max(1, min(int(capacity[name] * draw.uniform(*OFFER)), layers)) for name in most}
-    margin = {name: draw.uniform(*MARGIN) for name in most}
+    share, margin = zip(*(draw(seed, name).uniform(*zip(OFFER, MARGIN)) for name in most)) if most else ((), ())
+    offer = {name: max(1, min(int(capacity[name] * part), layers)) for name, part in zip(most, share)}
     while sum(offer.values()) < min(layers, sum(most.values())):
         offer[min((name for name in most if offer[name] < most[name]), key=lambda k: offer[k] / most[k])] += 1
     time = {name: float(f"{offer[name] * times[name]:.6g}") for name in most}
     cents = {name: device.price_per_hour * 100 / 3600 for name, (device, _) in devices.items()}  # a second
-    return [{"device": name, "layers": offer[name], "price": float(f"{time[name] * cents[name] * margin[name]:.6g}"),
-             "computation_time": time[name]} for name in most]
+    return [{"device": name, "layers": offer[name], "price": float(f"{time[name] * cents[name] * asked:.6g}"),
+             "computation_time": time[name]} for name, asked in zip(most, margin)]
 
 
 def read_bids(bids, model, devices, capacity, times, seed):
