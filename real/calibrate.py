@@ -1,0 +1,62 @@
+"""Times a real model's layers on this machine, beside the estimates, and prints the shares of a device that would fit.
+
+    python -m real.calibrate --checkpoint HuggingFaceTB/SmolLM2-135M-Instruct --device T4
+"""
+import pathlib
+import sys
+from dataclasses import replace
+
+if not __package__:  # run by its path: the project's folder is where modules are found
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import common
+from real import model as real
+
+PROMPT, OUTPUT = 512, 32  # tokens of a run
+REPEATS = 3  # runs, after one that does not count
+
+
+def time_layer(model, prompt_tokens, output_tokens):
+    """Seconds that a layer takes for a prompt and for a token of the output: medians of REPEATS runs."""
+    import numpy as np
+    import torch
+    layers = real.decoder_layers(model)[1]
+    passes = real.time_stages(layers, [len(layers)], model.device)[0]
+    ids, runs = torch.ones((1, prompt_tokens), dtype=torch.long, device=model.device), []
+    for _ in range(1 + REPEATS):
+        passes.clear()
+        model.generate(ids, attention_mask=ids, max_new_tokens=output_tokens + 1, min_new_tokens=output_tokens + 1,
+                       do_sample=False, num_beams=1, pad_token_id=0)
+        runs.append((passes[0], np.mean(passes[1:])))
+    return np.median(runs[1:], axis=0) / len(layers)
+
+
+def shares(model, device, prompt_tokens, prefill, decode):
+    """Shares of a device's arithmetic and bandwidth at which a layer of a Model takes so many seconds."""
+    return (2 * model.params * prompt_tokens / prefill / (device.tflops * 1e12),
+            model.layer_bytes / decode / (device.bandwidth * 1e9))
+
+
+def main(prog):
+    parser = common.make_parser(prog, __doc__, device=None)
+    real.add_checkpoint(parser)
+    args = parser.parse_args()
+    devices = common.DEVICES if args.device is None else [common.get_device(args.device)]
+    config = real.load_config(args.checkpoint)
+    plan = real.plan_model(args.checkpoint, config)
+    model, text = real.load_whole(args.checkpoint, config)
+    plan = replace(plan, bits=8 * next(real.decoder_layers(model)[1].parameters()).element_size())
+    prompt_tokens = min(PROMPT, plan.context // 2)
+    prefill, decode = time_layer(model, prompt_tokens, min(OUTPUT, plan.context // 4))
+
+    print(f"{text}\na layer, measured: {prefill:.3g} s for a prompt of {prompt_tokens} tokens, {decode:.3g} s for a "
+          f"token of the output\n")
+    for device in devices:
+        whole, last = (common.layer_time(plan, device, prompt_tokens, n) for n in (0, 1))
+        print(f"{device.type}, predicted: {whole:.3g} s and {last - whole:.3g} s; the shares that would fit:")
+        print("    compute_share={:.3g}, bandwidth_share={:.3g}".format(
+            *shares(plan, device, prompt_tokens, prefill, decode)))
+
+
+if __name__ == "__main__":
+    common.run(main, "real.calibrate")

@@ -1,0 +1,223 @@
+"""Runs an allocation on a real model: in this process, or under torchrun with stage r on rank r.
+
+    python -m real.execute FCIM --checkpoint HuggingFaceTB/SmolLM2-135M-Instruct
+    torchrun --standalone --nproc-per-node 3 -m real.execute PipeEdge --bids three.json
+
+The script's own allocate places the layers of that model; transformers' own generate then continues every prompt.
+Under torchrun each rank reads and holds its own layers only and passes hidden states on to the next one.
+"""
+import atexit
+import os
+import pathlib
+import signal
+import sys
+from datetime import timedelta
+
+if not __package__:  # run by its path: the project's folder is where modules are found
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import common
+from real import model as real
+
+PEER_TIMEOUT = 600  # s that a rank waits for another: one that dies is noticed at once, one that hangs after this
+
+
+def check_counts(counts, layers):
+    if min(counts) < 1 or sum(counts) != layers:
+        raise common.UserError(f"stages of {', '.join(map(str, counts))} layers do not make up the model's {layers}")
+
+
+def run_stages(name, config, counts, prompts, tokens, seed=0, sample=False):
+    """All stages in this process, counts[s] layers in stage s: the rows of real.generate, a dict a stage (layers,
+    seconds in its layers, all tasks together), and a line that says what was run."""
+    check_counts(counts, config.get_text_config().num_hidden_layers)
+    model, text = real.load_whole(name, config, seed)
+    passes = real.time_stages(real.decoder_layers(model)[1], counts, model.device)
+    rows = real.generate(model, prompts, tokens, seed, sample, passes)
+    stages = [dict(layers=n, seconds=sum(seconds)) for n, seconds in zip(counts, passes)]
+    return rows, stages, f"executed in one process: {text}"
+
+
+# Ranks ----------------------------------------------------------------------------------------------------------------
+
+
+def stop_ranks(prog, message, code):
+    """Ends this rank. Of all ranks that stop, the first one says why: the store that torchrun keeps for them counts."""
+    line = f"{prog}: {message}"
+    try:
+        sys.stdout.flush()
+        from torch.distributed import rendezvous
+        store = next(rendezvous("env://", timeout=timedelta(seconds=5)))[0]
+        if store.add("stopping", 1) == 1:
+            print(line, file=sys.stderr, flush=True)
+            store.set("said", "")
+        store.wait(["said"], timedelta(seconds=5))  # once one rank has gone, torchrun ends the others
+    except Exception:  # the store went down with its machine, or torch is missing: better said twice than never
+        print(line, file=sys.stderr, flush=True)
+    finally:
+        os._exit(code)  # not sys.exit: a thread may hang in a broken link
+
+
+def main_of_rank(prog):
+    """What each rank of torchrun does: the first one all that main does, the others their stages. An error ends all
+    ranks with its line and its status, a rank that dies with one line and 1."""
+    rank, _ = real.launched()
+    say = f"rank {rank} stops, and all others with it: "
+    signal.signal(signal.SIGTERM, lambda *_: stop_ranks(prog, say + "torchrun asks for it, a rank has ended", 1))
+    try:
+        join()
+        if rank == 0:
+            main(prog, run_ranks)
+        else:
+            run_rank(receive_job())
+    except (common.UserError, common.NoAllocation) as error:
+        stop_ranks(prog, str(error), 2 if isinstance(error, common.UserError) else 1)
+    except KeyboardInterrupt:
+        stop_ranks(prog, "interrupted", 130)
+    except RuntimeError as error:  # mostly of torch.distributed: a link is broken, or PEER_TIMEOUT over
+        what = "" if "memory" in str(error) else "it has lost another one: "
+        stop_ranks(prog, say + what + common.first_line(error).split("] ", 1)[-1].split(". ")[0], 1)
+
+
+def join():
+    """Connects this rank with the others: over gloo, or, where each has a GPU of its own, over nccl."""
+    torch = real.import_torch()[0]
+    from torch import distributed
+    if torch.cuda.is_available():
+        index = int(os.environ["LOCAL_RANK"])
+        if index >= torch.cuda.device_count():
+            raise common.UserError(f"rank {real.launched()[0]} finds no GPU of its own: its machine has "
+                                   f"{torch.cuda.device_count()}")
+        torch.cuda.set_device(index)
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo",
+                                   timeout=timedelta(seconds=PEER_TIMEOUT))
+    atexit.register(distributed.destroy_process_group)
+
+
+def send_job(job):
+    from torch import distributed
+    distributed.broadcast_object_list([job], 0)
+
+
+def receive_job():
+    from torch import distributed
+    job = [None]
+    distributed.broadcast_object_list(job, 0)
+    return job[0]
+
+
+def run_ranks(name, config, counts, prompts, tokens, seed=0, sample=False):
+    """On the first rank: what run_stages returns, of a pipeline whose stage r runs on rank r. A stage has peak_memory,
+    base_memory (before loading; bytes) and bytes_sent (a list, the hidden states of each pass) besides."""
+    size = real.launched()[1]
+    if size != len(counts):
+        raise common.UserError(f"torchrun has started {size} ranks for {len(counts)} stages: one rank runs one stage")
+    check_counts(counts, config.get_text_config().num_hidden_layers)
+    job = (name, config, counts, prompts, tokens, seed, sample)
+    send_job(job)
+    return (*run_rank(job), f"executed on {size} ranks: {name or real.RANDOM_TEXT}")
+
+
+def run_rank(job):
+    """A rank's stage of a job (the arguments of run_ranks); on the first rank the rows of real.generate and what is
+    known of each stage, on the others None.
+
+    generate runs on every rank, on a model of the rank's own layers: hooks receive the hidden states before the first
+    of them and send those after the last. The last rank's token is everyone's, so that it alone samples: GPUs of
+    different types draw differently from one seed."""
+    import torch
+    from torch import distributed
+    name, config, counts, prompts, tokens, seed, sample = job
+    rank, size = real.launched()
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
+    base = real.peak_memory(device, restart=True)
+    model = real.load_model(name, config, sum(counts[:rank]), sum(counts[:rank + 1]), device, seed)
+    layers, sent, loaded = real.decoder_layers(model)[1], [], real.peak_memory(device)
+    ends = model.generation_config.eos_token_id
+    ends = torch.tensor(-1 if ends is None else ends, device=device)
+
+    def receive(module, args, kwargs):
+        hidden = (args[0] if args else kwargs["hidden_states"]).contiguous()  # zeros
+        distributed.recv(hidden, rank - 1)
+        return ((hidden,) + args[1:], kwargs) if args else (args, dict(kwargs, hidden_states=hidden))
+
+    def send(module, args, output):
+        hidden = (output[0] if isinstance(output, tuple) else output).contiguous()
+        distributed.send(hidden, rank + 1)
+        sent.append(hidden.numel() * hidden.element_size())
+
+    def agree(ids, scores):  # generate asks after each token whether to stop
+        token = ids[:, -1].clone()
+        distributed.broadcast(token, size - 1)
+        ids[:, -1] = token
+        return torch.isin(token, ends)
+
+    settings = dict(stopping_criteria=[agree])
+    if rank > 0:
+        layers[0].register_forward_pre_hook(receive, with_kwargs=True)
+    passes = real.time_stages(layers, [len(layers)], device)
+    if rank < size - 1:
+        layers[-1].register_forward_hook(send)
+        settings["eos_token_id"] = -1  # before it agrees, this rank has a token that means nothing
+    rows = real.generate(model, prompts, tokens, seed, sample, passes + [sent], **settings)
+    stage = dict(layers=len(layers), seconds=sum(passes[0]), base_memory=base, bytes_sent=sent,
+                 peak_memory=max([loaded] + [row["peak_memory"] for row in rows]))
+    stages = [None] * size if rank == 0 else None
+    distributed.gather_object(stage, stages)
+    return (rows, stages) if rank == 0 else None
+
+
+# Command --------------------------------------------------------------------------------------------------------------
+
+
+def measured_table(stages, measured):
+    """Table of the stages as they were measured, beside those of common.evaluate."""
+    import pandas as pd
+    predicted, seconds = stages["computation_time"], pd.Series([stage["seconds"] for stage in measured])
+    table = stages[["stage", "devices", "layers"]].assign(
+        predicted_share=predicted / (predicted.sum() or 1), measured_share=seconds / seconds.sum(),
+        measured_seconds=seconds).round(6)
+    if "bytes_sent" in measured[0]:
+        table["peak_memory_gb"] = [round(stage["peak_memory"] / 1e9, 6) for stage in measured]
+        table["bytes_sent"] = [sum(stage["bytes_sent"]) for stage in measured]
+    return table
+
+
+def main(prog, run=run_stages):
+    parser = common.make_parser(prog, __doc__, tasks=None, pool=None, seed=None, bids=None, links=None, out=None)
+    real.add_script(parser, real.ALLOCATORS)
+    real.add_checkpoint(parser)
+    real.add_sample(parser)
+    args = parser.parse_args()
+    name, script = real.script(args.script, real.ALLOCATORS)
+    out = real.overridden(args, script, "out")["out"]
+    common.check_writable(out)
+    config = real.load_config(args.checkpoint)
+    model = real.plan_model(args.checkpoint, config)
+    pool, case = real.case_of(args, script, model)
+    stages, _ = script.allocate(**case)
+    stages = common.in_seconds(common.evaluate(stages, **case)[0])
+
+    tasks, (encode, decode) = case["tasks"], real.load_tokenizer(args.checkpoint)
+    prompts, tokens = real.read_prompts(tasks, encode, model.context)
+    print(f"{name}: {len(tasks):,} tasks, {model.name} ({model.layers} layers), pool {pool} ({len(case['bids'])} "
+          f"devices bid), seed {case['seed']}\n", flush=True)
+    rows, measured, text = run(args.checkpoint, config, stages["layers"].tolist(), prompts, tokens, case["seed"],
+                               args.sample)
+    table, texts = measured_table(stages, measured), real.texts_table(tasks, rows, decode)
+    paths = common.write_files(out, {
+        f"{name}_stages.csv": stages, f"{name}_measured.csv": table, f"{name}_texts.csv": real.text_writer(texts)})
+
+    common.print_table(stages)
+    print(f"\n{text}")
+    if stages["tensor_parallel"].max() > 1:
+        print("tensor parallelism is planned only: the layers of such a stage run as those of one device")
+    common.print_table(table)
+    real.print_texts(texts)
+    print(f"\nwritten: {', '.join(paths)}")
+
+
+if __name__ == "__main__":
+    common.run(main_of_rank if real.launched() else main, "real.execute")

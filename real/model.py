@@ -1,0 +1,336 @@
+"""What the commands of real/ share: scripts by their names, checkpoints, parts of models, generation as it is measured.
+
+torch and transformers are imported by the functions that need them: `--help` needs neither.
+"""
+import copy
+import csv
+import ctypes
+import importlib
+import os
+import sys
+import textwrap
+import time
+import zlib
+
+import common
+
+ALLOCATORS = ("FCIM", "HexGen", "PipeDream", "PipeEdge")
+SCRIPTS = (*ALLOCATORS, "ADSA", "SRTF", "FCFS", "LLF", "optimal")
+RANDOM = dict(num_layers=12, hidden_size=128, num_heads=4, vocab_size=257, max_position_embeddings=2048,
+              attention_types=[[["global", "local"], 6]], bos_token_id=256, eos_token_id=256)  # a GPT-Neo over bytes
+RANDOM_TEXT = "random weights: timing and placement are real, the text is not"
+
+
+# Command line ---------------------------------------------------------------------------------------------------------
+
+
+def add_script(parser, names):
+    parser.add_argument("script", metavar="SCRIPT", help=", ".join(names))
+
+
+def add_checkpoint(parser):
+    parser.add_argument("--checkpoint", metavar="NAME", help="a hub name, a folder or a GGUF file (otherwise a small "
+                        "GPT-Neo with random weights)")
+
+
+def add_sample(parser):
+    parser.add_argument("--sample", action="store_true", help="draw the tokens, seeded, in place of the likeliest")
+
+
+def script(name, names):
+    """Name and module of one of the scripts `names`, as FCIM, fcim or FCIM.py."""
+    name = common.find_name(name[:-3] if name.lower().endswith(".py") else name, names, "script")
+    return name, importlib.import_module(name)
+
+
+def overridden(args, module, *keys):
+    """Settings of a script: of each key the flag, where it is given, else what stands at the top of the script."""
+    own = {key: getattr(module, key if hasattr(module, key) else key.upper()) for key in keys}
+    return {key: value if getattr(args, key) is None else getattr(args, key) for key, value in own.items()}
+
+
+def case_of(args, module, model):
+    """The case (common.allocation_case) of an allocation script and its flags, the name of the pool besides."""
+    settings = overridden(args, module, "tasks", "pool", "seed", "bids", "links")
+    where = "SEED" if args.seed is None else "--seed"
+    settings["seed"] = int(common.check_number(settings["seed"], where, whole=True))
+    settings["pool"] = common.find_name(settings["pool"], common.POOLS, "pool")
+    return settings["pool"], common.allocation_case(model=model, **settings)
+
+
+# Checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+def import_torch():
+    """The modules torch and transformers, quiet on standard error."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise common.UserError(f"a real model needs torch: pip install torch transformers ({error})") from error
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return torch, transformers
+
+
+def read_checkpoint(name, read, **settings):
+    """A from_pretrained of transformers for a hub name, a folder or a GGUF file; what it raises becomes one line."""
+    is_gguf = name.lower().endswith(".gguf")
+    if (is_gguf or name.count("/") != 1 or name[0] in "./~") and not os.path.exists(name):
+        raise common.UserError(f"checkpoint {name!r}: no such {'file' if is_gguf else 'folder'}")
+    if is_gguf:
+        folder, settings["gguf_file"] = os.path.split(os.path.abspath(name))
+    try:
+        return read(folder if is_gguf else name, trust_remote_code=False, **settings)
+    except Exception as error:  # transformers, safetensors, gguf and the hub raise many kinds
+        raise common.UserError(f"checkpoint {name!r}: {common.first_line(error)}") from error
+
+
+def load_config(name=None):
+    """transformers configuration of a checkpoint (hub name, folder, GGUF file) or of a small GPT-Neo (None)."""
+    transformers = import_torch()[1]
+    if name is None:
+        return transformers.GPTNeoConfig(**RANDOM)
+    config = read_checkpoint(name, transformers.AutoConfig.from_pretrained)
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise common.UserError(f"checkpoint {name!r}: a {config.model_type} is not a causal language model")
+    return config
+
+
+def plan_model(name, config):
+    """common's Model of a checkpoint's configuration (name None: of the small one with random weights)."""
+    return common.model_from_config(os.path.basename(name.rstrip("/")) if name else "random GPT-Neo", config)
+
+
+def load_tokenizer(name=None):
+    """Two functions: a prompt to a list of at least one token (as a chat's first message, where the checkpoint is one
+    for chats), and tokens to text. None: tokens are bytes, and 256 ends a text."""
+    transformers = import_torch()[1]
+    if name is None:
+        return (lambda text: list(text.encode()) or [256],
+                lambda ids: bytes(i for i in ids if i < 256).decode(errors="replace"))
+    tokenizer = read_checkpoint(name, transformers.AutoTokenizer.from_pretrained)
+
+    def encode(text):
+        if tokenizer.chat_template:
+            chat = [{"role": "user", "content": text}]
+            return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+        return tokenizer(text)["input_ids"] or [tokenizer.bos_token_id or 0]
+
+    return encode, lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def decoder_layers(model):
+    """Name and ModuleList of a model's decoder layers."""
+    count = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        if type(module).__name__ == "ModuleList" and len(module) == count:
+            return name, module
+    raise common.UserError(f"no list of {count} decoder layers in {type(model).__name__}")
+
+
+def drop_others(model, first, end):
+    """Puts modules without weights in the place of what a part of a pipeline does not run: layers outside [first, end),
+    embeddings, head. The latter return zeros: what is received replaces the hidden states that come of them, and the
+    last rank's tokens the tokens. An embedding that the head shares stays with it."""
+    import torch
+    name, layers = decoder_layers(model)
+    embedding, head, last = model.get_input_embeddings(), model.get_output_embeddings(), end == len(layers)
+    kept = embedding if last and model.config.tie_word_embeddings else None
+
+    def put_zeros(key, width):
+        empty = torch.nn.Module()
+        empty.forward = lambda x: torch.zeros(x.shape[:2] + (width,), dtype=model.dtype, device=x.device)
+        model.set_submodule(key, empty)
+
+    for i in set(range(len(layers))) - set(range(first, end)):
+        layers[i] = torch.nn.Module()
+    for key, module in list(model.named_modules()):
+        embeds = type(module) is torch.nn.Embedding or module is embedding
+        if first > 0 and embeds and module is not kept and not key.startswith(name + "."):
+            put_zeros(key, module.embedding_dim)
+        elif not last and module is head:
+            put_zeros(key, module.out_features)
+
+
+def keep_own(model, first, end):
+    """Makes the layers [first, end) all that a model has. They count from 0 then, so that each finds its KV cache."""
+    import torch
+    name, layers = decoder_layers(model)
+    model.set_submodule(name, torch.nn.ModuleList(layers[first:end]))
+    for module in model.get_submodule(name).modules():
+        for key in {"layer_idx", "layer_id"} & set(vars(module)):
+            setattr(module, key, getattr(module, key) - first)
+    config = model.config.get_text_config()
+    types = getattr(config, "layer_types", None)
+    config.num_hidden_layers = end - first
+    if types:  # sliding windows differ by layer
+        config.layer_types = types[first:end]
+
+
+def draw_weight(key, shape, seed):
+    """A random weight that depends on its name and the seed alone: so a rank draws its own layers and no others."""
+    import torch
+    if len(shape) == 1:  # of a norm, or a bias
+        return torch.full(shape, float(key.endswith("weight")))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + zlib.crc32(key.encode()))) / shape[1] ** .5
+
+
+def load_model(name, config, first=0, end=None, device="cpu", seed=0):
+    """Causal language model with the decoder layers [first, end) of a checkpoint (None: random weights). Of the other
+    layers nothing is read or held; embeddings come with the first layer, the head with the last. float32 on a CPU."""
+    torch, transformers = import_torch()
+    cls = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    config, total = copy.deepcopy(config), config.get_text_config().num_hidden_layers
+    end = total if end is None else end
+    if end < total:  # the head goes, and the embedding may stay
+        config.tie_word_embeddings = False
+
+    def init(self, *args, **settings):  # of a model without storage: transformers then reads the weights it names
+        cls.__init__(self, *args, **settings)
+        drop_others(self, first, end)
+
+    part = type(cls.__name__, (cls,), {"__init__": init, "__module__": cls.__module__})
+    if name is None:
+        with torch.device("meta"):
+            shapes = part(config)
+            shapes.tie_weights()
+        state = {key: draw_weight(key, weight.shape, seed) for key, weight in shapes.named_parameters()}
+        model = part.from_pretrained(None, config=config, state_dict=state)
+    else:
+        dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
+        model, report = read_checkpoint(name, part.from_pretrained, config=config, dtype=dtype,
+                                        output_loading_info=True)
+        if report["missing_keys"]:
+            raise common.UserError(f"checkpoint {name!r}: the weights {min(report['missing_keys'])} are missing")
+    keep_own(model, first, end)
+    return model.to(device)
+
+
+def launched():
+    """(rank, number of ranks) under torchrun, else None."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return None
+
+
+def load_whole(name, config, seed=0):
+    """The whole model of a checkpoint (on a GPU, if there is one), and a line that says what was loaded."""
+    if launched():
+        raise common.UserError("torchrun is for real.execute")
+    device = "cuda" if import_torch()[0].cuda.is_available() else "cpu"
+    model = load_model(name, config, device=device, seed=seed)
+    return model, f"{name or RANDOM_TEXT} ({len(decoder_layers(model)[1])} layers, {model.dtype}, {device})"
+
+
+# Generation -----------------------------------------------------------------------------------------------------------
+
+
+def clock(device):
+    if device.type == "cuda":
+        import torch
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_memory(device, restart=False):
+    """Most bytes held since the last restart: of a GPU's memory, else resident (since the start, if not on Linux).
+    A restart gives back what is free, so that it counts when it is taken again."""
+    if device.type == "cuda":
+        import torch
+        if restart:
+            torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        if restart:
+            ctypes.CDLL(None).malloc_trim(0)
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+        with open("/proc/self/status") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    except (OSError, AttributeError, StopIteration):
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def time_stages(layers, counts, device):
+    """Lets stages of counts[s] layers note their seconds: a list a stage, an entry for every pass through the model."""
+    passes, start = [[] for _ in counts], 0
+    for seconds, n in zip(passes, counts):
+        def begin(*_, seconds=seconds):
+            seconds.append(-clock(device))
+
+        def finish(*_, seconds=seconds):
+            seconds[-1] += clock(device)
+
+        layers[start].register_forward_pre_hook(begin)
+        layers[start + n - 1].register_forward_hook(finish)
+        start += n
+    return passes
+
+
+def read_prompts(tasks, encode, context):
+    """Token ids of each prompt and the most tokens to make of it: lists, an entry a task of a table of read_tasks.
+
+    What exceeds the context is cut with a warning, as common does with its estimates: an output may claim up to half
+    of the context from its prompt, which loses its beginning. Raises UserError if only a prompt's length is given.
+    """
+    prompts, most, cut = [], [], 0
+    for label, text, given, wanted in zip(*(tasks[key] for key in ("label", "prompt", "prompt_tokens",
+                                                                   "output_tokens"))):
+        if not text and given > 0:
+            raise common.UserError(f"task {common.shown(label)}: a real model needs its prompt, not its length alone")
+        ids, wanted = encode(text), max(1, int(wanted))
+        prompts.append(ids[-(context - min(wanted, context // 2)):])
+        most.append(min(wanted, context - len(prompts[-1])))
+        cut += len(prompts[-1]) < len(ids) or most[-1] < wanted
+    if cut:
+        common.warn(f"{cut} of {len(tasks)} tasks exceed the model's context of {context} tokens and run capped")
+    return prompts, most
+
+
+def generate(model, prompts, tokens, seed=0, sample=False, notes=(), **settings):
+    """Each prompt (list of token ids) continued by up to so many tokens with transformers' own generate.
+
+    A dict a task: ids, seconds, peak_memory, growth (bytes, over what was held before the task). A warm-up comes first
+    and does not count: the lists in `notes`, which hooks fill, are emptied after it. settings: more for generate.
+    """
+    import torch
+    rows = []
+    for k, (prompt, most) in enumerate([(prompts[0], min(2, tokens[0])), *zip(prompts, tokens)]):
+        ids = torch.tensor([prompt], device=model.device)
+        before = peak_memory(model.device, restart=True)
+        torch.manual_seed(seed + k)
+        start = clock(model.device)
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=sample,
+                              num_beams=1, pad_token_id=0, **settings)[0, len(prompt):].tolist()
+        seconds, peak = clock(model.device) - start, peak_memory(model.device)
+        if k == 0:
+            for note in notes:
+                note.clear()
+        else:
+            rows.append(dict(ids=made, seconds=seconds, peak_memory=peak, growth=max(0, peak - before)))
+    return rows
+
+
+def texts_table(tasks, rows, decode):
+    """Table of what generate found of each task, in the order of the list."""
+    import pandas as pd
+    return pd.DataFrame([dict(label=label, seconds=round(row["seconds"], 6), tokens=len(row["ids"]),
+                              tokens_per_second=round(len(row["ids"]) / row["seconds"], 3),
+                              peak_memory_gb=round(row["peak_memory"] / 1e9, 6), text=decode(row["ids"]))
+                         for label, row in zip(tasks["label"], rows)], index=tasks.index).sort_index()
+
+
+def print_texts(texts):
+    print("")
+    common.print_table(texts.drop(columns="text"))
+    print("")
+    for label, text in zip(texts["label"], texts["text"]):
+        print(textwrap.shorten(common.format_value(f"{label}: {text}"), 300, placeholder=" ..."))
+
+
+def text_writer(table):
+    """Function of a path that writes a table as CSV with every text quoted: one may hold a line's end of any kind."""
+    return lambda path: table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)

