@@ -1,8 +1,7 @@
 """What the nine scripts share: models, devices, task lists, links, bids, both accountings, metrics, tables and files.
 
 Lists and files hold seconds. Inside, every time is a whole number of microseconds, converted once when tasks are
-read, so that comparisons are exact. matplotlib, and transformers for models that are not built in, are imported where
-they are needed.
+read, so that comparisons are exact. matplotlib and transformers are imported where they are needed.
 """
 import argparse
 import csv
@@ -18,7 +17,7 @@ import sys
 import tempfile
 import warnings
 import zlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from numbers import Real
 
 if not {"-h", "--help"} & set(sys.argv[1:]):  # that one needs no package, and no half second
@@ -43,7 +42,7 @@ RESULT = ("label arrival_time computation_time trans_time deadline start_time en
 HIDDEN = ("response_time", "waiting_time", "uplink_waiting_time", "turnaround_time")  # too many for a terminal
 BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"  # Okabe and Ito's, for colour-blind readers too
 LOOKS = {"compute": dict(color=BLUE), "transmit": dict(color="white", edgecolor=ORANGE, hatch="//////"),  # of bars
-         "all-reduce": dict(color="white", edgecolor=RED, hatch="......"), "layers": dict(color=SKY, edgecolor="black")}
+         "all-reduce": dict(color="white", edgecolor=RED, hatch="......")}
 
 
 class UserError(Exception):
@@ -63,14 +62,11 @@ def warn(message):
     print(f"warning: {message}", file=sys.stderr)
 
 
-def first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def shown(value):
-    """A value from the user for a message: quoted, in one short line."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """A value from the user, or an error, for a message: in one short line."""
+    text = " ".join(f"{type(value).__name__}: {value}".split()) if isinstance(value, Exception) else repr(value)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 60 or isinstance(value, Exception) else text[:57] + "..."
 
 
 def find_name(name, names, what):
@@ -145,8 +141,8 @@ MODELS = [  # a new model: one more line
     Model("GPT-3 175B", layers=96, hidden=12288, feed_forward=49152, heads=96, context=2048, bits=4),
     Model("BLOOM-176B", layers=70, hidden=14336, feed_forward=57344, heads=112, context=2048, bits=4),
 ]
-# Memory, tflops, bandwidth: the makers' data sheets; prices are assumed. The shares fit measured times of layers: Helix
-# (ASPLOS 2025), LLaMA-30B and -70B; for the RTX 4090 LLMServingSim 2 (CASYS, KAIST), Llama-3.1-8B. A new type: one line.
+# Memory, tflops, bandwidth: the makers' data sheets; prices: assumed. The shares fit measured times of layers: of Helix
+# (ASPLOS 2025), LLaMA-30B and -70B; RTX 4090: of LLMServingSim 2 (CASYS, KAIST), Llama-3.1-8B. A new type: one line.
 DEVICES = [Device(*numbers) for numbers in (
     # type, memory, tflops, bandwidth, price_per_hour, compute_share, bandwidth_share
     ("T4", 16, 65, 320, 0.15, 0.42, 0.73),
@@ -189,31 +185,25 @@ def get_device(name):
 
 def get_model(name):
     """Model of a name in MODELS, a folder with a config.json, a hub name (owner/model; network or cache) or a GGUF
-    file. "NAME, 8 bits" sets the bits of a weight. UserError, if there is none or it is no dense decoder."""
-    source, _, bits = re.fullmatch(r"(.*?)(,\s*(\d+(?:\.\d+)?) bits)?", str(name), re.DOTALL).groups()
+    file. UserError, if there is none or it is no dense decoder."""
+    source, is_gguf = str(name), str(name).lower().endswith(".gguf")
     if not os.path.exists(source) and "/" not in source:
-        model = find_entry(source, MODELS, Model)
-    else:
-        path, is_gguf = os.path.abspath(source), source.lower().endswith(".gguf")
-        is_hub = source.count("/") == 1 and source[0] not in "./~" and not is_gguf and not os.path.exists(path)
-        require(is_hub or os.path.exists(path), f"model {shown(source)}: no such file or folder")
-        folder, file = os.path.split(path) if is_gguf else (source, None)
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # torch is missing, it says: not needed here
-        try:
-            from transformers import AutoConfig
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, gguf_file=file)
-        except Exception as error:  # transformers and the hub raise many kinds; all mean that it cannot be read
-            raise UserError(f"model {shown(source)}: {first_line(error)}") from error
-        model = model_from_config(source, config)
-    if bits:
-        check_number(float(bits), f"model {shown(name)}", positive=True)
-        model = replace(model, name=f"{model.name}, {bits} bits", bits=float(bits))
-    return model
+        return find_entry(source, MODELS, Model)
+    is_hub = re.fullmatch(r"[^./~][^/]*/[^/]+", source) and not is_gguf
+    require(is_hub or os.path.exists(source), f"model {shown(source)}: no such file or folder")
+    folder, file = os.path.split(os.path.abspath(source)) if is_gguf else (source, None)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # torch is missing, it says: not needed here
+    try:
+        from transformers import AutoConfig
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, gguf_file=file)
+    except Exception as error:  # transformers and the hub raise many kinds; all mean that it cannot be read
+        raise UserError(f"model {shown(source)}: {shown(error)}") from error
+    return model_from_config(source, config)
 
 
-def model_from_config(name, config, bits=16):
-    """Model from the transformers configuration of a dense decoder."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as encoders
+def model_from_config(name, config, bits=None):
+    """Model from the transformers configuration of a dense decoder; bits, if None: of quantization_config, or 16."""
+    from transformers.models.auto import modeling_auto as known
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
 
     def first(*keys):
@@ -221,16 +211,19 @@ def model_from_config(name, config, bits=16):
 
     hidden, heads, layers = first("hidden_size"), first("num_attention_heads"), first("num_hidden_layers")
     experts = first("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts") or 1
-    encodes = config.is_encoder_decoder or (config.model_type in encoders and not first("is_decoder"))
-    require(hidden and heads and layers and experts == 1 and not encodes,
+    decodes = config.model_type in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not config.is_encoder_decoder and (
+        config.model_type not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES or first("is_decoder"))
+    require(decodes and hidden and heads and layers and experts == 1,
             f"model {shown(name)}: a {config.model_type} is not a dense decoder")
-    kv_heads = first("num_key_value_heads", "num_kv_heads")
+    kv_heads = first("num_key_value_heads", "num_kv_heads") or 0
     if first("multi_query") and not first("new_decoder_architecture"):
         kv_heads = 1
     inner = first("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    inner = inner or int(hidden * (first("expansion_ratio") or 4))
     context = first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
-    return Model(name, layers, hidden, inner or int(hidden * (first("expansion_ratio") or 4)), heads, context, bits,
-                 kv_heads or 0, first("head_dim") or 0, gated=config.model_type not in UNGATED)
+    bits = bits or dict(first("quantization_config") or {}).get("bits", 16)
+    return Model(name, layers, hidden, inner, heads, context, bits, kv_heads, first("head_dim") or 0,
+                 gated=config.model_type not in UNGATED)
 
 
 def layer_time(model, device, prompt_tokens, output_tokens):
@@ -274,11 +267,11 @@ def read_file(path):
              for key, cell in zip(header, line) if cell or key in texts} for line in lines]
 
 
-def checked_rows(given, what, needed, options):
+def checked_rows(rows, what, needed, options, place=None):
     """Where each row stands, for messages, and the row (a dict), one after another, of a list of dicts or of a CSV or
     JSON file of them. needed, options: {field: str, float or int}. UserError once one is not as it must be."""
-    place, rows = (given, read_file(given)) if isinstance(given, str) else (f"{what}s", given)
-    kinds = {**needed, **options}
+    place, kinds = place or (rows if isinstance(rows, str) else f"{what}s"), {**needed, **options}
+    rows = read_file(rows) if isinstance(rows, str) else rows
     require(isinstance(rows, (list, tuple)), f"{place}: must be a list of {what}s")
     for k, row in enumerate(rows, 1):
         where = f"{place}, row {k}"
@@ -296,26 +289,24 @@ def checked_rows(given, what, needed, options):
         yield where, row
 
 
-def cap_to_context(labels, prompt, output, model):
-    """Tokens of prompts and outputs (arrays) cut to the model's context, with a warning. An output may claim up to
-    half of the context from its prompt, which loses its beginning; it then runs until the context is full."""
+def cap_to_context(table, model):
+    """Cuts prompt_tokens and output_tokens to the model's context, with a warning. An output may claim up to half of
+    the context from its prompt, which loses its beginning; it then runs until the context is full."""
+    prompt, output = table["prompt_tokens"], table["output_tokens"]
     kept = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
     made = np.minimum(output, model.context - kept)
-    cut = np.flatnonzero((kept < prompt) | (made < output))
-    for k in cut[:1]:
-        warn(f"{len(cut)} of {len(prompt)} tasks exceed the {model.context} tokens of {model.name} and run capped, "
-             f"{shown(labels[k])} first: prompt {prompt[k]} -> {kept[k]}, output {output[k]} -> {made[k]} tokens")
-    return kept, made
+    cut = table["label"][(kept < prompt) | (made < output)]
+    if len(cut):
+        warn(f"{len(cut)} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped, "
+             f"{shown(cut.iloc[0])} first")
+    table["prompt_tokens"], table["output_tokens"] = kept, made
 
 
 def read_tasks(tasks, model, *devices):
-    """Table of tasks from a list in the task format, or from the path of a file of it.
-
-    Returns a pandas table, a row a task in the order given: label, prompt, arrival_time, computation_time, trans_time,
-    deadline (whole microseconds; computation, where the task gives none, is estimated: the mean over `devices`),
-    prompt_tokens, output_tokens, kv_bytes (held beside the weights), given_time (s, the computation_time given or NaN).
-    Raises UserError naming file, row and field.
-    """
+    """Table of tasks from a list in the task format, or from the path of a file of it: a row a task, label, prompt,
+    arrival_time, computation_time, trans_time, deadline (whole microseconds; computation, where the task gives none, is
+    estimated: the mean over `devices`), prompt_tokens, output_tokens, kv_bytes (held beside the weights), given_time
+    (s, the computation_time given or NaN). Raises UserError naming file, row and field."""
     rows, seen, place = [], {}, tasks if isinstance(tasks, str) else "tasks"
     for where, row in checked_rows(tasks, "task", TASK, TASK_OPTIONS):
         rows.append(row)
@@ -325,11 +316,10 @@ def read_tasks(tasks, model, *devices):
         seen[label] = len(rows)
     require(rows, f"{place}: no tasks")
     table = pd.DataFrame(rows, columns=[*TASK, *TASK_OPTIONS]).astype(dict.fromkeys(TASK_OPTIONS, float))
-    words = pd.DataFrame({"prompt_tokens": [len(row["prompt"].split()) for row in rows],
-                          "output_tokens": table["output_words"]})
-    # rounded before it is rounded up: 1.33 x 300 words are 399 tokens, not 400
-    tokens = table[list(words)].fillna(np.ceil((words * TOKENS_PER_WORD).round(6))).to_numpy("int64").T
-    table["prompt_tokens"], table["output_tokens"] = cap_to_context(table["label"], *tokens, model)
+    words = table["prompt"].str.split().str.len(), table["output_words"]
+    for key, count in zip(("prompt_tokens", "output_tokens"), words):  # 1.33 x 300 words are 399 tokens, not 400:
+        table[key] = table[key].fillna(np.ceil((count * TOKENS_PER_WORD).round(6))).astype("int64")  # rounded before
+    cap_to_context(table, model)
     held = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
     table["kv_bytes"] = (table["memory_gb"] * 1e9).fillna(held)
     table["given_time"] = table["computation_time"]
@@ -343,11 +333,8 @@ def read_tasks(tasks, model, *devices):
 # Schedules ------------------------------------------------------------------------------------------------------------
 
 def serve(ready, length):
-    """End times of jobs served one at a time in the order given, each once it is ready (integer arrays).
-
-    Closed form of end[k] = max(end[k-1], ready[k]) + length[k] (Lindley 1952): unrolled, end[k] is the largest of
-    ready[i] + length[i] + ... + length[k] over i <= k.
-    """
+    """End times of jobs served one at a time in the order given, each once it is ready (integer arrays): end[k] =
+    max(end[k-1], ready[k]) + length[k] (Lindley 1952), unrolled the largest ready[i] + length[i] + ... + length[k]."""
     total = np.cumsum(length)
     return total + np.maximum.accumulate(ready - (total - length))
 
@@ -355,10 +342,10 @@ def serve(ready, length):
 def interval_table(tasks, runs):
     """Table label, start, end from runs in order of time: (row of `tasks`, start, end), microseconds. Runs of one task
     that follow on each other become one interval."""
-    runs = pd.DataFrame(np.array(runs, dtype="int64").reshape(-1, 3), columns=["label", "start", "end"])
-    new = (runs["label"] != runs["label"].shift()) | (runs["start"] != runs["end"].shift())
-    table = runs[new].assign(end=runs["end"][new.shift(-1, fill_value=True)].to_numpy())
-    return table.assign(label=tasks["label"].to_numpy()[table["label"]]).reset_index(drop=True)
+    label, start, end = np.array(runs, dtype="int64").reshape(-1, 3).T
+    new = np.append(True, (label[1:] != label[:-1]) | (start[1:] != end[:-1]))[:len(label)]
+    return pd.DataFrame({"label": tasks["label"].to_numpy()[label[new]], "start": start[new],
+                         "end": end[np.append(new[1:], True)[:len(new)]]})
 
 
 def check_schedule(tasks, intervals):
@@ -390,7 +377,6 @@ def check_schedule(tasks, intervals):
 
 def simulate(tasks, intervals, link):
     """What becomes of each task: the uplink added to a schedule's compute intervals, and both measured.
-
     tasks: table of read_tasks; intervals: label, start, end (microseconds). Over the "shared" link one result leaves
     at a time, first computed first sent, ties to the earlier arrival, then the earlier row (or as the labels in
     intervals.attrs["transmission_order"]); over a "dedicated" one each leaves at once. Returns the table of tasks
@@ -403,6 +389,7 @@ def simulate(tasks, intervals, link):
         order = np.lexsort((arrival, end))
         if "transmission_order" in intervals.attrs:
             order = pd.Index(tasks["label"]).get_indexer(intervals.attrs["transmission_order"])
+            require(sorted(order) == list(range(len(tasks))), "transmission_order must hold every label once")
         completion[order] = serve(end[order], trans[order])
     result = tasks.assign(
         start_time=start, end_computation=end, completion_time=completion, response_time=start - arrival,
@@ -442,29 +429,29 @@ def draw(seed, *names):
 
 def read_links(links, bidders, devices, seed):
     """Seconds to pass one task's activations over each link: a square table over `bidders` and, last, the client.
-
     links: None (drawn: Rayleigh, HOST_LINK within a host), a dict of dicts of seconds, or the path of a file: that dict
     as JSON, or a square CSV as NAME_links.csv. A pair may be given one way or both. devices: {name: (Device, host)}.
     """
     names, place = [*bidders, "client"], links if isinstance(links, str) else "links"
     if links is None:  # the client has no host
-        links = {one: {other: HOST_LINK if one != "client" != other and devices[one][1] == devices[other][1] else
-                       round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6) for other in names}
-                 for one in names}
-    if isinstance(links, str):
-        links = read_file(links)
-        if not place.lower().endswith(".json"):
-            rows = [(row.pop("", None), row) for row in links]
-            links = dict(rows)
-            require(len(links) == len(rows), f"{place}: the first column must name the devices, under an empty cell")
-    require(isinstance(links, dict) and all(isinstance(row, dict) for row in links.values()),
-            f"{place}: must give seconds for pairs of devices")
+        hosts = {name: host for name, (_, host) in devices.items()}
+        links = {one: {other: HOST_LINK if hosts[one] == hosts.get(other) else round(
+            draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6) for other in names[k + 1:]}
+            for k, one in enumerate(names[:-1])}
+    rows = read_file(links) if isinstance(links, str) else links
+    if isinstance(rows, dict):
+        rows = [{"": one, **row} if isinstance(row, dict) else row for one, row in rows.items()]
+    known, links = [*devices, "client"], {}
+    for where, row in checked_rows(rows, "link", {"": str}, dict.fromkeys(known, float), place):
+        one = row.pop("")
+        require(one in known and one not in links and row.get(one, 0) == 0,
+                f"{where}: {shown(one)} is no device, stands there twice, or is not 0 s from itself")
+        links[one] = row
     table = pd.DataFrame(0.0, names, names)
     for one, other in itertools.combinations(names, 2):
-        where = f"{place}, {one} to {other}"
-        both = [check_number(links[a][b], where) for a, b in ((one, other), (other, one)) if b in links.get(a, {})]
-        require(both, f"{where}: missing")
-        require(both[0] == both[-1], f"{where}: {both[0]} s, but {both[-1]} s back")
+        both = [links[a][b] for a, b in ((one, other), (other, one)) if b in links.get(a, {})]
+        require(both, f"{place}, {one} to {other}: missing")
+        require(both[0] == both[-1], f"{place}, {one} to {other}: {both[0]} s, but {both[-1]} s back")
         table.loc[one, other] = table.loc[other, one] = both[0]
     return table
 
@@ -496,11 +483,9 @@ def draw_bids(layers, devices, capacity, times, seed):
 
 
 def read_bids(bids, model, devices, capacity, times, seed):
-    """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents).
-
-    bids: None (drawn), a list of dicts, or the path of a CSV or JSON file of them; true_cost, where it is not given, is
-    the device's price per second x computation_time. devices: {name: (Device, host)}; capacity (layers) and times (s
-    that a layer takes over the task list): {name: number}. Raises UserError naming row and field.
+    """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents; where
+    it is not given, the device's rent for that time). bids: None (drawn), a list of dicts, or the path of a CSV or JSON
+    file of them; devices: {name: (Device, host)}; capacity (layers), times (s a layer, over the list): {name: number}.
     """
     drawn, table = bids is None, {}
     if drawn:
@@ -550,10 +535,8 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
 
 def group_times(times, delay, group):
     """What a layer takes in a tensor-parallel group of k devices, in seconds: (computation of each task, all-reduces).
-
-    Each device computes 1/k of a layer, the slowest sets the pace. Two all-reduces, each 2 (k - 1) / k of the
-    activations over the group's slowest link, follow (as in HexGen).
-    """
+    Each device computes 1/k of it, the slowest sets the pace; two all-reduces follow, each 2 (k - 1) / k of the
+    activations over the group's slowest link (as in HexGen)."""
     k = len(group)
     return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * max(delay[i, j] for i in group for j in group)
 
@@ -569,11 +552,9 @@ def bottleneck(stages, bids, delay, times):
 
 
 def pipeline(arrival, delays, work):
-    """When each task is ready, starts and ends in each stage: three arrays (tasks, stages).
-
-    arrival: ascending; delays: of the links into stage 1, 2, .. S and back to the client; work: (tasks, stages).
-    finish[k, s] = max(finish[k-1, s], finish[k, s-1] + delay[s]) + work[k, s].
-    """
+    """When each task is ready, starts and ends in each stage: three arrays (tasks, stages), by finish[k, s] =
+    max(finish[k-1, s], finish[k, s-1] + delay[s]) + work[k, s]. arrival: ascending; delays: of the links into stage
+    1, 2, .. S and back to the client; work: (tasks, stages)."""
     ready, end = np.empty_like(work), np.empty_like(work)
     for s in range(work.shape[1]):
         ready[:, s] = arrival + delays[s]
@@ -581,22 +562,34 @@ def pipeline(arrival, delays, work):
     return ready, end - work, end
 
 
+def check_stages(stages, bids, layers):
+    """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
+    require(isinstance(stages, list) and stages and all(
+        isinstance(stage, dict) and isinstance(stage.get("devices"), list) and stage["devices"] for stage in stages),
+        'allocate must return a list of stages, {"devices": [rows of bids], "layers": n}, and a list of notes')
+    used = []
+    for k, stage in enumerate(stages, 1):
+        where = f"the allocation is wrong: stage {k}"
+        n = check_number(stage.get("layers"), f"{where}, layers", whole=True, positive=True) / len(stage["devices"])
+        check_number(stage.get("reward", 0), f"{where}, reward")
+        for i in stage["devices"]:
+            require(i in range(len(bids)), f"{where}: {shown(i)} is not a row of the bids")
+            require(i not in used, f"{where}: {bids['device'][i]} is used twice")
+            require(n <= bids["layers"][i], f"{where}: {n:g} layers on {bids['device'][i]}, more than it offers")
+            used.append(i)
+    held = sum(stage["layers"] for stage in stages)
+    require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
+
+
 def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     """What an allocation brings, in one accounting for all algorithms.
-
     stages: in pipeline order, of dicts: devices (rows of `bids`), layers, and reward (cents; without it each device is
     paid its price per layer); the others: see allocation_case. Returns the tables of stages, of tasks (RESULT) and of
-    intervals (label, kind, start, end: each task's way through the pipeline, all-reduces within compute) in
-    microseconds, and the metrics. Raises UserError if the stages are not an allocation.
+    intervals (label, kind, start, end: each task's way, all-reduces within compute) in microseconds, and the metrics.
     """
-    client, groups, layers = [len(bids)], [stage["devices"] for stage in stages], [stage["layers"] for stage in stages]
-    for i, n in ((i, n / len(group)) for n, group in zip(layers, groups) for i in group):
-        require(i in range(len(bids)), f"the allocation is wrong: {shown(i)} is not a row of the bids")
-        where = f"the allocation is wrong: {bids['device'][i]}"
-        require(sum(group.count(i) for group in groups) == 1, f"{where} is used twice")
-        require(0 < n <= bids["layers"][i], f"{where} runs {n:g} layers and offers {bids['layers'][i]}")
-    require(sum(layers) == model.layers, f"the allocation is wrong: it holds {sum(layers)} of {model.layers} layers")
-    layers = np.array(layers)
+    check_stages(stages, bids, model.layers)
+    client, groups = [len(bids)], [stage["devices"] for stage in stages]
+    layers, size = np.array([int(stage["layers"]) for stage in stages]), np.array([len(group) for group in groups])
     links = np.array([delay[np.ix_(a, b)].min() for a, b in zip([client, *groups], [*groups, client])])
     compute, reduce = zip(*(group_times(times, delay, group) for group in groups))
     compute = np.rint(np.array(compute).T * layers * US).astype("int64")
@@ -614,40 +607,30 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
             for s in range(len(stages)) for k, kind in ((0, "transmit"), (2, "compute"))]
     ways.append(pd.DataFrame({"label": result["label"], "kind": "transmit", "start": end[:, -1], "end": completion}))
 
-    of = [s for s, group in enumerate(groups) for _ in group]  # the stage of each device
-    used = bids.iloc[[i for group in groups for i in group]]
-    share = [layers[s] / len(groups[s]) for s in of]  # the layers of each
-    paid, cost = ([part * all_of_it / n for part, all_of_it, n in zip(share, used[key], used["layers"])]
-                  for key in ("price", "true_cost"))
+    used = bids.iloc[np.concatenate(groups)].assign(stage=np.repeat(range(len(stages)), size))  # a row for each device
+    used["memory"], used["share"] = np.array(memory)[used.index], (layers / size)[used["stage"]]
+    used["paid"], used["cost"] = (used["share"] * used[key] / used["layers"] for key in ("price", "true_cost"))
     if "reward" in stages[0]:
-        paid = [stages[s]["reward"] / len(groups[s]) for s in of]
-
-    def totals(values):  # of the stages
-        return [sum(value for value, s in zip(values, of) if s == k) for k in range(len(stages))]
-
-    def jain(values):  # fairness: 1 where all are equal, 1/n where one has all
-        values = np.array(values)
-        return float(values.sum() ** 2 / (len(values) * (values ** 2).sum())) if values.any() else 1.0
-
-    rewards, costs, room = totals(paid), totals(cost), np.array(memory)[used.index]
+        used["paid"] = [stages[s]["reward"] / size[s] for s in used["stage"]]
+    total = used.groupby("stage")[["paid", "cost", "memory"]].sum()
     held = layers * (model.layer_bytes + tasks["kv_bytes"].max() / model.layers) / 1e9
     table = pd.DataFrame(dict(
         stage=range(1, len(stages) + 1), devices=["+".join(bids["device"][group]) for group in groups],
-        tensor_parallel=[len(group) for group in groups], first_layer=layers.cumsum() - layers,
-        last_layer=layers.cumsum() - 1, layers=layers, computation_time=compute.sum(axis=0), link_delay=links[:-1],
-        reward=[round(value, 6) for value in rewards],
-        utility=[round(value - spent, 6) for value, spent in zip(rewards, costs)], memory_gb=held.round(6),
-        memory_utilization=(held / totals(room)).round(6)))
+        tensor_parallel=size, first_layer=layers.cumsum() - layers, last_layer=layers.cumsum() - 1, layers=layers,
+        computation_time=compute.sum(axis=0), link_delay=links[:-1], reward=total["paid"],
+        utility=total["paid"] - total["cost"], memory_gb=held, memory_utilization=held / total["memory"])).round(6)
     computing, communicating = compute.sum() / US, len(tasks) * (links.sum() + reduce.sum()) / US
+    fairness = {f"fairness_{name}": x.sum() ** 2 / (len(x) * (x ** 2).sum()) if x.any() else 1.0  # Jain's index
+                for name, x in (("layers", used["share"]), ("rewards", used["paid"]))}
+    cost = used["paid"].sum()
     metrics = dict(
-        tasks=len(tasks), devices=len(used), total_cost=sum(paid), completion_time=completion.max() / US,
+        tasks=len(tasks), devices=len(used), total_cost=cost, completion_time=completion.max() / US,
         computation_time=computing, communication_time=communicating,
         communication_overhead=communicating / ((communicating + computing) or 1),
-        memory_utilization=held.sum() / room.sum(), fairness_layers=jain(share), fairness_rewards=jain(paid),
-        cost_efficiency=model.layers / sum(paid) if any(paid) else math.inf)
+        memory_utilization=held.sum() / used["memory"].sum(), **fairness,
+        cost_efficiency=model.layers / cost if cost else math.inf, deadlines_met=int(result["deadline_met"].sum()))
     metrics = {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
-    return table, result, pd.concat(ways).sort_index(kind="stable"), dict(
-        metrics, deadlines_met=int(result["deadline_met"].sum()))
+    return table, result, pd.concat(ways).sort_index(kind="stable"), metrics
 
 
 # Output ---------------------------------------------------------------------------------------------------------------
@@ -692,7 +675,7 @@ def write_files(out, files):
                 except Exception as error:  # matplotlib is missing, or raises one of its many kinds
                     if not name.endswith(".png"):
                         raise
-                    warn(f"no {name}: {first_line(error)}")
+                    warn(f"no {name}: {shown(error)}")
             written = [name for name in files if name in os.listdir(aside)]
             for name in written:
                 os.replace(os.path.join(aside, name), os.path.join(out, name))
@@ -723,7 +706,7 @@ def draw_rows(axes, names, bars):
     """Draws named rows of bars, the first on top. bars: {kind in LOOKS: (rows, widths, starts)}. Returns {kind: artist}
     of those that are there."""
     axes.set_yticks(range(len(names)))
-    axes.set_yticklabels([shorten(name) for name in names])
+    axes.set_yticklabels(names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     return {kind: axes.barh(at, width, 0.64, start, linewidth=0.4, **LOOKS[kind])
             for kind, (at, width, start) in bars.items() if np.any(width)}
@@ -736,7 +719,7 @@ def draw_schedule(axes, title, result, intervals):
     bars = intervals[intervals["label"].isin(at)]
     bars = bars.assign(row=bars["label"].map(at), width=bars["end"] - bars["start"])
     keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0)}
-    keys.update(draw_rows(axes, rows["label"], {kind: (part["row"], part["width"], part["start"])
+    keys.update(draw_rows(axes, rows["label"].map(shorten), {kind: (part["row"], part["width"], part["start"])
                                                 for kind, part in bars.groupby("kind")}))
     # up to three times what most tasks need: one may wait for hours, and a far deadline would squeeze the bars
     left, done, due = rows["arrival_time"].min(), rows["completion_time"], rows["deadline"]
@@ -762,25 +745,21 @@ def draw_gantt(path, title, result, intervals):
 
 
 def draw_layers(path, title, stages, result, links):
-    """Draws an allocation (tables in seconds), a row a stage: the layers, and what a task takes there on average: the
+    """Draws an allocation (tables in seconds), a row a stage with its layers: what a task takes there on average, the
     link into the stage, its computation, its all-reduces."""
     from matplotlib.figure import Figure
-    stages = stages[:PLOT_ROWS]
     groups = [devices.split("+") for devices in stages["devices"]]
-    rows, layers, link = np.arange(len(stages)), stages["layers"], stages["link_delay"]
-    work = stages["computation_time"] / len(result)
-    reduce = [4 * (len(group) - 1) / len(group) * links.loc[group, group].to_numpy().max() for group in groups] * layers
-    figure = Figure((3.5, 1.1 + 0.21 * len(rows)), dpi=300)
-    left, right = figure.subplots(1, 2, sharey=True)
-    draw_rows(left, stages["devices"], {"layers": (rows, layers, 0 * layers)})
-    for k, count in enumerate(layers):
-        left.text(count, k, f" {count}", va="center", fontsize=7)
-    keys = draw_rows(right, stages["devices"], {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
-                                                "all-reduce": (rows, reduce, link + work)})
-    left.set_xlim(0, 1.2 * layers.max())
-    left.set_xlabel("layers", fontsize=8)
-    right.set_xlabel("mean time of a task (s)", fontsize=8)
-    figure.suptitle(title, fontsize=8)
+    rows, link, work = np.arange(len(stages)), stages["link_delay"], stages["computation_time"] / len(result)
+    reduce = [4 * (len(group) - 1) / len(group) * links.loc[group, group].to_numpy().max() for group in groups]
+    reduce = reduce * stages["layers"]
+    figure = Figure((3.5, 1.1 + 0.2 * len(rows)), dpi=300)
+    axes = figure.subplots()
+    names = [f"{shorten(devices)}: {layers}" for devices, layers in zip(stages["devices"], stages["layers"])]
+    keys = draw_rows(axes, names, {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
+                                   "all-reduce": (rows, reduce, link + work)})
+    axes.set_title(title, fontsize=8)
+    axes.set_ylabel("devices: layers", fontsize=8)
+    axes.set_xlabel("mean time of a task (s)", fontsize=8)
     finish(figure, path, keys)
 
 
@@ -788,18 +767,13 @@ def draw_layers(path, title, stages, result, links):
 
 def make_parser(name, doc, **settings):
     """A parser with the flags that override these settings, and --no-plot."""
-    flags = {
-        "tasks": ("FILE", "CSV or JSON in the task format, in place of the list in the script"),
-        "model": ("NAME", f'{", ".join(str(model.name) for model in MODELS)}, a folder, a GGUF file or owner/model'),
-        "device": ("TYPE", ", ".join(str(device.type) for device in DEVICES)),
-        "link": ("LINK", "the uplink: shared or dedicated"), "pool": ("NAME", ", ".join(map(str, POOLS))),
-        "seed": ("N", "of what is drawn"), "bids": ("FILE", "your bids, as NAME_bids.csv or JSON"),
-        "links": ("FILE", "your links, as NAME_links.csv or JSON"), "out": ("DIR", "the folder for the files")}
+    choices = dict(model=[one.name for one in MODELS], device=[one.type for one in DEVICES], pool=POOLS, link=LINKS)
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = functools.partial(require, False)  # one line, without the usage
     for key, value in settings.items():
-        metavar, text = flags.get(key, ("VALUE", "see the setting in the script"))
-        parser.add_argument("--" + key.replace("_", "-"), metavar=metavar, default=value, help=text,
+        what = key if key in ("tasks", "bids", "links") else key.upper()
+        text = f"in place of {what} in the script; {', '.join(map(str, choices.get(key, ())))}".rstrip("; ")
+        parser.add_argument("--" + key.replace("_", "-"), default=value, help=text, metavar="X",
                             type=float if isinstance(value, (int, float)) else None)
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     return parser
@@ -874,7 +848,8 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
             "--seed: has no effect, as bids and links are given")
     check_writable(args.out)
     case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
-    bids, links, (stages, notes) = case["bids"], case["links"], allocate(**case)
+    bids, links, found = case["bids"], case["links"], allocate(**case)
+    stages, notes = found if isinstance(found, tuple) and len(found) == 2 else (None, [])
     *tables, found = evaluate(stages, **case)
     stages, result, intervals = map(in_seconds, tables)
     report(name, args, f"{len(result):,} tasks, {model.name} ({model.layers} layers, {model.bits:g} bits), pool {pool} "
