@@ -21,6 +21,7 @@ def run(monkeypatch, tmp_path, capsys):
 
     def run(script, *arguments):
         path = pathlib.Path(script) if script.endswith(".py") else ROOT / f"{script}.py"
+        monkeypatch.setattr(sys, "path", [str(path.parent), *sys.path])
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         status = 0
         try:

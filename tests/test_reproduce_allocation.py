@@ -1,0 +1,212 @@
+"""reproduce/allocation.py: tables that follow from the runs, whatever the number of processes; claims, settings."""
+import os
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+import pandas as pd
+import pytest
+from conftest import ROOT, files, refused
+from test_reproduce_tables import check_latex, check_texts, draw
+
+import common
+import FCIM
+from reproduce import allocation, tables
+
+FOUR = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
+PRIORITIES = ["cost first", "time first", "devices first"]
+SETTINGS = [(model.name, pool) for model in common.MODELS for pool in common.POOLS]
+METRICS = ["completion_time", "communication_time", "communication_overhead", "total_cost", "memory_utilization",
+           "fairness_layers", "fairness_rewards", "devices", "cost_efficiency", "deadlines_met", "utility"]
+WRITTEN = ["allocation.png", "allocation.tex", "allocation_claims.csv", "allocation_failures.csv",
+           "allocation_priorities.csv", "allocation_runs.csv", "allocation_table.csv"]
+
+
+def read(name, folder="results"):
+    return pd.read_csv(pathlib.Path(folder, f"allocation_{name}.csv"), keep_default_na=False, na_values=[""])
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Folder and output of a comparison of three draws, run once."""
+    folder = tmp_path_factory.mktemp("compare")
+    done = subprocess.run([sys.executable, str(ROOT / "reproduce" / "allocation.py"), "--runs", "3"], cwd=folder,
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "results", done.stdout
+
+
+def test_all_files_are_written_and_every_setting_is_there(compared):
+    folder, out = compared
+    assert files(folder) == WRITTEN
+    runs = read("runs", folder)
+    assert len(runs) == len(SETTINGS) * 3 * 7
+    assert set(runs["algorithm"]) == {*FOUR, *PRIORITIES}
+    assert "3 runs are few" in out
+    assert "here all do." in out
+    for model, pool in SETTINGS:
+        for what, first in (("", "FCIM"), (", what FCIM's weights put first", "cost first")):
+            assert f"\n{model}, pool {pool}{what}: means of 3 draws\n" in out
+            assert f"\n{model}, pool {pool}{what}: change of {first} in % against each\n" in out
+    assert out.count("completion_time (s)") == 2 * len(SETTINGS)
+    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 140
+
+
+def test_means_intervals_and_changes_follow_from_the_runs(compared):
+    folder, _ = compared
+    runs = read("runs", folder)
+    for file, who in (("table", FOUR), ("priorities", PRIORITIES)):
+        table = read(file, folder)
+        assert len(table) == len(SETTINGS) * len(METRICS) * len(who)
+        for row in table.to_dict("records"):
+            same = (runs["model"] == row["model"]) & (runs["pool"] == row["pool"])
+            values, first = (runs.loc[same & (runs["algorithm"] == name), row["metric"]].to_numpy(float) for name in (
+                row["algorithm"], who[0]))
+            assert row["runs"] == len(values) == 3
+            assert row["mean"] == pytest.approx(values.mean(), abs=2e-6)
+            assert [row["mean"], row["low"], row["high"]] == pytest.approx(tables.mean(values), abs=1e-6)
+            if row["algorithm"] != who[0]:
+                plain = 100 * (first.mean() - values.mean()) / abs(values.mean())
+                assert row["change"] == pytest.approx(plain, abs=1e-5)
+                assert [row["change"], row["change_low"], row["change_high"]] == pytest.approx(
+                    tables.change(first, values), abs=1e-5)
+
+
+def test_a_draw_is_measured_as_the_scripts_measure_it(compared, run):
+    """Each of the four scripts, run by itself on seed 2, gives the metrics of that draw."""
+    runs = read("runs", compared[0])
+    runs = runs[(runs["seed"] == 2) & (runs["model"] == "BLOOM-176B") & (runs["pool"] == "workstations")]
+    for name in FOUR:
+        assert run(name, "--seed", "2", "--pool", "workstations", "--no-plot")[0] == 0
+        found, mine = pd.read_csv(f"results/{name}_metrics.csv").iloc[0], runs[runs["algorithm"] == name].iloc[0]
+        assert mine[METRICS[:-1]].tolist() == found[METRICS[:-1]].tolist()
+        utility = pd.read_csv(f"results/{name}_stages.csv")["utility"].sum()
+        assert mine["utility"] == pytest.approx(utility, abs=1e-6)
+
+
+def test_the_claims_follow_from_the_table(compared):
+    folder, out = compared
+    table, claims = read("table", folder), read("claims", folder)
+    assert len(claims) == 8
+    for row in claims.to_dict("records"):
+        metric, names = row["claim"].split(" against ")
+        assert row["paper"] == {"communication_overhead": -54.7, "completion_time": -36.9}[metric]
+        change = table.loc[(table["metric"] == metric) & table["algorithm"].isin(names.split(" or ")), "change"]
+        assert len(change) == len(SETTINGS) * len(names.split(" or "))
+        assert (row["ours"], row["least"], row["most"]) == pytest.approx(
+            (change.mean(), change.min(), change.max()), abs=0.051)
+    assert out.index("-54.7") > out.rindex("what FCIM's weights put first")
+
+
+def test_the_latex_tables_are_whole(compared):
+    check_latex(pathlib.Path(compared[0], "allocation.tex").read_text(), 4 * len(SETTINGS) + 1)
+
+
+def test_no_text_of_the_figure_is_cut_off_or_covers_another(compared, monkeypatch):
+    figure = draw(monkeypatch, tables.draw_bars, allocation.PANELS, "model", FOUR, read("table", compared[0]), "pool")
+    check_texts(figure, 30)
+
+
+def test_the_same_whatever_the_number_of_processes(run):
+    texts = []
+    for count in (1, 2):
+        with mock.patch.object(os, "cpu_count", lambda count=count: count):
+            status, out, err = run("reproduce/allocation", "--runs", "1", "--out", f"by{count}")
+        assert (status, err) == (0, "")
+        texts.append([pathlib.Path(f"by{count}", name).read_bytes() for name in WRITTEN])
+    assert texts[0] == texts[1]
+    assert "\u00b1 n/a" in out  # of one run there is no interval
+    assert read("table", "by1")[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
+
+
+MINE = '''"""All layers in order of listing, as offered."""
+
+
+def allocate(layers, bids, **_):
+    stages = []
+    for device, offer in enumerate(bids["layers"]):
+        if layers:
+            stages.append({"devices": [device], "layers": min(layers, offer)})
+            layers -= stages[-1]["layers"]
+    return stages, []
+'''
+
+
+def test_own_tasks_and_a_script_of_the_users_are_compared(run):
+    pd.DataFrame(FCIM.tasks[:2]).to_csv("tasks.csv", index=False)
+    pathlib.Path("Mine.py").write_text(MINE)
+    status, out, err = run("reproduce/allocation", "--runs", "1", "--tasks", "tasks.csv", "--no-plot", "--also",
+                           "Mine.py", "--out", "two")
+    assert (status, err) == (0, "")
+    assert files("two") == [name for name in WRITTEN if not name.endswith(".png")]
+    table = read("table", "two")
+    assert table.query("metric == 'deadlines_met'")["mean"].max() <= 2
+    assert table["algorithm"].unique().tolist() == [*FOUR, "Mine"]
+    assert "completion_time against Mine " in out
+
+
+def test_a_wrong_allocation_of_the_users_is_named(run):
+    pathlib.Path("Mine.py").write_text(MINE.replace("min(layers, offer)", "1"))
+    refused(run("reproduce/allocation", "--runs", "1", "--also", "Mine.py"), "reproduce.allocation: Mine: ")
+
+
+def test_draws_without_an_allocation_are_left_out_and_counted(run, monkeypatch):
+    monkeypatch.setattr(FCIM, "BUDGET", 2.2 / len(FCIM.tasks))
+    status, out, err = run("reproduce/allocation", "--runs", "3", "--no-plot")
+    assert (status, err) == (0, "")
+    runs, table, failed = read("runs"), read("table"), read("failures")
+    left_out = runs[runs["problem"].notna()]
+    assert len(left_out) > 0
+    assert left_out["problem"].str.contains("cents left of BUDGET").all()
+    kept = 3 - left_out.drop_duplicates(["model", "pool", "seed"]).groupby(["model", "pool"]).size()
+    counts = table.groupby(["model", "pool"])["runs"].max()
+    for (model, pool), n in kept.items():
+        assert counts.get((model, pool), 0) == n
+        text = f"{model}, pool {pool}: " + (f"means of {n} draws" if n else "no draw on which all methods find")
+        assert text in out
+    assert failed["failed"].sum() == len(left_out)
+    assert (failed["draws"] == 3).all()
+    assert failed.groupby("algorithm")["failed"].sum().to_dict() == left_out["algorithm"].value_counts().to_dict()
+    assert "\nDraws without an allocation\n" in out
+
+
+def test_no_draw_that_all_share(run, monkeypatch):
+    monkeypatch.setattr(FCIM, "BUDGET", 0)
+    status, out, err = run("reproduce/allocation", "--runs", "1", "--no-plot")
+    assert (status, out) == (1, "")
+    assert err.startswith("reproduce.allocation: no draw on which every method finds an allocation: no valid bid")
+    assert files() == []
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--runs", "0"], "--runs: 0 is not positive"),
+    (["--runs", "-3"], "--runs: -3 is not from 0 to 1e9"),
+    (["--runs", "x"], "argument --runs: invalid int value: 'x'"),
+    (["--seed", "-3"], "--seed: -3"),
+    (["--bids", "bids.csv"], "unrecognized arguments: --bids bids.csv"),
+    (["--pool", "paper"], "unrecognized arguments: --pool paper"),
+    (["--tasks", "none.csv"], "none.csv: No such file or directory"),
+    (["--also", "none.py"], "--also none.py: FileNotFoundError"),
+])
+@pytest.mark.parametrize("script", ["allocation", "incentives"])
+def test_wrong_arguments_are_one_line(script, arguments, message, run):
+    if script == "incentives" and arguments[0] == "--also":
+        message = "unrecognized arguments: --also none.py"
+    refused(run(f"reproduce/{script}", *arguments), message)
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("RUNS", 0, "RUNS: 0 is not positive"), ("RUNS", None, "RUNS: None is not a number"),
+    ("PRIORITIES", None, "PRIORITIES: None is not a dict"), ("PRIORITIES", {}, "PRIORITIES: {} is not a dict"),
+    ("PRIORITIES", {"a": (1, 2)}, "PRIORITIES, a: (1, 2) is not three numbers"),
+    ("PRIORITIES", {"a": (1, 2, "x")}, "PRIORITIES, a: 'x' is not a number"),
+    ("OUT", 3, "OUT: 3 is not a folder"),
+])
+def test_a_wrong_setting_is_named_before_anything_runs(name, value, message, monkeypatch):
+    monkeypatch.setattr(allocation, name, value)
+    monkeypatch.setattr("sys.argv", ["allocation"])
+    monkeypatch.setattr(tables, "parallel", None)
+    with pytest.raises(common.UserError) as error:
+        allocation.main("allocation")
+    assert str(error.value).startswith(message)

@@ -1,0 +1,407 @@
+"""reproduce/scheduling.py: its random lists, its distances from the optimum, its tables, figures and settings."""
+import itertools
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, files, metrics, refused
+from test_reproduce_tables import SIGNALS, check_latex, check_texts, draw, linux, stop
+
+import ADSA
+import common
+from reproduce import scheduling, tables
+
+MODEL, DEVICE = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
+REGIMES = ["loose", "strict", "overload"]
+FOUR = {name: name for name in ("ADSA", "FCFS", "SRTF", "LLF")}
+WHO = [*FOUR, "optimal (makespan)", "optimal (turnaround)"]
+FILES = [f"scheduling{end}" for end in (".tex", "_claims.csv", "_list.csv", "_runs.csv", "_table.csv")]
+PNG = ["scheduling.png", "scheduling_gantt.png"]
+ALL = sorted(FILES + PNG)
+MEASURED = ("mean_waiting_time mean_response_time mean_turnaround_time deadlines_met T_end preemptions "
+            "peak_memory_gb").split()
+DISTANCES = ["deadlines_behind", "T_end_above", "mean_turnaround_time_above"]
+EXACT = {"optimal (makespan)": "T_end", "optimal (turnaround)": "mean_turnaround_time"}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Folder and standard output of one comparison of three runs."""
+    folder = tmp_path_factory.mktemp("compared")
+    done = subprocess.run([sys.executable, "-m", "reproduce.scheduling", "--runs", "3", "--seed", "7", "--out", folder],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder, done.stdout
+
+
+def read(compared, name):
+    return pd.read_csv(compared[0] / f"scheduling_{name}.csv")
+
+
+def table_of(out, caption):
+    """Lines of the rows of a printed table, by their first words."""
+    lines = out.split(f"\n{caption}")[1].split("\n\n")[0].splitlines()[1:]
+    cells = [re.split("  +", line.strip()) for line in lines]
+    return {row[0]: row[1:] for row in cells}
+
+
+# Statistics -----------------------------------------------------------------------------------------------------------
+
+
+def test_means_intervals_and_changes_follow_from_the_runs(compared):
+    runs, table = read(compared, "runs"), read(compared, "table")
+    assert len(runs) == 3 * 3 * 6
+    assert len(table) == 3 * 10 * 6
+    for row in table.to_dict("records"):
+        def values(name, regime=row["regime"], metric=row["metric"]):
+            return runs[(runs["regime"] == regime) & (runs["algorithm"] == name)].set_index("run")[metric].dropna()
+        mine, first = values(row["algorithm"]), values("ADSA")
+        assert row["runs"] == len(mine)
+        if len(mine):
+            found = tables.mean(mine.to_numpy())
+            assert found[0] == pytest.approx(sum(mine) / len(mine))
+            assert [row["mean"], row["low"], row["high"]] == pytest.approx(found, abs=1e-6, nan_ok=True)
+        found = [row["change"], row["change_low"], row["change_high"]]
+        if row["metric"] in DISTANCES or row["algorithm"] == "ADSA" or row["mean"] == 0:
+            assert np.isnan(found).all()
+        else:
+            assert found == pytest.approx(tables.change(first.to_numpy(), mine.to_numpy()), abs=1e-6)
+            assert found[0] == pytest.approx(100 * (first.mean() - mine.mean()) / mine.mean(), abs=1e-6)
+
+
+def test_the_claims_follow_from_the_runs(compared):
+    runs, claims = read(compared, "runs"), read(compared, "claims")
+    runs = runs[runs["regime"] == "strict"]
+    assert (claims["paper"] == -39).all()
+    assert claims["against"].tolist() == ["FCFS", "SRTF", "LLF", "their mean"] * 3
+    assert claims["metric"].unique().tolist() == MEASURED[:3]
+    for row in claims.to_dict("records"):
+        names = ["FCFS", "SRTF", "LLF"] if row["against"] == "their mean" else [row["against"]]
+        mine, others = ([runs[(runs["algorithm"] == name)][row["metric"]].to_numpy() for name in who] for who in (
+            ["ADSA"], names))
+        found = tables.change(mine[0], sum(others) / len(others))
+        assert [row["change"], row["change_low"], row["change_high"]] == pytest.approx(found, abs=1e-3)
+    row = claims.loc[(claims["change"] + 39).abs().idxmin()]
+    assert (f"nearest to the claim comes\n{row['metric']} against {row['against']} ({row['change']:+.1f} %)."
+            in compared[1])
+
+
+# The random lists -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("run", range(4))
+def test_loads_and_deadlines_are_as_told(regime, run):
+    load, (low, high) = {"loose": (0.6, (4, 8)), "strict": (0.9, (1.5, 3)), "overload": (1.3, (1.5, 3))}[regime]
+    table = scheduling.random_tasks(regime, 5, run, MODEL, DEVICE)
+    span = table["arrival_time"].max() - table["arrival_time"].min()
+    assert table["computation_time"].sum() / span == pytest.approx(load, rel=1e-6)
+    factor = (table["deadline"] - table["arrival_time"]) / (table["computation_time"] + table["trans_time"])
+    assert factor.between(low - 1e-6, high + 1e-6).all()
+    assert factor.max() - factor.min() > 0.4 * (high - low)  # the range is used
+    assert len(table) == 12
+    assert table["arrival_time"].min() == 0
+    assert table["arrival_time"].is_monotonic_increasing
+    assert table["trans_time"].between(0.5e6, 5e6).all()
+    words = table["output_tokens"] / common.TOKENS_PER_WORD
+    assert words.between(39.9, 1201).all()
+    for row in table.to_dict("records"):  # the model's estimate, nothing else
+        seconds = 24 * common.layer_time(MODEL, DEVICE, row["prompt_tokens"], row["output_tokens"])
+        assert row["computation_time"] == pytest.approx(seconds * 1e6, abs=1)
+        assert row["kv_bytes"] == (row["prompt_tokens"] + row["output_tokens"]) * 24 * 2 * 2048 * 2
+
+
+def test_the_tasks_of_a_run_are_those_of_all_regimes_and_of_no_other_run():
+    same = ["label", "prompt", "computation_time", "trans_time", "kv_bytes"]
+    drawn = {(regime, seed, run): scheduling.random_tasks(regime, seed, run, MODEL, DEVICE)[same]
+             for regime in REGIMES for seed in (0, 1) for run in (0, 1)}
+    for (one, a), (other, b) in itertools.combinations(drawn.items(), 2):
+        assert a.equals(b) == (one[1:] == other[1:])
+    assert scheduling.random_tasks("loose", 1, 0, MODEL, DEVICE)[same].equals(drawn["loose", 1, 0])
+
+
+def test_a_model_of_short_context_runs_none_capped(capsys):
+    small = common.Model("small", layers=2, hidden=16, feed_forward=64, heads=2, context=512)
+    table = scheduling.random_tasks("strict", 0, 0, small, DEVICE)
+    assert capsys.readouterr().err == ""
+    assert (table["prompt_tokens"] + table["output_tokens"] <= 512).all()
+    assert table["output_tokens"].max() > 150
+
+
+# The optimum ----------------------------------------------------------------------------------------------------------
+
+
+def test_no_method_beats_the_proven_optimum_and_distances_are_from_it(compared):
+    runs = read(compared, "runs")
+    lists = list(runs.groupby(["regime", "run"]))
+    assert len(lists) == 9
+    compared_lists = 0
+    for _, of_list in lists:
+        of_list = of_list.set_index("algorithm")
+        assert of_list["seed"].unique().tolist() == [7]
+        for exact, metric in EXACT.items():
+            best = of_list.loc[exact]
+            assert str(best["proven_optimal"]) == "True"
+            assert best["lower_bound"] == pytest.approx(best[metric], abs=2e-6)
+            for name, row in of_list.iterrows():
+                assert row["deadlines_met"] <= best["deadlines_met"]
+                assert row["deadlines_behind"] == best["deadlines_met"] - row["deadlines_met"]
+                above = row[f"{metric}_above"]
+                if row["deadlines_met"] < best["deadlines_met"]:
+                    assert math.isnan(above)
+                else:
+                    assert above >= 0
+                    assert above == pytest.approx(100 * (row[metric] - best[metric]) / best[metric], abs=1e-4)
+                    compared_lists += name not in EXACT
+    assert compared_lists > 20
+    behind = runs[~runs["algorithm"].isin(EXACT)]["deadlines_behind"]
+    assert (behind > 0).any()
+    assert (behind == 0).any()
+
+
+def test_no_schedule_waits_less_than_srtf(compared):
+    """What the closing sentence says of every list."""
+    runs = read(compared, "runs").set_index(["regime", "run"])
+    least = runs[runs["algorithm"] == "SRTF"]["mean_waiting_time"]
+    assert (runs["mean_waiting_time"] >= least.reindex(runs.index) - 2e-6).all()
+
+
+def test_what_is_not_proven_is_no_measure(monkeypatch):
+    """A program without time proves nothing: distances are left out and the count says so."""
+    monkeypatch.setattr(scheduling, "LIMIT", 0)
+    runs = pd.DataFrame(scheduling.measure(("overload", 0, 0), FOUR, MODEL, DEVICE, "shared")[0]).assign(run=0)
+    assert not runs["proven_optimal"].dropna().any()
+    assert runs[DISTANCES].isna().all(axis=None)
+    table = scheduling.compare(runs, ["tasks"], WHO)
+    shown = scheduling.readable("caption: more", table, runs, WHO)[0][1].set_index("metric")
+    assert shown.loc["proven optimal (lists)", list(EXACT)].tolist() == ["0", "0"]
+    assert set(shown.loc["T_end_above (%)"]) == {"n/a"}
+
+
+@pytest.mark.parametrize("link", ["shared", "dedicated"])
+def test_the_list_is_measured_as_the_scripts_measure_it(link, run):
+    assert run("reproduce/scheduling", "--runs", "1", "--link", link, "--no-plot")[0] == 0
+    table = pd.read_csv("results/scheduling_list.csv").set_index("algorithm")
+    for name in FOUR:
+        run(name, "--link", link, "--no-plot")
+        assert table.loc[name, MEASURED].tolist() == metrics(name)[MEASURED].tolist()
+    for name in EXACT:
+        run("optimal", "--objective", name[9:-1], "--link", link, "--no-plot")
+        known = ["deadlines_met", EXACT[name], "lower_bound", "proven_optimal"]
+        assert table.loc[name, known].astype(str).tolist() == metrics("optimal")[known].astype(str).tolist()
+    changes = 100 * (table["mean_waiting_time"]["ADSA"] / table["mean_waiting_time"][1:] - 1)
+    assert table["change_mean_waiting_time"][1:].tolist() == pytest.approx(changes.tolist(), abs=1e-3)
+
+
+# Output ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_files_and_the_printed_tables(compared):
+    folder, out = compared
+    assert files(folder) == ALL
+    for name in PNG:
+        assert (folder / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    for regime, load, factor in (("loose", 0.6, "4..8"), ("strict", 0.9, "1.5..3"), ("overload", 1.3, "1.5..3")):
+        assert (f"\n{regime}: load {load} (computation / span of arrivals), deadline = arrival + {factor} x "
+                "(computation + transmission), 3 lists\n") in out
+    assert "optimal (makespan): optimal: 0 of 5 deadlines missed, then makespan" in out
+    assert "GPT-Neo 1.3B (24 layers, 16 bits) on T4, shared uplink" in out
+    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 140
+    table = read(compared, "table").set_index(["regime", "metric", "algorithm"])
+    for regime in REGIMES:
+        means, changes = table_of(out, f"{regime}: "), table_of(out, f"{regime}, ADSA's change")
+        for metric, unit in (("mean_waiting_time", " (s)"), ("T_end", " (s)"), ("preemptions", "")):
+            found = [table.loc[regime, metric, name] for name in WHO]
+            cells = [float(cell.split(" \u00b1 ")[0]) for cell in means[metric + unit]]
+            assert cells == pytest.approx([row["mean"] for row in found], rel=1e-3)
+            for cell, row in zip(changes[metric], found[1:]):
+                if cell != "n/a":
+                    numbers = list(map(float, re.findall(r"[-+]?(?:\d+\.\d|inf)", cell)))
+                    assert numbers == pytest.approx([*row[["change", "change_low", "change_high"]]], abs=0.051)
+                    assert (cell[0] == "~") == (row["change_low"] <= 0 <= row["change_high"])
+        assert means["proven optimal (lists)"] == ["3", "3"]
+    assert table_of(out, "The list: 5 tasks")["proven optimal (lists)"] == ["1", "1"]
+
+
+def test_the_latex_tables_are_whole(compared):
+    check_latex((compared[0] / "scheduling.tex").read_text(encoding="utf-8"), 9)
+
+
+def test_the_same_bytes_whatever_the_number_of_processes_and_one_run(run, monkeypatch):
+    told = []
+    for cores in (1, 2):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        status, out, err = run("reproduce/scheduling", "--runs", "1", "--seed", "3", "--out", str(cores))
+        assert (status, err) == (0, "")
+        told.append(out.split("\nwritten")[0])
+    assert told[0] == told[1]
+    assert files("1") == files("2") == ALL
+    for name in ALL:
+        assert pathlib.Path("1", name).read_bytes() == pathlib.Path("2", name).read_bytes()
+    assert pd.read_csv("1/scheduling_table.csv")[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
+    cells = re.findall(r"\u00b1 (\S+)", told[0].split("\nloose: ")[1])
+    assert len(cells) > 100
+    assert set(cells) == {"n/a"}
+    assert "nan" not in told[0]
+    run("reproduce/scheduling", "--runs", "1", "--seed", "4", "--no-plot", "--out", "other")
+    assert files("other") == FILES
+    assert pathlib.Path("other/scheduling_runs.csv").read_text() != pathlib.Path("1/scheduling_runs.csv").read_text()
+
+
+def test_a_list_that_is_too_long_to_solve(run):
+    rows = [(f"T{k}", "", k * 8 % 97, 0, 3 + k * 5 % 11, k * 8 % 97 + 60, 3 + k * 7 % 12) for k in range(70)]
+    pd.DataFrame(rows, columns=["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline",
+                                "computation_time"]).to_csv("tasks.csv", index=False)
+    status, out, err = run("reproduce/scheduling", "--runs", "1", "--tasks", "tasks.csv", "--no-plot")
+    assert (status, err) == (0, "")
+    assert "The list: 70 tasks" in out
+    assert re.search(r"optimal \(turnaround\): best found, gap .* of 70 deadlines missed \(at least \d+\)", out)
+    assert "the exact program is limited to 60 tasks" in out
+    assert pd.read_csv("results/scheduling_list.csv")[DISTANCES].isna().all(axis=None)
+
+
+EDF = '''"""Earliest deadline first, not preemptive."""
+import common
+
+
+def schedule(tasks):
+    left = sorted(zip(*(tasks[key] for key in ("arrival_time", "deadline", "computation_time", "label"))))
+    now, runs = 0, []
+    while left:
+        now = max(now, left[0][0])
+        job = min((job for job in left if job[0] <= now), key=lambda job: job[1])
+        left.remove(job)
+        runs.append((tasks["label"].tolist().index(job[3]), now, now + job[2]))
+        now += job[2]
+    return common.interval_table(tasks, runs)
+'''
+
+
+def test_a_script_of_the_users_is_compared_with_its_own_look(run, monkeypatch):
+    pathlib.Path("mine").mkdir()
+    pathlib.Path("mine/EDF.py").write_text(EDF)
+    text = (ROOT / "FCFS.py").read_text()
+    pathlib.Path("Copy.py").write_text(text)
+    status, _, err = run("reproduce/scheduling", "--runs", "2", "--also", "mine/EDF.py", "--also", "Copy.py")
+    assert (status, err) == (0, "")
+    runs = pd.read_csv("results/scheduling_runs.csv").set_index("algorithm")
+    assert runs.index.unique().tolist() == [*FOUR, "EDF", "Copy", *EXACT]
+    measured = ["regime", "run", *MEASURED, *DISTANCES]
+    assert runs.loc["Copy", measured].reset_index(drop=True).equals(runs.loc["FCFS", measured].reset_index(drop=True))
+    assert runs.loc["EDF", MEASURED].to_numpy().tolist() != runs.loc["FCFS", MEASURED].to_numpy().tolist()
+    assert set(pd.read_csv("results/scheduling_claims.csv")["against"]) == {*list(FOUR)[1:], "EDF", "Copy",
+                                                                            "their mean"}
+    table = pd.read_csv("results/scheduling_table.csv")
+    who = table["algorithm"].unique().tolist()
+    figure = draw(monkeypatch, tables.draw_bars, scheduling.PANELS, "regime", who, table)
+    looks = {(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in figure.axes[0].containers[::2]}
+    assert len(looks) == 8
+    check_texts(figure, 30)
+
+
+def test_a_wrong_schedule_of_the_users_is_named(run):
+    pathlib.Path("Wrong.py").write_text("import FCFS\n\n\ndef schedule(tasks):\n    return FCFS.schedule(tasks)[:-1]\n")
+    refused(run("reproduce/scheduling", "--runs", "1", "--also", "Wrong.py"), "Wrong: the schedule is wrong: ")
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--runs", "0"], "--runs: 0 is not positive"),
+    (["--runs", "-1"], "--runs: -1 is not from 0 to 1e9"),
+    (["--runs", "x"], "argument --runs: invalid int value: 'x'"),
+    (["--seed", "-2"], "--seed: -2"),
+    (["--also", "Mine.txt"], "--also Mine.txt: not a Python script (.py)"),
+    (["--link", "loose"], "unknown link 'loose'"),
+    (["--pool", "paper"], "unrecognized arguments: --pool paper"),
+])
+def test_wrong_arguments_are_one_line(flags, message, run):
+    refused(run("reproduce/scheduling", *flags), message)
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("RUNS", 0, "RUNS: 0 is not positive"), ("RUNS", "many", "RUNS: 'many' is not a number"),
+    ("LIMIT", -1, "LIMIT: -1 is not from 0 to 1e9"), ("TASKS", 1, "TASKS: a random list needs at least 2"),
+    ("TASKS", None, "TASKS: None is not a number"), ("WORDS", (5, 2), "WORDS: 5 is more than 2"),
+    ("PROMPT", (1.5, 2), "PROMPT: 1.5 is not a whole number"), ("TRANS", 5, "TRANS: 5 is not two numbers"),
+    ("REGIMES", [], "REGIMES: [] is not a dict"), ("REGIMES", {"a": 1}, "REGIMES, a: 1 is not a load and a range"),
+    ("REGIMES", {"strict": (0, (1, 2))}, "REGIMES, strict, load: 0 is not positive"),
+    ("REGIMES", {"strict": (0.5, (3, 2))}, "REGIMES, strict, deadlines: 3 is more than 2"),
+    ("REGIMES", {"mild": (0.5, (3, 4))}, "unknown STRICT, regime 'strict': choose from mild"),
+    ("STRICT", "severe", "unknown STRICT, regime 'severe': choose from loose, strict, overload"),
+])
+def test_a_wrong_setting_is_named_before_anything_runs(name, value, message, monkeypatch):
+    monkeypatch.setattr(scheduling, name, value)
+    monkeypatch.setattr("sys.argv", ["scheduling"])
+    monkeypatch.setattr(tables, "parallel", None)
+    with pytest.raises(common.UserError) as error:
+        scheduling.main("scheduling")
+    assert str(error.value).startswith(message)
+
+
+def test_regimes_of_ones_own_and_nobody_waits(run, monkeypatch):
+    for name, value in (("REGIMES", {"idle": (0.001, (50, 60))}), ("STRICT", "idle"), ("TASKS", 3), ("RUNS", 2)):
+        monkeypatch.setattr(scheduling, name, value)
+    monkeypatch.setattr("sys.argv", ["scheduling"])
+    scheduling.main("scheduling")
+    claims = pd.read_csv("results/scheduling_claims.csv")
+    assert claims[claims["metric"] != "mean_turnaround_time"]["change"].isna().all()
+
+
+# Figures and processes ------------------------------------------------------------------------------------------------
+
+
+def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch):
+    figure = draw(monkeypatch, tables.draw_bars, scheduling.PANELS, "regime", WHO, read(compared, "table"))
+    assert [metric for metric, _ in scheduling.PANELS] == [metric for metric in MEASURED if metric != "peak_memory_gb"]
+    for axes, (_, label) in zip(figure.axes, scheduling.PANELS):
+        assert axes.get_ylabel() == label
+        assert re.search(r"\((s|count)\)$", label)
+    assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == REGIMES
+    check_texts(figure, 30)
+    tasks = common.read_tasks(ADSA.tasks, MODEL, DEVICE)
+    charts = [(row["algorithm"], common.in_seconds(result), common.in_seconds(intervals))
+              for row, (result, intervals, _) in zip(*scheduling.measure(tasks, FOUR, MODEL, DEVICE, "shared"))]
+    figure = draw(monkeypatch, tables.draw_charts, charts)
+    assert [axes.get_title() for axes in figure.axes] == WHO
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    for axes in figure.axes:  # all deadlines are within the common scale, and drawn where they are
+        marks = [(row, due) for line in axes.lines for due, row in zip(line.get_xdata(), line.get_ydata())
+                 if line.get_marker() in ("|", "x")]
+        assert sorted(marks) == [(0, 100), (1, 20), (2, 35), (3, 45), (4, 55)]
+    check_texts(figure, 30)
+
+
+def test_a_far_deadline_is_marked_as_later(monkeypatch):
+    tasks = common.read_tasks([*ADSA.tasks, dict(ADSA.tasks[0], label="Far", deadline=5000)], MODEL, DEVICE)
+    charts = [(row["algorithm"], common.in_seconds(result), common.in_seconds(intervals))
+              for row, (result, intervals, _) in zip(*scheduling.measure(tasks, FOUR, MODEL, DEVICE, "shared"))]
+    figure = draw(monkeypatch, tables.draw_charts, charts)
+    assert "deadline later" in [text.get_text() for text in figure.legends[0].get_texts()]
+    for axes in figure.axes:
+        assert {line.get_xdata()[-1] for line in axes.lines if line.get_marker() == ">"} == {axes.get_xlim()[1]}
+
+
+def is_solver(process):
+    try:
+        return "cbc" in pathlib.Path(f"/proc/{process}/comm").read_text()
+    except OSError:
+        return False
+
+
+@linux
+@pytest.mark.parametrize("kill, number", SIGNALS[::3])
+def test_no_solver_is_left(kill, number, tmp_path):
+    rows = [(f"T{k}", "", k * 8 % 97, 0, 3 + k * 5 % 11, k * 8 % 97 + 14 + 2 * (3 + k * 5 % 11), 3 + k * 7 % 12)
+            for k in range(28)]  # CBC does not solve it in a minute
+    pd.DataFrame(rows, columns=["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline",
+                                "computation_time"]).to_csv(tmp_path / "tasks.csv", index=False)
+    status, out, err = stop([sys.executable, str(ROOT / "reproduce/scheduling.py"), "--tasks", "tasks.csv"], tmp_path,
+                            lambda started: any(map(is_solver, started)), kill, number)
+    assert (status, out, err) in ((130, "", "reproduce.scheduling: interrupted\n"), (-number, "", ""))
+    assert files(tmp_path) == ["tasks.csv"]
+    assert list((tmp_path / "tmp").iterdir()) == []

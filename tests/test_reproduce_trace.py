@@ -1,0 +1,202 @@
+"""reproduce/trace.py: published traces as task files, beside a plain reading of them; what is refused."""
+import csv
+import dataclasses
+import datetime
+import io
+import math
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import metrics, refused
+
+import common
+from reproduce import trace
+
+NEO, T4 = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+BURST = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+
+
+@pytest.fixture
+def convert(run):
+    """Converts a trace given as text; returns its tasks (dicts of texts) and standard error."""
+    def convert(text, *flags):
+        pathlib.Path("trace.csv").write_text(text)
+        status, out, err = run("reproduce/trace", "trace.csv", *flags)
+        assert status == 0, err
+        pathlib.Path("tasks.csv").write_text(out)
+        return list(csv.DictReader(io.StringIO(out))), err
+    return convert
+
+
+def column(tasks, name):
+    return [float(task[name]) for task in tasks]
+
+
+def test_the_azure_trace_is_read_as_it_is(convert):
+    tasks, err = convert(AZURE + "2023-11-16 18:17:03.9799600,480,10\n2023-11-16 18:17:04.0319600,318,250\n"
+                                 "2023-11-17 00:00:00+00:00,7,1\n")
+    assert [task["label"] for task in tasks] == ["Request 1", "Request 2", "Request 3"]
+    assert [task["arrival_time"] for task in tasks] == ["0.000000", "0.052000", "20576.020040"]
+    assert column(tasks, "prompt_tokens") == [480, 318, 7]
+    assert column(tasks, "output_tokens") == [10, 250, 1]
+    assert [task["trans_time"] for task in tasks] == ["0.100000", "2.500000", "0.010000"]
+    assert err.count("\n") == 1
+    table = common.read_tasks("tasks.csv", NEO, T4)
+    assert table["arrival_time"].tolist() == [0, 52000, 20576020040]
+    assert table[["prompt_tokens", "output_tokens"]].to_numpy().tolist() == [[480, 10], [318, 250], [7, 1]]
+    wait = table["deadline"] - table["arrival_time"] - 3 * (table["computation_time"] + table["trans_time"])
+    assert wait.abs().max() <= 3  # each was rounded to a microsecond by itself
+
+
+@pytest.mark.parametrize("end, hours", [("Z", 0), ("+00:00", 0), ("-00:00", 0), ("+02:00", -2), ("-05:30", 5.5)])
+@pytest.mark.parametrize("between", [" ", "T"])
+def test_offsets_are_taken_off(end, hours, between, convert):
+    tasks, _ = convert(f"{AZURE}2024-05-10 00:00:00.25,4,1\n2024-05-10{between}00:00:03.5{end},4,1\n"
+                       "2024-05-09 12:00:00,4,1\n")
+    assert column(tasks, "arrival_time") == [43200.25, 43203.5 + 3600 * hours, 0]
+
+
+def test_burstgpt_is_read_without_its_failures(convert):
+    tasks, err = convert(BURST + "5,ChatGPT,472,18,490,Conversation log\n45.5,ChatGPT,1087,0,1087,API log\n"
+                                 "118,GPT-4,417,276,693,Conversation log\n")
+    assert [task["label"] for task in tasks] == ["Request 1", "Request 3"]
+    assert [task["arrival_time"] for task in tasks] == ["0.000000", "113.000000"]
+    assert column(tasks, "output_tokens") == [18, 276]
+    assert "1 of 3 requests have failed" in err
+
+
+def random_trace(seed, n=200):
+    rng = np.random.default_rng(seed)
+    second = np.sort(rng.uniform(0, 600, n)).round(7)
+    start = datetime.datetime(2023, 11, 16, 23, 58)
+    when = [(start + datetime.timedelta(seconds=int(s))).isoformat(" ") + f"{s % 1:.7f}"[1:] for s in second]
+    return when, second, rng.integers(0, 3000, n).tolist(), rng.integers(0, 1500, n).tolist()
+
+
+def test_the_microseconds_are_those_of_reading_and_loading_in_one_step(convert, monkeypatch):
+    """What the scripts made of the same trace when they read traces themselves (--load 0.9), on the T4 of then."""
+    device = dataclasses.replace(T4, compute_share=0.5, bandwidth_share=0.8)
+    monkeypatch.setattr(common, "DEVICES", [device])
+    convert(AZURE + "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n"
+                    "2023-11-16 18:17:04.0781490,110,27\n2023-11-16 18:17:07.6000000,1899,1200\n", "--load", "0.9")
+    table = common.read_tasks("tasks.csv", NEO, device)
+    assert table[["arrival_time", "computation_time", "trans_time", "deadline"]].to_numpy().tolist() == [
+        [0, 245869, 100000, 1037606], [167219, 227143, 80000, 1088648], [315752, 264241, 270000, 1918476],
+        [11641166, 9739796, 12000000, 76860555]]
+
+
+@pytest.mark.parametrize("load", [None, 0.5, 0.9, 1.3])
+@pytest.mark.parametrize("model, device", [("GPT-Neo 1.3B", "T4"), ("BLOOM-176B", "RTX 4090")])
+def test_a_trace_is_converted_as_plain_reading_does(load, model, device, convert):
+    """All in exact fractions of a microsecond, where the script has floating point."""
+    from fractions import Fraction as F
+    when, _, prompt, output = random_trace(7)
+    flags = ["--model", model, "--device", device, *(["--load", load] if load else [])]
+    tasks, err = convert(AZURE + "".join(f"{row[0]},{row[1]},{row[2]}\n" for row in zip(when, prompt, output)), *flags)
+    start = datetime.datetime.fromisoformat(when[0][:19])
+    second = [(datetime.datetime.fromisoformat(text[:19]) - start).total_seconds() + float("0" + text[19:26])
+              for text in when]
+    arrival = [F(round(1000000 * (s - second[0]))) for s in second]
+    model, device = common.get_model(model), common.get_device(device)
+    kept = [min(m, model.context - min(n, model.context // 2)) for m, n in zip(prompt, output)]
+    made = [min(n, model.context - m) for m, n in zip(kept, output)]
+    work = [model.layers * F(float(common.layer_time(model, device, m, n))) * 1000000 for m, n in zip(kept, made)]
+    trans = [F(10000 * n) for n in output]
+    near = 2  # microseconds: Azure's dates, as seconds since 1970, hold a quarter of one
+    if load:
+        factor = sum(work) / max(arrival) / F(load)
+        near += factor
+        assert sum(work) / (factor * max(arrival)) == F(load)
+        stretched = [factor * a for a in arrival]
+    else:
+        stretched = arrival
+    for task, a, p, q in zip(tasks, stretched, work, trans):
+        assert abs(F(task["arrival_time"]) * 1000000 - a) < near
+        assert F(task["trans_time"]) * 1000000 == q
+        assert abs(F(task["deadline"]) * 1000000 - a - 3 * (p + q)) < near
+        assert len(task["deadline"].split(".")[1]) == 6
+    loads = [float(sum(work) / max(stretched)), float(sum(trans) / max(stretched))]
+    assert f"load of the processor ({model.name} on {device.type}) {loads[0]:.3f}, of the uplink {loads[1]:.3f}" in err
+
+
+def test_the_written_times_are_read_as_they_are(convert):
+    when, _, prompt, output = random_trace(3)
+    tasks, _ = convert(AZURE + "".join(f"{row[0]},{row[1]},{row[2]}\n" for row in zip(when, prompt, output)),
+                       "--load", "0.8")
+    table = common.read_tasks("tasks.csv", NEO, T4)
+    for key in ("arrival_time", "trans_time", "deadline"):
+        assert [f"{us // 1000000}.{us % 1000000:06d}" for us in table[key].tolist()] == [task[key] for task in tasks]
+
+
+def test_all_nine_take_the_tasks(run, convert):
+    convert(AZURE + "2023-11-16 18:17:03,480,10\n2023-11-16 18:17:04,318,250\n", "--load", "0.9")
+    for name in ("FCFS", "SRTF", "LLF", "ADSA", "optimal"):
+        assert run(name, "--tasks", "tasks.csv", "--no-plot")[0] == 0
+        assert metrics(name)["tasks"] == 2
+    for name in ("FCIM", "PipeEdge"):
+        assert run(name, "--tasks", "tasks.csv", "--no-plot")[0] == 0
+        result = pd.read_csv(f"results/{name}_tasks.csv")
+        assert result["label"].tolist() == ["Request 1", "Request 2"]
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "no rows under a header"),
+    ("label,prompt\nA,b\n", "the header is not that of a trace"),
+    (AZURE, "no rows under a header"),
+    (BURST + "5,ChatGPT,472,0,472,API log\n", "trace.csv: all 1 requests have failed"),
+    (AZURE + "2023-11-16 18:17:03,-4,10\n", "row 1, ContextTokens: -4.0 is not from 0 to 1e9"),
+    (AZURE + "2023-11-16 18:17:03,4,some\n", "row 1, GeneratedTokens: 'some' is not a number"),
+    (AZURE + "2023-11-16 18:17:03,4,1.5\n", "row 1, GeneratedTokens: 1.5 is not a whole number"),
+    (AZURE + "2023-11-16 18:17:03,4,1\n2023-11-16 18:17:03,,1\n", "row 2, ContextTokens: '' is not a number"),
+    (AZURE + "yesterday,4,10\n", "row 1, TIMESTAMP: 'yesterday' is not a date and time"),
+    (AZURE + "2023-11-16,4,1\n,4,10\n", "row 2, TIMESTAMP: '' is not a date and time"),
+    (AZURE + "2023,4,10\n", "row 1, TIMESTAMP: 2023.0 is not a date and time"),
+    (AZURE + "now,4,10\n", "row 1, TIMESTAMP: 'now' is not a date and time"),
+    (AZURE + "2023-13-16 18:17:03,4,10\n", "row 1, TIMESTAMP: '2023-13-16 18:17:03' is not a date and time"),
+    (AZURE + "2023-11-16 18:17:03+1,4,10\n", "row 1, TIMESTAMP: '2023-11-16 18:17:03+1' is not a date and time"),
+    (AZURE + "2023-11-16 18:17:03,4\n", "trace.csv, row 1: 2 fields under a header of 3"),
+    (AZURE + '2023-11-16 18:17:03,"4,1\n', "trace.csv: not a CSV file (unexpected end of data)"),
+    (BURST + "-5,ChatGPT,472,18,490,API log\n", "row 1, Timestamp: -5.0 is not from 0 to 1e9"),
+    (BURST + "soon,ChatGPT,472,18,490,API log\n", "row 1, Timestamp: 'soon' is not a number"),
+])
+def test_a_wrong_trace_is_named(text, message, run):
+    pathlib.Path("trace.csv").write_text(text)
+    refused(run("reproduce/trace", "trace.csv"), message)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "the following arguments are required: FILE"),
+    (["none.csv"], "none.csv: No such file or directory"),
+    (["."], ".: Is a directory"),
+    (["trace.csv", "--load", "0"], "--load: 0.0 is not positive"),
+    (["trace.csv", "--load", "-1"], "--load: -1.0 is not from 0 to 1e9"),
+    (["trace.csv", "--load", "nan"], "--load: nan is not from 0 to 1e9"),
+    (["trace.csv", "--load", "x"], "argument --load: invalid float value: 'x'"),
+    (["trace.csv", "--load", "0.9"], "--load needs requests that arrive at different times"),
+    (["trace.csv", "--model", "GPT-5"], "unknown model 'GPT-5'"),
+    (["trace.csv", "--device", "abacus"], "unknown device 'abacus'"),
+    (["two.csv", "--load", "1e-10"], "deadline of a request: "),
+    (["list.json"], "list.json: not a list of rows"),
+])
+def test_wrong_arguments_are_one_line(arguments, message, run):
+    pathlib.Path("trace.csv").write_text(AZURE + "2023-11-16 18:17:03,4,10\n")
+    pathlib.Path("two.csv").write_text(AZURE + "2023-11-16 18:17:03,4,10\n2023-11-16 18:17:04,4,10\n")
+    pathlib.Path("list.json").write_text("[1]")
+    refused(run("reproduce/trace", *arguments), message)
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("RATE", 0, "RATE: 0 is not positive"), ("RATE", "fast", "RATE: 'fast' is not a number"),
+    ("SLACK", -1, "SLACK: -1 is not from 0 to 1e9"), ("LOAD", math.inf, "--load: inf is not from 0 to 1e9"),
+    ("LOAD", "x", "argument --load: invalid float value"), ("MODEL", "X", "unknown model 'X'"),
+    ("DEVICE", None, "unknown device None"),
+])
+def test_a_wrong_setting_is_named(name, value, message, monkeypatch):
+    monkeypatch.setattr(trace, name, value)
+    monkeypatch.setattr("sys.argv", ["trace", "none.csv"])
+    with pytest.raises(common.UserError) as error:
+        trace.main("trace")
+    assert message in str(error.value)
