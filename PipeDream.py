@@ -79,10 +79,11 @@ def allocate(layers, bids, delay, times, **_):
     counts = partition([t] * layers, link, offers[:layers])  # with fewer layers than devices, the last hold none
     stages = [{"devices": [i], "layers": n} for i, n in enumerate(counts)]
     planned = max(max(counts) * t, link if len(counts) > 1 else 0)
-    found, what = common.bottleneck(stages, bids, delay, times)
+    slowest = max(range(len(counts)), key=lambda i: counts[i] * times[:, i].mean())
     return stages, [f"planned for mean devices ({t:.3f} s a layer) and mean links ({link:.3f} s): "
                     f"bottleneck {planned:.3f} s",
-                    f"with the real devices and links: bottleneck {found:.3f} s, {what}"]
+                    f"really the slowest stage takes {counts[slowest] * times[:, slowest].mean():.3f} s a task, "
+                    f"{counts[slowest]} layers on {bids['device'][slowest]}"]
 
 
 if __name__ == "__main__":

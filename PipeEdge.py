@@ -126,12 +126,13 @@ def allocate(layers, bids, delay, times, **_):
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if path(middle) else (middle + 1, high)
-    stages = place(path(high), l, t, layers)
-    found, what = common.bottleneck(stages, bids, delay, times)
+    stages, found = place(path(high), l, t, layers), B[high]
+    where = [f"{one['layers']} layers on {bids['device'][i]}" for one in stages for i in one["devices"]
+             if one["layers"] * t[i] == found] or ["a link"]
     proof = "proven least"
     if D > EXACT and found > least:
         proof = f"best of a beam of {BEAM}, not proven: at least {least:.3f} s"
-    return stages, [f"bottleneck {found:.3f} s ({proof}): {what}"]
+    return stages, [f"bottleneck {found:.3f} s ({proof}): {', '.join(where)}"]
 
 
 if __name__ == "__main__":

@@ -226,19 +226,15 @@ def model_from_config(name, config, bits=None):
                  gated=config.model_type not in UNGATED)
 
 
-def layer_time(model, device, prompt_tokens, output_tokens):
-    """Seconds that one layer takes for a task (numbers or arrays): a roofline of arithmetic and weight reading."""
-    compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)  # one token
-    read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)  # the weights, once
-    return np.maximum(compute * prompt_tokens, read) + output_tokens * max(read, compute)
-
-
 def layer_times(tasks, model, devices):
-    """layer_time of each task on each device: array (tasks, devices). A computation_time that a task gives holds for
-    all layers on any device."""
-    estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
-    given = tasks[["given_time"]].to_numpy() / model.layers
-    return np.where(np.isnan(given), np.array(estimates).T, given)
+    """Seconds that one layer takes for each task on each device: array (tasks, devices). A roofline of arithmetic and
+    of reading the weights; a computation_time that a task gives holds for all layers on any device."""
+    compute, read = np.array([(  # of one token; the weights, once
+        2 * model.params / (device.compute_share * device.tflops * 1e12),
+        model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)) for device in devices]).T
+    prompt, output, given = (tasks[[key]].to_numpy() for key in ("prompt_tokens", "output_tokens", "given_time"))
+    estimate = np.maximum(compute * prompt, read) + output * np.maximum(compute, read)
+    return np.where(np.isnan(given), estimate, given / model.layers)
 
 
 # Files, rows and task lists -------------------------------------------------------------------------------------------
@@ -541,16 +537,6 @@ def group_times(times, delay, group):
     return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * max(delay[i, j] for i in group for j in group)
 
 
-def bottleneck(stages, bids, delay, times):
-    """(seconds for a mean task, name) of the slowest stage or link of a pipeline of single devices; the client's links
-    do not count."""
-    t, name = times.mean(axis=0), bids["device"]
-    path = [stage["devices"][0] for stage in stages]
-    parts = [(stage["layers"] * t[i], f"{stage['layers']} layers on {name[i]}") for stage, i in zip(stages, path)]
-    parts += [(delay[i, j], f"the link from {name[i]} to {name[j]}") for i, j in zip(path, path[1:])]
-    return max(parts, key=lambda part: part[0])
-
-
 def pipeline(arrival, delays, work):
     """When each task is ready, starts and ends in each stage: three arrays (tasks, stages), by finish[k, s] =
     max(finish[k-1, s], finish[k, s-1] + delay[s]) + work[k, s]. arrival: ascending; delays: of the links into stage
@@ -564,20 +550,20 @@ def pipeline(arrival, delays, work):
 
 def check_stages(stages, bids, layers):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
-    require(isinstance(stages, list) and stages and all(
+    require(isinstance(stages, list) and all(
         isinstance(stage, dict) and isinstance(stage.get("devices"), list) and stage["devices"] for stage in stages),
         'allocate must return a list of stages, {"devices": [rows of bids], "layers": n}, and a list of notes')
-    used = []
+    used, held = [], 0
     for k, stage in enumerate(stages, 1):
         where = f"the allocation is wrong: stage {k}"
-        n = check_number(stage.get("layers"), f"{where}, layers", whole=True, positive=True) / len(stage["devices"])
+        n = check_number(stage.get("layers"), f"{where}, layers", whole=True, positive=True)
         check_number(stage.get("reward", 0), f"{where}, reward")
         for i in stage["devices"]:
-            require(i in range(len(bids)), f"{where}: {shown(i)} is not a row of the bids")
-            require(i not in used, f"{where}: {bids['device'][i]} is used twice")
-            require(n <= bids["layers"][i], f"{where}: {n:g} layers on {bids['device'][i]}, more than it offers")
+            require(i in range(len(bids)) and i not in used, f"{where}: {shown(i)} is no row of the bids or used twice")
+            most = len(stage["devices"]) * bids["layers"][i]
+            require(n <= most, f"{where}: {n} layers are more than {bids['device'][i]} offers")
             used.append(i)
-    held = sum(stage["layers"] for stage in stages)
+        held += n
     require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
 
 
@@ -611,7 +597,7 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     used["memory"], used["share"] = np.array(memory)[used.index], (layers / size)[used["stage"]]
     used["paid"], used["cost"] = (used["share"] * used[key] / used["layers"] for key in ("price", "true_cost"))
     if "reward" in stages[0]:
-        used["paid"] = [stages[s]["reward"] / size[s] for s in used["stage"]]
+        used["paid"] = [stages[s].get("reward", 0) / size[s] for s in used["stage"]]
     total = used.groupby("stage")[["paid", "cost", "memory"]].sum()
     held = layers * (model.layer_bytes + tasks["kv_bytes"].max() / model.layers) / 1e9
     table = pd.DataFrame(dict(
@@ -797,7 +783,7 @@ def run(main, name, *arguments, **settings):
         sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
 
 
-def report(name, args, about, notes, settings, found, tables, draw):
+def report(name, args, settings, found, notes, tables, draw):
     """Writes the files of a run, then prints it. settings, found: of the metrics; tables: {end of a file's name:
     table}; draw: (end of the figure's name, function of its path)."""
     source = args.tasks if isinstance(args.tasks, str) else os.path.basename(sys.argv[0])
@@ -806,7 +792,8 @@ def report(name, args, about, notes, settings, found, tables, draw):
     if not args.no_plot:
         files[f"{name}_{draw[0]}.png"] = draw[1]
     paths = write_files(args.out, files)
-    print(f"{name}: {about}", *notes, "", sep="\n")
+    print(*(f"{key} {value}" for key, value in settings.items()), f"{found['tasks']:,} tasks", sep=", ")
+    print(*notes, "", sep="\n")
     for table in [tables[end] for end in ("stages", "tasks") if end in tables]:
         print_table(table[[key for key in table if key not in HIDDEN]], f" in {args.out}")
         print("")
@@ -818,23 +805,19 @@ def schedule_tasks(name, schedule, tasks, doc, **settings):
     """A run of a scheduling script. schedule: function of a task table (read_tasks) to compute intervals; settings:
     model, device, link and out; further ones, those of optimal.py, are handed to `schedule` together with link."""
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
-    link, device = find_name(args.link, LINKS, "link"), get_device(args.device)
+    model, device, link = get_model(args.model), get_device(args.device), find_name(args.link, LINKS, "link")
     options = {key: getattr(args, key) for key in settings if key not in ("model", "device", "link", "out")}
     check_writable(args.out)
-    model = get_model(args.model)
     table = read_tasks(args.tasks, model, device)
     intervals = schedule(table, link=link, **options) if options else schedule(table)
     tables = simulate(table, intervals, link)
     found = {**scheduling_metrics(table, tables[0], model, device), **intervals.attrs.get("metrics", {})}
-    result, everything = map(in_seconds, tables)
     if found["memory_utilization"] > 1:
         warn(f"weights and KV caches reach {found['peak_memory_gb']:.1f} GB, the {device.type} has {device.memory} GB: "
              "these are the times of one that could hold them")
-    about = [f"{len(table):,} tasks", f"{model.name} ({model.layers} layers, {model.bits:g} bits) on {device.type}",
-             f"{link} uplink", *(f"{key.replace('_', ' ')} {value}" for key, value in options.items())]
-    report(name, args, ", ".join(about), intervals.attrs.get("summary", []),
-           dict(scheduler=name, model=model.name, device=device.type, link=link), found,
-           dict(tasks=result, intervals=everything),
+    result, everything = map(in_seconds, tables)
+    report(name, args, dict(scheduler=name, model=model.name, device=device.type, link=link), found,
+           intervals.attrs.get("summary", []), dict(tasks=result, intervals=everything),
            ("gantt", lambda path: draw_gantt(path, name, result, everything)))
 
 
@@ -842,20 +825,18 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
     """A run of an allocation script. allocate: function of what allocation_case returns, as keywords, to the stages
     (see evaluate) and lines of text about them; settings: model, pool, seed, out, bids and links."""
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
-    pool, model, drawn = find_name(args.pool, POOLS, "pool"), get_model(args.model), args.seed != settings["seed"]
+    model, pool, drawn = get_model(args.model), find_name(args.pool, POOLS, "pool"), args.seed != settings["seed"]
     seed = int(check_number(args.seed, "--seed" if drawn else "SEED", whole=True))
     require(not drawn or args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters,
             "--seed: has no effect, as bids and links are given")
     check_writable(args.out)
     case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
-    bids, links, found = case["bids"], case["links"], allocate(**case)
+    links, found = case["links"], allocate(**case)
     stages, notes = found if isinstance(found, tuple) and len(found) == 2 else (None, [])
     *tables, found = evaluate(stages, **case)
     stages, result, intervals = map(in_seconds, tables)
-    report(name, args, f"{len(result):,} tasks, {model.name} ({model.layers} layers, {model.bits:g} bits), pool {pool} "
-           f"({len(bids)} devices bid), seed {seed}", notes,
-           dict(algorithm=name, model=model.name, pool=pool, seed=seed), found,
-           dict(stages=stages, tasks=result.sort_index(), intervals=intervals, bids=bids,
+    report(name, args, dict(algorithm=name, model=model.name, pool=pool, seed=seed), found, notes,
+           dict(stages=stages, tasks=result.sort_index(), intervals=intervals, bids=case["bids"],
                 links=links.rename_axis("").reset_index()),
            ("layers", lambda path: draw_layers(path, f"{name}: {model.name}, pool {pool}", stages, result, links)))
 
