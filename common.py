@@ -226,15 +226,19 @@ def model_from_config(name, config, bits=None):
                  gated=config.model_type not in UNGATED)
 
 
+def layer_time(model, device, prompt_tokens, output_tokens):
+    """Seconds that one layer takes for a task (numbers or arrays): a roofline of arithmetic and weight reading."""
+    compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)  # one token
+    read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)  # the weights, once
+    return np.maximum(compute * prompt_tokens, read) + output_tokens * max(read, compute)
+
+
 def layer_times(tasks, model, devices):
-    """Seconds that one layer takes for each task on each device: array (tasks, devices). A roofline of arithmetic and
-    of reading the weights; a computation_time that a task gives holds for all layers on any device."""
-    compute, read = np.array([(  # of one token; the weights, once
-        2 * model.params / (device.compute_share * device.tflops * 1e12),
-        model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)) for device in devices]).T
-    prompt, output, given = (tasks[[key]].to_numpy() for key in ("prompt_tokens", "output_tokens", "given_time"))
-    estimate = np.maximum(compute * prompt, read) + output * np.maximum(compute, read)
-    return np.where(np.isnan(given), estimate, given / model.layers)
+    """layer_time of each task on each device: array (tasks, devices). A computation_time that a task gives holds for
+    all layers on any device."""
+    estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
+    given = tasks[["given_time"]].to_numpy() / model.layers
+    return np.where(np.isnan(given), np.array(estimates).T, given)
 
 
 # Files, rows and task lists -------------------------------------------------------------------------------------------
