@@ -1,8 +1,15 @@
-"""Brings the outputs that README shows up to date: `python tests/readme.py` (minutes: it runs what README shows).
+"""Brings what the READMEs show up to date: `python tests/readme.py [NAME ...]` (minutes: it runs what they show).
 
-A block of README below a line <!-- python X.py --flags --> is what that command prints; of a longer output, after
-bars, the paragraphs that begin so: <!-- python X.py --flags | this | that -->. tests/test_readme.py compares them.
+- A block below a line <!-- python X.py --flags --> or <!-- python -m reproduce.X --flags --> is what that command
+  prints; of a longer output, after bars, the paragraphs that begin so: <!-- python X.py --flags | this | that -->.
+- Rows of README.md's tables that begin with a script are that script's metrics.
+- Pictures below figures/ are those that the commands write; beside them lie the runs behind reproduce's tables, from
+  which `--from` makes the tables again.
+
+With names (of scripts, FCIM or reproduce.allocation), only what they print is brought up to date. tests/test_readme.py
+compares.
 """
+import csv
 import functools
 import pathlib
 import re
@@ -10,37 +17,64 @@ import subprocess
 import sys
 import tempfile
 
-README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
-BLOCK = re.compile(r"<!-- python (\S+\.py)(.*?) -->\n```text\n(.*?)```\n", re.DOTALL)
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "reproduce" / "figures"
+READMES = [ROOT / "README.md", ROOT / "reproduce" / "README.md", ROOT / "real" / "README.md"]
+BLOCK = re.compile(r"<!-- python (.*?) -->\n```text\n(.*?)```\n", re.DOTALL)
+ROW = re.compile(r"^\| \[(\w+)\.py\]\(\1\.py\) \| (?!.*[a-z]{3}).*\|$", re.MULTILINE)
+SCHEDULING = ("mean_waiting_time", "mean_response_time", "mean_turnaround_time", "deadlines_met", "T_end",
+              "preemptions")
+ALLOCATION = ("devices", "total_cost", "completion_time", "communication_time", "communication_overhead",
+              "fairness_rewards", "deadlines_met")
 
 
 @functools.lru_cache(None)
-def output(script, flags):
-    """What a command prints in an empty folder."""
+def run(command):
+    """What a command (X.py or -m reproduce.X, and flags) prints in an empty folder, and {name: content} of its
+    files."""
+    module, *flags = command.replace("-m ", "").split()
+    script = ROOT / (module if module.endswith(".py") else module.replace(".", "/") + ".py")
     with tempfile.TemporaryDirectory() as folder:
-        return subprocess.run([sys.executable, str(README.parent / script), *flags.split()], cwd=folder, check=True,
-                              stdout=subprocess.PIPE, encoding="utf-8").stdout
+        text = subprocess.run([sys.executable, str(script), *flags], cwd=folder, check=True, encoding="utf-8",
+                              stdout=subprocess.PIPE).stdout
+        return text, {path.name: path.read_bytes() for path in pathlib.Path(folder, "results").iterdir()}
 
 
-def shown(script, rest):
-    """The text that belongs into the block of <!-- python script rest -->."""
-    flags, *beginnings = [part.strip() for part in rest.split("|")]
-    text = output(script, flags)
-    if not beginnings:
-        return text
-    paragraphs = text.rstrip("\n").split("\n\n")
-    return "".join(next(part for part in paragraphs if part.lstrip().startswith(begin)) + "\n\n"
-                   for begin in beginnings)[:-1]
+def shown(command, output):
+    """The text that belongs into the block of <!-- python command | beginnings -->, of what the command prints."""
+    beginnings = [part.strip() for part in command.split("|")[1:]]
+    paragraphs = output.rstrip("\n").split("\n\n")
+    return "\n\n".join(next(part for part in paragraphs if part.lstrip().startswith(begin))
+                       for begin in beginnings) + "\n" if beginnings else output
 
 
-def blocks():
-    """(script, rest, text) of each block of README."""
-    return BLOCK.findall(README.read_text(encoding="utf-8"))
+def row(name):
+    """The row of README.md's table for a script: its metrics of the shipped list."""
+    metrics = next(csv.DictReader(run(f"{name}.py")[1][f"{name}_metrics.csv"].decode().splitlines()))
+    cells = [metrics[key] if metrics[key].isdigit() else f"{float(metrics[key]):.2f}"
+             for key in (SCHEDULING if "scheduler" in metrics else ALLOCATION)]
+    return f"| [{name}.py]({name}.py) | {' | '.join(cells)} |"
+
+
+def update(names):
+    pictures = set(re.findall(r"figures/(\w+\.png)", "".join(map(pathlib.Path.read_text, READMES))))
+
+    def fresh(match):
+        command = match.group(1)
+        if names and not any(name in command.split("|")[0] for name in names):
+            return match.group(0)
+        output, files = run(command.split("|")[0].strip())
+        for name, content in files.items():
+            if name.endswith("_runs.csv") or name in pictures:
+                (FIGURES / name).write_bytes(content)
+        return f"<!-- python {command} -->\n```text\n{shown(command, output)}```\n"
+
+    for readme in READMES:
+        text = BLOCK.sub(fresh, readme.read_text(encoding="utf-8"))
+        if readme == READMES[0]:
+            text = ROW.sub(lambda match: row(match.group(1)), text)
+        readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    def fresh(match):
-        script, rest, _ = match.groups()
-        return f"<!-- python {script}{rest} -->\n```text\n{shown(script, rest)}```\n"
-
-    README.write_text(BLOCK.sub(fresh, README.read_text(encoding="utf-8")), encoding="utf-8")
+    update(sys.argv[1:])
