@@ -16,7 +16,6 @@ import signal
 import sys
 import tempfile
 import warnings
-import zlib
 from dataclasses import dataclass, fields
 from numbers import Real
 
@@ -25,8 +24,7 @@ if not {"-h", "--help"} & set(sys.argv[1:]):  # that one needs no package, and n
     import pandas as pd
 
 TOKENS_PER_WORD = 1.33  # English text in the usual sub-word vocabularies
-TABLE_ROWS = 20  # of a longer table the first rows are printed
-PLOT_ROWS = 30  # of a longer list of tasks or stages a figure shows the first rows
+TABLE_ROWS, PLOT_ROWS = 20, 30  # of a longer list the first rows are printed, or drawn
 MEMORY_SHARE = 0.9  # of a device's memory, what layers and KV caches may take
 LINK_SCALE, HOST_LINK = 3, 0.02  # s: Rayleigh scale of a link between hosts; a link within a host
 OFFER, MARGIN = (0.6, 1), (1.1, 1.6)  # a bid's layers / capacity and price / true cost: drawn between the two
@@ -39,7 +37,6 @@ BID = {"device": str, "layers": int, "price": float, "computation_time": float}
 BID_OPTIONS = {"type": str, "host": str, "capacity": int, "true_cost": float}
 RESULT = ("label arrival_time computation_time trans_time deadline start_time end_computation completion_time "
           "response_time waiting_time uplink_waiting_time turnaround_time deadline_met preemptions").split()
-HIDDEN = ("response_time", "waiting_time", "uplink_waiting_time", "turnaround_time")  # too many for a terminal
 BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"  # Okabe and Ito's, for colour-blind readers too
 LOOKS = {"compute": dict(color=BLUE), "transmit": dict(color="white", edgecolor=ORANGE, hatch="//////"),  # of bars
          "all-reduce": dict(color="white", edgecolor=RED, hatch="......")}
@@ -87,7 +84,6 @@ def check_number(value, where, whole=False, positive=False):
 
 
 # Models and devices ---------------------------------------------------------------------------------------------------
-
 @dataclass(frozen=True)
 class Model:
     """A stack of equal decoder layers. hidden, feed_forward: widths; context: tokens; bits: of a weight; kv_heads,
@@ -104,14 +100,11 @@ class Model:
     gated: bool = False
 
     @property
-    def kv_width(self):
-        return (self.kv_heads or self.heads) * (self.head_dim or self.hidden // self.heads)
-
-    @property
     def params(self):
         """Weights of a layer's matrices, biases left out: query and output, key and value, feed-forward."""
-        query = self.heads * (self.head_dim or self.hidden // self.heads)
-        return self.hidden * (2 * query + 2 * self.kv_width + (3 if self.gated else 2) * self.feed_forward)
+        heads = 2 * self.heads + 2 * (self.kv_heads or self.heads)
+        return self.hidden * (heads * (self.head_dim or self.hidden // self.heads)
+                              + (3 if self.gated else 2) * self.feed_forward)
 
     @property
     def layer_bytes(self):
@@ -120,7 +113,7 @@ class Model:
     @property
     def kv_bytes(self):
         """Bytes of KV cache per token, over all layers: a key and a value of 16 bits each."""
-        return self.layers * 2 * self.kv_width * 2
+        return 4 * self.layers * (self.kv_heads or self.heads) * (self.head_dim or self.hidden // self.heads)
 
 
 @dataclass(frozen=True)
@@ -208,22 +201,20 @@ def model_from_config(name, config, bits=None):
 
     def first(*keys):
         return next((getattr(config, key) for key in keys if getattr(config, key, None)), None)
-
     hidden, heads, layers = first("hidden_size"), first("num_attention_heads"), first("num_hidden_layers")
     experts = first("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts") or 1
     decodes = config.model_type in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not config.is_encoder_decoder and (
         config.model_type not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES or first("is_decoder"))
-    require(decodes and hidden and heads and layers and experts == 1,
-            f"model {shown(name)}: a {config.model_type} is not a dense decoder")
-    kv_heads = first("num_key_value_heads", "num_kv_heads") or 0
-    if first("multi_query") and not first("new_decoder_architecture"):
-        kv_heads = 1
+    decodes = decodes and hidden and heads and layers and experts == 1
+    require(decodes, f"model {shown(name)}: a {config.model_type} is not a dense decoder")
+    shared = first("multi_query") and not first("new_decoder_architecture")
     inner = first("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
-    inner = inner or int(hidden * (first("expansion_ratio") or 4))
-    context = first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
-    bits = bits or dict(first("quantization_config") or {}).get("bits", 16)
-    return Model(name, layers, hidden, inner, heads, context, bits, kv_heads, first("head_dim") or 0,
-                 gated=config.model_type not in UNGATED)
+    return Model(
+        name, layers, hidden, inner or int(hidden * (first("expansion_ratio") or 4)), heads,
+        context=first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize,
+        bits=bits or dict(first("quantization_config") or {}).get("bits", 16),
+        kv_heads=1 if shared else first("num_key_value_heads", "num_kv_heads") or 0,
+        head_dim=first("head_dim") or 0, gated=config.model_type not in UNGATED)
 
 
 def layer_time(model, device, prompt_tokens, output_tokens):
@@ -242,7 +233,6 @@ def layer_times(tasks, model, devices):
 
 
 # Files, rows and task lists -------------------------------------------------------------------------------------------
-
 def read_file(path):
     """Content of a JSON file (its name ends in .json), or the rows of a CSV as dicts: texts in the columns of text,
     elsewhere numbers, if they are numbers; empty cells there are left out."""
@@ -258,8 +248,7 @@ def read_file(path):
     except (ValueError, RecursionError, csv.Error) as error:  # not UTF-8, not JSON, not CSV
         raise UserError(f"{path}: not a {'JSON' if is_json else 'CSV'} file ({error})") from error
     require(lines, f"{path}: no rows under a header")
-    twice = max(header, key=header.count)
-    require(header.count(twice) == 1, f"{path}: the header names {shown(twice)} twice")
+    require(len(set(header)) == len(header), f"{path}: the header names {shown(max(header, key=header.count))} twice")
     for k, line in enumerate(lines, 1):
         require(len(line) == len(header), f"{path}, row {k}: {len(line)} fields under a header of {len(header)}")
     number = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
@@ -282,10 +271,10 @@ def checked_rows(rows, what, needed, options, place=None):
             require(field in kinds, f"{where}: unknown field {shown(field)}")
             if kinds[field] is not str:
                 check_number(value, f"{where}, {field}", whole=kinds[field] is int)
-            else:  # no file can hold NUL or half of a surrogate pair
-                is_text = isinstance(value, str) and not re.search("[\0\ud800-\udfff]", value)
-                require(is_text and (value.strip() or field == "prompt"),
-                        f"{where}, {field}: {shown(value)} is not a text")
+            else:  # no file can hold NUL or half of a surrogate pair, and no row a lone carriage return
+                odd = "[\0\ud800-\udfff]" if field == "prompt" else r"[\0\r\ud800-\udfff]|^\s*$"
+                is_text = isinstance(value, str) and not re.search(odd, value)
+                require(is_text, f"{where}, {field}: {shown(value)} is not a text")
         yield where, row
 
 
@@ -331,7 +320,6 @@ def read_tasks(tasks, model, *devices):
 
 
 # Schedules ------------------------------------------------------------------------------------------------------------
-
 def serve(ready, length):
     """End times of jobs served one at a time in the order given, each once it is ready (integer arrays): end[k] =
     max(end[k-1], ready[k]) + length[k] (Lindley 1952), unrolled the largest ready[i] + length[i] + ... + length[k]."""
@@ -340,8 +328,8 @@ def serve(ready, length):
 
 
 def interval_table(tasks, runs):
-    """Table label, start, end from runs in order of time: (row of `tasks`, start, end), microseconds. Runs of one task
-    that follow on each other become one interval."""
+    """Table label, start, end from runs in order of time, (row of `tasks`, start, end) in microseconds; what follows on
+    a run of the same task joins it."""
     label, start, end = np.array(runs, dtype="int64").reshape(-1, 3).T
     new = np.append(True, (label[1:] != label[:-1]) | (start[1:] != end[:-1]))[:len(label)]
     return pd.DataFrame({"label": tasks["label"].to_numpy()[label[new]], "start": start[new],
@@ -362,10 +350,9 @@ def check_schedule(tasks, intervals):
     np.minimum.at(start, row, begin)
     np.maximum.at(end, row, stop)
     count, done = (np.bincount(row, weights, len(tasks)).astype("int64") for weights in (None, stop - begin))
-    for broken, what in ((count == 0, "is never computed"), (start < tasks["arrival_time"], "runs before it arrives"),
-                         (done != tasks["computation_time"], "is not computed for as long as it takes")):
-        require(not broken.any(),
-                f"the schedule is wrong: {shown(tasks['label'].iloc[np.array(broken).argmax()])} {what}")
+    for right, what in ((start >= tasks["arrival_time"], "runs before it arrives"), (
+            (done == tasks["computation_time"]) & (count > 0), "is not computed, or not for as long as it takes")):
+        require(right.all(), f"the schedule is wrong: {shown(tasks['label'].iloc[right.argmin()])} {what}")
     order = np.lexsort((stop, begin))
     latest = np.maximum.accumulate(stop[order])
     for k in np.flatnonzero(begin[order[1:]] < latest[:-1])[:1]:
@@ -380,8 +367,7 @@ def simulate(tasks, intervals, link):
     tasks: table of read_tasks; intervals: label, start, end (microseconds). Over the "shared" link one result leaves
     at a time, first computed first sent, ties to the earlier arrival, then the earlier row (or as the labels in
     intervals.attrs["transmission_order"]); over a "dedicated" one each leaves at once. Returns the table of tasks
-    (columns RESULT) and that of all intervals (label, kind, start, end), in microseconds. UserError: see above.
-    """
+    (columns RESULT) and that of all intervals (label, kind, start, end), in microseconds. UserError: see above."""
     start, end, count = check_schedule(tasks, intervals)
     arrival, trans = tasks["arrival_time"].to_numpy(), tasks["trans_time"].to_numpy()
     completion = end + trans
@@ -420,18 +406,16 @@ def in_seconds(table):
     return table.assign(**{key: table[key] / US for key in table if key.endswith("_time") or key in others})
 
 
-# Links and bids -------------------------------------------------------------------------------------------------------
-
+# Allocations ----------------------------------------------------------------------------------------------------------
 def draw(seed, *names):
     """A source of random numbers that depends on the seed and the names alone."""
-    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+    return np.random.default_rng([seed, *"\0".join(names).encode()])
 
 
 def read_links(links, bidders, devices, seed):
     """Seconds to pass one task's activations over each link: a square table over `bidders` and, last, the client.
     links: None (drawn: Rayleigh, HOST_LINK within a host), a dict of dicts of seconds, or the path of a file: that dict
-    as JSON, or a square CSV as NAME_links.csv. A pair may be given one way or both. devices: {name: (Device, host)}.
-    """
+    as JSON, or a square CSV as NAME_links.csv. A pair may be given one way or both. devices: {name: (Device, host)}."""
     names, place = [*bidders, "client"], links if isinstance(links, str) else "links"
     if links is None:  # the client has no host
         hosts = {name: host for name, (_, host) in devices.items()}
@@ -484,13 +468,10 @@ def draw_bids(layers, devices, capacity, times, seed):
 
 def read_bids(bids, model, devices, capacity, times, seed):
     """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents; where
-    it is not given, the device's rent for that time). bids: None (drawn), a list of dicts, or the path of a CSV or JSON
-    file of them; devices: {name: (Device, host)}; capacity (layers), times (s a layer, over the list): {name: number}.
-    """
-    drawn, table = bids is None, {}
-    if drawn:
-        bids = draw_bids(model.layers, devices, capacity, times, seed)
-    for where, row in checked_rows(bids, "bid", BID, BID_OPTIONS):
+    it is not given, the device's rent for that time). bids: None (drawn), a list of dicts, or the path of a file of
+    them; devices: {name: (Device, host)}; capacity (layers) and times (s a layer, over the list): {name: number}."""
+    drawn, table = draw_bids(model.layers, devices, capacity, times, seed) if bids is None else None, {}
+    for where, row in checked_rows(bids if drawn is None else drawn, "bid", BID, BID_OPTIONS):
         name, n = row["device"], row["layers"]
         require(name in devices, f"{where}, device: unknown device {shown(name)}: choose from {', '.join(devices)}")
         require(name not in table, f"{where}, device: {name} bids twice")
@@ -507,7 +488,7 @@ def read_bids(bids, model, devices, capacity, times, seed):
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
     table = pd.DataFrame(list(table.values()))
     promised, estimate = table["computation_time"].sum(), (table["layers"] * table["device"].map(times)).sum()
-    if not drawn and not estimate / 2 <= promised <= 2 * estimate:
+    if drawn is None and not estimate / 2 <= promised <= 2 * estimate:
         warn(f"the bids promise {promised:g} s in all, the estimate is {estimate:g} s: are they for this task list?")
     return table
 
@@ -531,12 +512,9 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
                 arrivals=tasks["arrival_time"].to_numpy() / US, memory=[devices[name][0].memory for name in part])
 
 
-# Allocations ----------------------------------------------------------------------------------------------------------
-
 def group_times(times, delay, group):
-    """What a layer takes in a tensor-parallel group of k devices, in seconds: (computation of each task, all-reduces).
-    Each device computes 1/k of it, the slowest sets the pace; two all-reduces follow, each 2 (k - 1) / k of the
-    activations over the group's slowest link (as in HexGen)."""
+    """Seconds of a layer in a tensor-parallel group of k devices: (computation of each task, as the slowest does 1/k;
+    two all-reduces, each 2 (k - 1) / k of the activations over the slowest link, as in HexGen)."""
     k = len(group)
     return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * max(delay[i, j] for i in group for j in group)
 
@@ -575,8 +553,7 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     """What an allocation brings, in one accounting for all algorithms.
     stages: in pipeline order, of dicts: devices (rows of `bids`), layers, and reward (cents; without it each device is
     paid its price per layer); the others: see allocation_case. Returns the tables of stages, of tasks (RESULT) and of
-    intervals (label, kind, start, end: each task's way, all-reduces within compute) in microseconds, and the metrics.
-    """
+    intervals (label, kind, start, end: each task's way, all-reduces in compute), in microseconds, and the metrics."""
     check_stages(stages, bids, model.layers)
     client, groups = [len(bids)], [stage["devices"] for stage in stages]
     layers, size = np.array([int(stage["layers"]) for stage in stages]), np.array([len(group) for group in groups])
@@ -623,8 +600,7 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     return table, result, pd.concat(ways).sort_index(kind="stable"), metrics
 
 
-# Output ---------------------------------------------------------------------------------------------------------------
-
+# Output and command line ----------------------------------------------------------------------------------------------
 def format_value(value):
     """A cell of a table as text: one line, of letters that a terminal shows and does not obey."""
     if isinstance(value, float):
@@ -648,8 +624,8 @@ def check_writable(out):
     parent = os.path.abspath(out)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
-    require(os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK),
-            f"--out {out}: {parent} is not a folder that can be written in")
+    is_open = os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)
+    require(is_open, f"--out {out}: {parent} is not a folder that can be written in")
 
 
 def write_files(out, files):
@@ -658,15 +634,16 @@ def write_files(out, files):
     try:
         os.makedirs(out, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as aside:
+            written = []
             for name, content in files.items():
                 path = os.path.join(aside, name)
                 try:
                     content(path) if callable(content) else content.to_csv(path, index=False)
+                    written.append(name)
                 except Exception as error:  # matplotlib is missing, or raises one of its many kinds
                     if not name.endswith(".png"):
                         raise
                     warn(f"no {name}: {shown(error)}")
-            written = [name for name in files if name in os.listdir(aside)]
             for name in written:
                 os.replace(os.path.join(aside, name), os.path.join(out, name))
     except OSError as error:
@@ -686,10 +663,20 @@ def finish(figure, path, keys):
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(keys.values(), keys, fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks becomes a box
-        figure.tight_layout(rect=(0, (0.1 + 0.13 * -(-len(keys) // 3)) / figure.get_figheight(), 1, 1), pad=0.5)
-        figure.savefig(path, format="png")
+    warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
+    figure.tight_layout(rect=(0, (0.1 + 0.13 * -(-len(keys) // 3)) / figure.get_figheight(), 1, 1), pad=0.5)
+    figure.savefig(path, format="png")
+
+
+def draw_figure(path, rows, plot):
+    """Writes a figure of so many rows, one journal column wide. plot: function of its axes to its legend."""
+    from matplotlib.figure import Figure
+    figure = Figure((3.5, 1.2 + 0.2 * min(max(3, rows), PLOT_ROWS)), dpi=300)
+    axes = figure.subplots()
+    keys = plot(axes)
+    if rows > PLOT_ROWS:
+        axes.set_title(f"{axes.get_title()}\nfirst {PLOT_ROWS} of {rows:,} rows", fontsize=8)
+    finish(figure, path, keys)
 
 
 def draw_rows(axes, names, bars):
@@ -722,38 +709,26 @@ def draw_schedule(axes, title, result, intervals):
         if some.any():
             keys[key] = axes.plot(due[some].clip(upper=axes.get_xlim()[1]), rows.index[some], linestyle="none",
                                   markersize=5, markeredgewidth=1.3, **style)[0]
-    more = f"\nfirst {len(rows)} of {len(result):,} tasks by arrival" if len(rows) < len(result) else ""
-    axes.set_title(title + more, fontsize=8)
+    axes.set_title(title, fontsize=8)
     axes.set_xlabel("time (s)", fontsize=8)
     return keys
 
 
-def draw_gantt(path, title, result, intervals):
-    from matplotlib.figure import Figure
-    figure = Figure((3.5, 1.3 + 0.2 * min(max(3, len(result)), PLOT_ROWS)), dpi=300)
-    finish(figure, path, draw_schedule(figure.subplots(), title, result, intervals))
-
-
-def draw_layers(path, title, stages, result, links):
+def draw_layers(axes, title, stages, result, links):
     """Draws an allocation (tables in seconds), a row a stage with its layers: what a task takes there on average, the
-    link into the stage, its computation, its all-reduces."""
-    from matplotlib.figure import Figure
+    link into the stage, its computation, its all-reduces. Returns its legend."""
+    stages = stages[:PLOT_ROWS]
     groups = [devices.split("+") for devices in stages["devices"]]
     rows, link, work = np.arange(len(stages)), stages["link_delay"], stages["computation_time"] / len(result)
     reduce = [4 * (len(group) - 1) / len(group) * links.loc[group, group].to_numpy().max() for group in groups]
     reduce = reduce * stages["layers"]
-    figure = Figure((3.5, 1.1 + 0.2 * len(rows)), dpi=300)
-    axes = figure.subplots()
-    names = [f"{shorten(devices)}: {layers}" for devices, layers in zip(stages["devices"], stages["layers"])]
-    keys = draw_rows(axes, names, {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
-                                   "all-reduce": (rows, reduce, link + work)})
     axes.set_title(title, fontsize=8)
     axes.set_ylabel("devices: layers", fontsize=8)
     axes.set_xlabel("mean time of a task (s)", fontsize=8)
-    finish(figure, path, keys)
+    names = [f"{shorten(devices)}: {layers}" for devices, layers in zip(stages["devices"], stages["layers"])]
+    return draw_rows(axes, names, {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
+                                   "all-reduce": (rows, reduce, link + work)})
 
-
-# Command line ---------------------------------------------------------------------------------------------------------
 
 def make_parser(name, doc, **settings):
     """A parser with the flags that override these settings, and --no-plot."""
@@ -789,17 +764,18 @@ def run(main, name, *arguments, **settings):
 
 def report(name, args, settings, found, notes, tables, draw):
     """Writes the files of a run, then prints it. settings, found: of the metrics; tables: {end of a file's name:
-    table}; draw: (end of the figure's name, function of its path)."""
+    table}, the first of them with a row for each row of the figure; draw: (end of its name, function of axes)."""
     source = args.tasks if isinstance(args.tasks, str) else os.path.basename(sys.argv[0])
     metrics = {**settings, "tasks_file": source, **found}
-    files = {f"{name}_{end}.csv": table for end, table in {**tables, "metrics": pd.DataFrame([metrics])}.items()}
+    files = {f"{name}_{end}.csv": table for end, table in [*tables.items(), ("metrics", pd.DataFrame([metrics]))]}
     if not args.no_plot:
-        files[f"{name}_{draw[0]}.png"] = draw[1]
+        files[f"{name}_{draw[0]}.png"] = lambda path: draw_figure(path, len(next(iter(tables.values()))), draw[1])
     paths = write_files(args.out, files)
     print(*(f"{key} {value}" for key, value in settings.items()), f"{found['tasks']:,} tasks", sep=", ")
-    print(*notes, "", sep="\n")
+    print(*("".join(letter if letter.isprintable() else " " for letter in note) for note in notes), "", sep="\n")
     for table in [tables[end] for end in ("stages", "tasks") if end in tables]:
-        print_table(table[[key for key in table if key not in HIDDEN]], f" in {args.out}")
+        narrow = [key for key in table if key not in RESULT[8:12]]  # all but the tasks' measures fit a terminal
+        print_table(table[narrow], f" in {args.out}")
         print("")
     print(pd.Series({key: format_value(value) for key, value in metrics.items()}).to_string())
     print(f"\nwritten: {', '.join(paths)}")
@@ -822,7 +798,7 @@ def schedule_tasks(name, schedule, tasks, doc, **settings):
     result, everything = map(in_seconds, tables)
     report(name, args, dict(scheduler=name, model=model.name, device=device.type, link=link), found,
            intervals.attrs.get("summary", []), dict(tasks=result, intervals=everything),
-           ("gantt", lambda path: draw_gantt(path, name, result, everything)))
+           ("gantt", lambda axes: draw_schedule(axes, name, result, everything)))
 
 
 def allocate_layers(name, allocate, tasks, doc, **settings):
@@ -836,13 +812,13 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
     check_writable(args.out)
     case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
     links, found = case["links"], allocate(**case)
-    stages, notes = found if isinstance(found, tuple) and len(found) == 2 else (None, [])
+    stages, notes = found if isinstance(found, tuple) and list(map(type, found)) == [list, list] else (None, [])
     *tables, found = evaluate(stages, **case)
     stages, result, intervals = map(in_seconds, tables)
     report(name, args, dict(algorithm=name, model=model.name, pool=pool, seed=seed), found, notes,
            dict(stages=stages, tasks=result.sort_index(), intervals=intervals, bids=case["bids"],
                 links=links.rename_axis("").reset_index()),
-           ("layers", lambda path: draw_layers(path, f"{name}: {model.name}, pool {pool}", stages, result, links)))
+           ("layers", lambda axes: draw_layers(axes, f"{name}: {model.name}, pool {pool}", stages, result, links)))
 
 
 run_scheduler, run_allocator = functools.partial(run, schedule_tasks), functools.partial(run, allocate_layers)
