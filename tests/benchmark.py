@@ -1,7 +1,7 @@
 """How long the algorithms take, as ratios within one run: `python tests/benchmark.py` (about three minutes).
 
-Allocation: the default tasks on the default model and pool; or random devices, 2 to 6 s a layer and task, links of 1
-to 9 s, whose offers add up to 1.5 times the layers (loose) or to the layers exactly (tight).
+Allocation: the default tasks, model and pool; or random devices, 2 to 6 s a layer and task, links of 1 to 9 s, whose
+offers add up to 1.5 times the layers (loose), or 2, or to the layers exactly (tight).
 
 Scheduling: computation 0.5 to 15 s, transmission 0.5 to 5 s, deadline 1.5 to 4 times both after a random arrival;
 load = computation / span of the arrivals. A heapq pass pushes all tasks of a list and pops them again.
@@ -10,6 +10,7 @@ import heapq
 import pathlib
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ import pandas as pd
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import naive
-from test_pipes import plain_pipeedge
+from test_pipeedge import plain_pipeedge
 
 import ADSA
 import common
@@ -108,21 +109,6 @@ def random_devices(n, layers, looseness, seed):
     return dict(layers=layers, bids=bids, delay=delay + delay.T, times=times, arrivals=np.arange(5.0), seed=0)
 
 
-def default_case(pool, raised=0):
-    """The same of the shipped list; the bids of seed 0 with that many more layers offered at the same price each."""
-    model = common.get_model(FCIM.MODEL)
-    tasks, estimates = common.allocation_tasks(FCIM.tasks, model, pool)
-    bids, links, times, _ = common.allocation_case(model, pool, tasks, estimates, 0)
-    for _ in range(raised):
-        i = (bids["capacity"] - bids["layers"]).idxmax()
-        grown = 1 + 1 / bids["layers"][i]
-        for key in ("price", "computation_time", "true_cost"):
-            bids.loc[i, key] *= grown
-        bids.loc[i, "layers"] += 1
-    return dict(layers=model.layers, bids=bids, delay=links.to_numpy(), times=times, seed=0,
-                arrivals=tasks["arrival_time"].to_numpy() / common.US)
-
-
 def allocators():
     def call(script, case):
         return lambda: script.allocate(**case)
@@ -135,19 +121,27 @@ def allocators():
     for name, looseness in (("loose", 1.5), ("tight", 1)):
         spent = [seconds(call(PipeEdge, random_devices(16, 96, looseness, seed)))[0] for seed in range(5)]
         line(f"PipeEdge, 16 devices, 96 layers, {name}: slowest of 5", max(spent), "", "under 1 s")
-    for pool in common.POOLS:
-        tight, loose = default_case(pool), default_case(pool, 14)
-        assert tight["bids"]["layers"].sum() == tight["layers"]
-        spent, ratio = in_turn((call(HexGen, tight),), (call(HexGen, loose),), 3)
-        line(f"HexGen, default list, pool {pool}, tight", spent, "", "under 2 s")
-        line(f"HexGen, default list, pool {pool}, tight to loose", spent, f"{ratio:.1f}x", "under 1x or about it")
+    case = common.allocation_case(FCIM.tasks, common.get_model(HexGen.MODEL), HexGen.POOL, 0)
+    line(f"HexGen, default list and pool, {len(case['bids'])} devices", seconds(call(HexGen, case))[0], "", "under 1 s")
+    for n, most in ((12, 1), (24, 3), (48, 6)):
+        spent = [seconds(call(HexGen, random_devices(n, 96, 1.5, seed)))[0] for seed in range(3)]
+        line(f"HexGen, {n} devices, 96 layers: slowest of 3", max(spent), "", f"under {most} s")
+    for n, layers, most in ((12, 70, 1), (48, 96, 10)):
+        case = dict(random_devices(n, layers, 2, 0), payment="critical")
+        with mock.patch.multiple(FCIM, BUDGET=1e6, DEADLINE=1e6):
+            paid, ratio = in_turn((call(FCIM, case),), (call(FCIM, dict(case, payment="paper")),), 3)
+        line(f"FCIM's critical payments to the paper's, {n} devices, {layers} layers", paid, f"{ratio:.0f}x",
+             f"under {most} s")
+    delay = random_devices(12, 12, 1, 0)["delay"]
+    line("FCIM, order of 12 winners by the links", seconds(FCIM.by_links, list(range(12)), delay)[0], "", "under 0.05 s")
     for most in (1, 20):
         n = 10000
         draw = np.random.default_rng(0)
         l = draw.integers(1, most + 1, n)
         bids = pd.DataFrame({"device": [f"D{i}" for i in range(n)], "layers": l,
                              "computation_time": l * draw.uniform(1, 5, n), "price": l * draw.uniform(0.01, 0.05, n)})
-        spent, (stages, _) = seconds(FCIM.allocate, 96, bids)
+        with mock.patch.multiple(FCIM, BUDGET=5, DEADLINE=120):
+            spent, (stages, _) = seconds(FCIM.allocate, 96, bids, np.ones((1, n)), None)
         line(f"FCIM, {n:,} devices, 96 layers, {len(stages)} rounds", spent, "", "under 1 s")
 
 
