@@ -1,8 +1,7 @@
 """What the nine scripts share: models, devices, task lists, links, bids, both accountings, metrics, tables and files.
 
 Lists and files hold seconds. Inside, every time is a whole number of microseconds, converted once when tasks are
-read, so that comparisons are exact. matplotlib and transformers are imported where they are needed.
-"""
+read, so that comparisons are exact. matplotlib and transformers are imported where they are needed."""
 import argparse
 import csv
 import functools
@@ -60,10 +59,9 @@ def warn(message):
 
 
 def shown(value):
-    """A value from the user, or an error, for a message: in one short line."""
-    text = " ".join(f"{type(value).__name__}: {value}".split()) if isinstance(value, Exception) else repr(value)
-    text = text if text.isprintable() else ascii(text)
-    return text if len(text) <= 60 or isinstance(value, Exception) else text[:57] + "..."
+    """A value from the user for a message: quoted, in one short line."""
+    text = repr(value) if repr(value).isprintable() else ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def find_name(name, names, what):
@@ -118,8 +116,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Device:
-    """A type of device. memory: GB; tflops: fp16 TFLOP/s without sparsity; bandwidth: GB/s; price_per_hour: USD; the
-    shares of tflops and of bandwidth that it reaches."""
+    """A type of device: memory in GB, fp16 TFLOP/s (dense), GB/s, USD an hour, the shares of both rates it reaches."""
     type: str
     memory: float
     tflops: float
@@ -162,7 +159,7 @@ def find_entry(name, table, kind):
     """The entry of MODELS or DEVICES that `name` means, its numbers checked. UserError says what is wrong."""
     title, (key, *numbers) = f"{kind.__name__.upper()}S", [field.name for field in fields(kind)]
     is_list = isinstance(table, list) and all(isinstance(entry, kind) for entry in table)
-    names = [str(getattr(entry, key)) for entry in table] if is_list else []
+    names = [str(getattr(entry, key)) for entry in table if is_list]
     require(names and len(set(names)) == len(names), f"{title}: must be a list of {kind.__name__}s of different names")
     name = find_name(name, names, kind.__name__.lower())
     entry = table[names.index(name)]
@@ -190,7 +187,7 @@ def get_model(name):
         from transformers import AutoConfig
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, gguf_file=file)
     except Exception as error:  # transformers and the hub raise many kinds; all mean that it cannot be read
-        raise UserError(f"model {shown(source)}: {shown(error)}") from error
+        raise UserError(f"model {shown(source)}: {format_value(error)}") from error
     return model_from_config(source, config)
 
 
@@ -209,12 +206,11 @@ def model_from_config(name, config, bits=None):
     require(decodes, f"model {shown(name)}: a {config.model_type} is not a dense decoder")
     shared = first("multi_query") and not first("new_decoder_architecture")
     inner = first("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
-    return Model(
-        name, layers, hidden, inner or int(hidden * (first("expansion_ratio") or 4)), heads,
-        context=first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize,
-        bits=bits or dict(first("quantization_config") or {}).get("bits", 16),
-        kv_heads=1 if shared else first("num_key_value_heads", "num_kv_heads") or 0,
-        head_dim=first("head_dim") or 0, gated=config.model_type not in UNGATED)
+    context = first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
+    bits = bits or dict(first("quantization_config") or {}).get("bits", 16)
+    return Model(name, layers, hidden, inner or int(hidden * (first("expansion_ratio") or 4)), heads, context, bits,
+                 1 if shared else first("num_key_value_heads", "num_kv_heads") or 0, first("head_dim") or 0,
+                 gated=config.model_type not in UNGATED)
 
 
 def layer_time(model, device, prompt_tokens, output_tokens):
@@ -225,14 +221,12 @@ def layer_time(model, device, prompt_tokens, output_tokens):
 
 
 def layer_times(tasks, model, devices):
-    """layer_time of each task on each device: array (tasks, devices). A computation_time that a task gives holds for
-    all layers on any device."""
+    """layer_time of each task on each device: array. A computation_time given holds for all layers on any device."""
     estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
     given = tasks[["given_time"]].to_numpy() / model.layers
     return np.where(np.isnan(given), np.array(estimates).T, given)
 
 
-# Files, rows and task lists -------------------------------------------------------------------------------------------
 def read_file(path):
     """Content of a JSON file (its name ends in .json), or the rows of a CSV as dicts: texts in the columns of text,
     elsewhere numbers, if they are numbers; empty cells there are left out."""
@@ -278,37 +272,30 @@ def checked_rows(rows, what, needed, options, place=None):
         yield where, row
 
 
-def cap_to_context(table, model):
-    """Cuts prompt_tokens and output_tokens to the model's context, with a warning. An output may claim up to half of
-    the context from its prompt, which loses its beginning; it then runs until the context is full."""
-    prompt, output = table["prompt_tokens"], table["output_tokens"]
-    kept = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
-    made = np.minimum(output, model.context - kept)
-    cut = table["label"][(kept < prompt) | (made < output)]
-    if len(cut):
-        warn(f"{len(cut)} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped, "
-             f"{shown(cut.iloc[0])} first")
-    table["prompt_tokens"], table["output_tokens"] = kept, made
-
-
 def read_tasks(tasks, model, *devices):
-    """Table of tasks from a list in the task format, or from the path of a file of it: a row a task, label, prompt,
-    arrival_time, computation_time, trans_time, deadline (whole microseconds; computation, where the task gives none, is
-    estimated: the mean over `devices`), prompt_tokens, output_tokens, kv_bytes (held beside the weights), given_time
-    (s, the computation_time given or NaN). Raises UserError naming file, row and field."""
+    """Table of tasks from a list in the task format, or from the path of a file of it: label, prompt, arrival_time,
+    computation_time, trans_time, deadline (whole microseconds; computation, if not given: the mean estimate over
+    devices), prompt_tokens, output_tokens, kv_bytes (beside the weights), given_time (s, or NaN). Raises UserError."""
     rows, seen, place = [], {}, tasks if isinstance(tasks, str) else "tasks"
     for where, row in checked_rows(tasks, "task", TASK, TASK_OPTIONS):
-        rows.append(row)
-        label, due, arrival = (row[key] for key in ("label", "deadline", "arrival_time"))
+        label, due, arrival = row["label"], row["deadline"], row["arrival_time"]
         require(due >= arrival, f"{where}, deadline: {due} is before arrival_time {arrival}")
         require(label not in seen, f"{where}, label: {shown(label)} is that of row {seen.get(label)} already")
+        rows.append(row)
         seen[label] = len(rows)
     require(rows, f"{place}: no tasks")
     table = pd.DataFrame(rows, columns=[*TASK, *TASK_OPTIONS]).astype(dict.fromkeys(TASK_OPTIONS, float))
     words = table["prompt"].str.split().str.len(), table["output_words"]
     for key, count in zip(("prompt_tokens", "output_tokens"), words):  # 1.33 x 300 words are 399 tokens, not 400:
         table[key] = table[key].fillna(np.ceil((count * TOKENS_PER_WORD).round(6))).astype("int64")  # rounded before
-    cap_to_context(table, model)
+    # cut to the context: an output may claim up to half of it from its prompt, and then runs until it is full
+    prompt, output = table["prompt_tokens"], table["output_tokens"]
+    table["prompt_tokens"] = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
+    table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
+    cut = table["label"][(table["prompt_tokens"] < prompt) | (table["output_tokens"] < output)]
+    if len(cut):
+        warn(f"{len(cut)} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped, "
+             f"{shown(cut.iloc[0])} first")
     held = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
     table["kv_bytes"] = (table["memory_gb"] * 1e9).fillna(held)
     table["given_time"] = table["computation_time"]
@@ -328,8 +315,7 @@ def serve(ready, length):
 
 
 def interval_table(tasks, runs):
-    """Table label, start, end from runs in order of time, (row of `tasks`, start, end) in microseconds; what follows on
-    a run of the same task joins it."""
+    """Table label, start, end from runs in order of time: (row of `tasks`, start, end); a task's adjacent runs join."""
     label, start, end = np.array(runs, dtype="int64").reshape(-1, 3).T
     new = np.append(True, (label[1:] != label[:-1]) | (start[1:] != end[:-1]))[:len(label)]
     return pd.DataFrame({"label": tasks["label"].to_numpy()[label[new]], "start": start[new],
@@ -337,13 +323,12 @@ def interval_table(tasks, runs):
 
 
 def check_schedule(tasks, intervals):
-    """UserError unless every task is computed whole, from its arrival on, and no two at once. Returns, in the order of
-    the tasks, the start of the first and the end of the last of its intervals, and their number (arrays)."""
+    """UserError unless every task is computed whole, from its arrival on, and no two at once. Returns three arrays, in
+    the order of the tasks: the start of the first and the end of the last of its intervals, their number."""
     require(isinstance(intervals, pd.DataFrame) and {"label", "start", "end"} <= set(intervals)
             and intervals["start"].dtype.kind == intervals["end"].dtype.kind == "i"
             and (intervals["start"] <= intervals["end"]).all() and intervals["label"].isin(tasks["label"]).all(),
-            "schedule must return a table of label (of a task), start and end (whole microseconds, start <= end): "
-            "common.interval_table makes it")
+            "schedule must return a table of label (of a task), start and end (whole microseconds, start <= end)")
     label, begin, stop = (intervals[key].to_numpy() for key in ("label", "start", "end"))
     row = pd.Index(tasks["label"]).get_indexer(label)
     start, end = np.full(len(tasks), np.iinfo("int64").max), np.full(len(tasks), -1)
@@ -363,11 +348,10 @@ def check_schedule(tasks, intervals):
 
 
 def simulate(tasks, intervals, link):
-    """What becomes of each task: the uplink added to a schedule's compute intervals, and both measured.
-    tasks: table of read_tasks; intervals: label, start, end (microseconds). Over the "shared" link one result leaves
-    at a time, first computed first sent, ties to the earlier arrival, then the earlier row (or as the labels in
-    intervals.attrs["transmission_order"]); over a "dedicated" one each leaves at once. Returns the table of tasks
-    (columns RESULT) and that of all intervals (label, kind, start, end), in microseconds. UserError: see above."""
+    """What becomes of each task, given its compute intervals: the table of tasks (columns RESULT) and that of all
+    intervals (label, kind, start, end), in microseconds. Over the "shared" link one result leaves at a time, first
+    computed first sent, ties to the earlier arrival, then the earlier row (or as the labels in
+    intervals.attrs["transmission_order"]); over a "dedicated" one each leaves at once."""
     start, end, count = check_schedule(tasks, intervals)
     arrival, trans = tasks["arrival_time"].to_numpy(), tasks["trans_time"].to_numpy()
     completion = end + trans
@@ -382,8 +366,8 @@ def simulate(tasks, intervals, link):
         waiting_time=end - arrival - tasks["computation_time"], uplink_waiting_time=completion - trans - end,
         turnaround_time=completion - arrival, deadline_met=completion <= tasks["deadline"], preemptions=count - 1)
     sent = pd.DataFrame({"label": tasks["label"], "kind": "transmit", "start": completion - trans, "end": completion})
-    both = pd.concat([intervals.assign(kind="compute"), sent.sort_values("end", kind="stable")], ignore_index=True)
-    return result[RESULT], both[["label", "kind", "start", "end"]]
+    parts = [intervals.assign(kind="compute"), sent.sort_values("end", kind="stable")]
+    return result[RESULT], pd.concat(parts, ignore_index=True)[list(sent)]
 
 
 def scheduling_metrics(tasks, result, model, device):
@@ -424,7 +408,7 @@ def read_links(links, bidders, devices, seed):
             for k, one in enumerate(names[:-1])}
     rows = read_file(links) if isinstance(links, str) else links
     if isinstance(rows, dict):
-        rows = [{"": one, **row} if isinstance(row, dict) else row for one, row in rows.items()]
+        rows = [{"": name, **row} if isinstance(row, dict) else row for name, row in rows.items()]
     known, links = [*devices, "client"], {}
     for where, row in checked_rows(rows, "link", {"": str}, dict.fromkeys(known, float), place):
         one = row.pop("")
@@ -453,16 +437,15 @@ def pool_devices(pool):
 
 
 def draw_bids(layers, devices, capacity, times, seed):
-    """A bid of each device that holds a layer; raised, where least is offered, if together they offer too few. Of six
-    digits, so that what is written is what is computed with."""
+    """A bid of each device that holds a layer, in six digits; raised, where least is offered, if all are too few."""
     most = {name: min(count, layers) for name, count in capacity.items() if count > 0}
     share, margin = zip(*(draw(seed, name).uniform(*zip(OFFER, MARGIN)) for name in most)) if most else ((), ())
     offer = {name: max(1, min(int(capacity[name] * part), layers)) for name, part in zip(most, share)}
     while sum(offer.values()) < min(layers, sum(most.values())):
         offer[min((name for name in most if offer[name] < most[name]), key=lambda k: offer[k] / most[k])] += 1
     time = {name: float(f"{offer[name] * times[name]:.6g}") for name in most}
-    cents = {name: device.price_per_hour * 100 / 3600 for name, (device, _) in devices.items()}  # a second
-    return [{"device": name, "layers": offer[name], "price": float(f"{time[name] * cents[name] * asked:.6g}"),
+    rent = {name: time[name] * devices[name][0].price_per_hour * 100 / 3600 for name in most}
+    return [{"device": name, "layers": offer[name], "price": float(f"{rent[name] * asked:.6g}"),
              "computation_time": time[name]} for name, asked in zip(most, margin)]
 
 
@@ -479,17 +462,16 @@ def read_bids(bids, model, devices, capacity, times, seed):
         facts = {"type": device.type, "host": host, "capacity": capacity[name]}
         for field, fact in facts.items():
             require(row.get(field, fact) == fact, f"{where}, {field}: {shown(row.get(field))}, but {name} has {fact}")
-        require(1 <= n <= most, f"{where}, layers: {n:g} is not from 1 to {most}: {name} holds {capacity[name]} layers,"
-                f" {model.name} has {model.layers}")
-        cost = float(f"{row['computation_time'] * (device.price_per_hour * 100 / 3600):.6g}")
+        require(1 <= n <= most, f"{where}, layers: {n:g} is not from 1 to {most}, what {name} holds of {model.name}")
+        cost = float(f"{row['computation_time'] * device.price_per_hour * 100 / 3600:.6g}")
         table[name] = {"device": name, **facts, "layers": int(n), "price": row["price"],
                        "computation_time": row["computation_time"], "true_cost": row.get("true_cost", cost)}
     if not table:
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
     table = pd.DataFrame(list(table.values()))
-    promised, estimate = table["computation_time"].sum(), (table["layers"] * table["device"].map(times)).sum()
-    if drawn is None and not estimate / 2 <= promised <= 2 * estimate:
-        warn(f"the bids promise {promised:g} s in all, the estimate is {estimate:g} s: are they for this task list?")
+    promised, expected = table["computation_time"].sum(), (table["layers"] * table["device"].map(times)).sum()
+    if drawn is None and not expected / 2 <= promised <= 2 * expected:
+        warn(f"the bids promise {promised:g} s in all, the estimate is {expected:g} s: are they for this task list?")
     return table
 
 
@@ -520,9 +502,8 @@ def group_times(times, delay, group):
 
 
 def pipeline(arrival, delays, work):
-    """When each task is ready, starts and ends in each stage: three arrays (tasks, stages), by finish[k, s] =
-    max(finish[k-1, s], finish[k, s-1] + delay[s]) + work[k, s]. arrival: ascending; delays: of the links into stage
-    1, 2, .. S and back to the client; work: (tasks, stages)."""
+    """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. finish[k, s] =
+    max(finish[k-1, s], finish[k, s-1] + delay[s]) + work[k, s]; arrival: ascending; delays: of the links between."""
     ready, end = np.empty_like(work), np.empty_like(work)
     for s in range(work.shape[1]):
         ready[:, s] = arrival + delays[s]
@@ -535,17 +516,17 @@ def check_stages(stages, bids, layers):
     require(isinstance(stages, list) and all(
         isinstance(stage, dict) and isinstance(stage.get("devices"), list) and stage["devices"] for stage in stages),
         'allocate must return a list of stages, {"devices": [rows of bids], "layers": n}, and a list of notes')
-    used, held = [], 0
+    used = []
     for k, stage in enumerate(stages, 1):
         where = f"the allocation is wrong: stage {k}"
         n = check_number(stage.get("layers"), f"{where}, layers", whole=True, positive=True)
         check_number(stage.get("reward", 0), f"{where}, reward")
         for i in stage["devices"]:
             require(i in range(len(bids)) and i not in used, f"{where}: {shown(i)} is no row of the bids or used twice")
-            most = len(stage["devices"]) * bids["layers"][i]
-            require(n <= most, f"{where}: {n} layers are more than {bids['device'][i]} offers")
+            is_offered = n <= len(stage["devices"]) * bids["layers"][i]
+            require(is_offered, f"{where}: {n} layers are more than {bids['device'][i]} offers")
             used.append(i)
-        held += n
+    held = sum(stage["layers"] for stage in stages)
     require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
 
 
@@ -643,7 +624,7 @@ def write_files(out, files):
                 except Exception as error:  # matplotlib is missing, or raises one of its many kinds
                     if not name.endswith(".png"):
                         raise
-                    warn(f"no {name}: {shown(error)}")
+                    warn(f"no {name}: {format_value(repr(error))}")
             for name in written:
                 os.replace(os.path.join(aside, name), os.path.join(out, name))
     except OSError as error:
@@ -680,8 +661,7 @@ def draw_figure(path, rows, plot):
 
 
 def draw_rows(axes, names, bars):
-    """Draws named rows of bars, the first on top. bars: {kind in LOOKS: (rows, widths, starts)}. Returns {kind: artist}
-    of those that are there."""
+    """Draws named rows of bars, the first on top, {kind in LOOKS: (rows, widths, starts)}. Returns {kind: artist}."""
     axes.set_yticks(range(len(names)))
     axes.set_yticklabels(names)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -695,13 +675,13 @@ def draw_schedule(axes, title, result, intervals):
     at = dict(zip(rows["label"], rows.index))
     bars = intervals[intervals["label"].isin(at)]
     bars = bars.assign(row=bars["label"].map(at), width=bars["end"] - bars["start"])
-    keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0)}
-    keys.update(draw_rows(axes, rows["label"].map(shorten), {kind: (part["row"], part["width"], part["start"])
-                                                for kind, part in bars.groupby("kind")}))
+    bars = {kind: (part["row"], part["width"], part["start"]) for kind, part in bars.groupby("kind")}
+    keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0),
+            **draw_rows(axes, rows["label"].map(shorten), bars)}
     # up to three times what most tasks need: one may wait for hours, and a far deadline would squeeze the bars
     left, done, due = rows["arrival_time"].min(), rows["completion_time"], rows["deadline"]
     limit = left + max(3 * (done.median() - left), 1e-3)
-    right = max([*done.clip(upper=limit), *due[due <= limit]])
+    right = max([left + 1e-3, *done.clip(upper=limit), *due[due <= limit]])
     axes.set_xlim(left, right + 0.02 * (right - left))
     for key, some, style in (("deadline met", rows["deadline_met"] & (due <= right), dict(marker="|", color="black")),
                              ("deadline missed", ~rows["deadline_met"] & (due <= right), dict(marker="x", color=RED)),
@@ -715,13 +695,11 @@ def draw_schedule(axes, title, result, intervals):
 
 
 def draw_layers(axes, title, stages, result, links):
-    """Draws an allocation (tables in seconds), a row a stage with its layers: what a task takes there on average, the
-    link into the stage, its computation, its all-reduces. Returns its legend."""
+    """Draws an allocation (tables in seconds), a row a stage: what a task takes there in mean. Returns its legend."""
     stages = stages[:PLOT_ROWS]
     groups = [devices.split("+") for devices in stages["devices"]]
     rows, link, work = np.arange(len(stages)), stages["link_delay"], stages["computation_time"] / len(result)
-    reduce = [4 * (len(group) - 1) / len(group) * links.loc[group, group].to_numpy().max() for group in groups]
-    reduce = reduce * stages["layers"]
+    reduce = stages["layers"] * [4 * (1 - 1 / len(one)) * links.loc[one, one].to_numpy().max() for one in groups]
     axes.set_title(title, fontsize=8)
     axes.set_ylabel("devices: layers", fontsize=8)
     axes.set_xlabel("mean time of a task (s)", fontsize=8)
@@ -736,8 +714,7 @@ def make_parser(name, doc, **settings):
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = functools.partial(require, False)  # one line, without the usage
     for key, value in settings.items():
-        what = key if key in ("tasks", "bids", "links") else key.upper()
-        text = f"in place of {what} in the script; {', '.join(map(str, choices.get(key, ())))}".rstrip("; ")
+        text = f"in place of the script's setting: {', '.join(map(str, choices.get(key, ())))}".rstrip(": ")
         parser.add_argument("--" + key.replace("_", "-"), default=value, help=text, metavar="X",
                             type=float if isinstance(value, (int, float)) else None)
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
@@ -747,9 +724,8 @@ def make_parser(name, doc, **settings):
 def run(main, name, *arguments, **settings):
     """main(name, *arguments, **settings), exiting with one line on standard error: 1 for NoAllocation, 2 for a
     UserError, 130 when interrupted. A SIGTERM ends it as an exit does: nothing is left behind."""
-    for stream in sys.stdout, sys.stderr:
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(name, *arguments, **settings)
@@ -793,8 +769,7 @@ def schedule_tasks(name, schedule, tasks, doc, **settings):
     tables = simulate(table, intervals, link)
     found = {**scheduling_metrics(table, tables[0], model, device), **intervals.attrs.get("metrics", {})}
     if found["memory_utilization"] > 1:
-        warn(f"weights and KV caches reach {found['peak_memory_gb']:.1f} GB, the {device.type} has {device.memory} GB: "
-             "these are the times of one that could hold them")
+        warn(f"the tasks need {found['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
     result, everything = map(in_seconds, tables)
     report(name, args, dict(scheduler=name, model=model.name, device=device.type, link=link), found,
            intervals.attrs.get("summary", []), dict(tasks=result, intervals=everything),
@@ -807,8 +782,8 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
     model, pool, drawn = get_model(args.model), find_name(args.pool, POOLS, "pool"), args.seed != settings["seed"]
     seed = int(check_number(args.seed, "--seed" if drawn else "SEED", whole=True))
-    require(not drawn or args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters,
-            "--seed: has no effect, as bids and links are given")
+    is_used = args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters
+    require(is_used or not drawn, "--seed: has no effect, as bids and links are given")
     check_writable(args.out)
     case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
     links, found = case["links"], allocate(**case)
