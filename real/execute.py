@@ -76,7 +76,7 @@ def main_of_rank(prog):
         stop_ranks(prog, "interrupted", 130)
     except RuntimeError as error:  # mostly of torch.distributed: a link is broken, or PEER_TIMEOUT over
         what = "" if "memory" in str(error) else "it has lost another one: "
-        stop_ranks(prog, say + what + common.first_line(error).split("] ", 1)[-1].split(". ")[0], 1)
+        stop_ranks(prog, say + what + " ".join(str(error).split()).split("] ", 1)[-1].split(". ")[0], 1)
 
 
 def join():
@@ -186,8 +186,7 @@ def measured_table(stages, measured):
 
 
 def main(prog, run=run_stages):
-    parser = common.make_parser(prog, __doc__, tasks=None, pool=None, seed=None, bids=None, links=None, out=None)
-    real.add_script(parser, real.ALLOCATORS)
+    parser = real.make_parser(prog, __doc__, real.ALLOCATORS, "tasks", "pool", "bids", "links", "out")
     real.add_checkpoint(parser)
     real.add_sample(parser)
     args = parser.parse_args()

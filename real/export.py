@@ -4,7 +4,6 @@
 """
 import json
 import pathlib
-import re
 import sys
 
 if not __package__:  # run by its path: the project's folder is where modules are found
@@ -85,9 +84,7 @@ def text_writer(text):
 
 
 def main(prog):
-    parser = common.make_parser(prog, __doc__, tasks=None, model=None, pool=None, seed=None, bids=None, links=None,
-                                out=None)
-    real.add_script(parser, real.ALLOCATORS)
+    parser = real.make_parser(prog, __doc__, real.ALLOCATORS, "tasks", "model", "pool", "bids", "links", "out")
     parser.add_argument("engine", metavar="ENGINE", help=", ".join(ENGINES))
     args = parser.parse_args()
     name, script = real.script(args.script, real.ALLOCATORS)
@@ -98,8 +95,7 @@ def main(prog):
     pool, case = real.case_of(args, script, model)
     stages, _ = script.allocate(**case)
     table = common.evaluate(stages, **case)[0]
-    source = re.sub(r", [\d.]+ bits$", "", model.name)  # which an engine would not know
-    text = export(engine, [group.split("+") for group in table["devices"]], table["layers"].tolist(), source)
+    text = export(engine, [group.split("+") for group in table["devices"]], table["layers"].tolist(), model.name)
     paths = common.write_files(given["out"], {
         f"{name}_{engine}.{'json' if engine == 'device_map' else 'txt'}": text_writer(text)})
     print(f"{name}: {model.name} ({model.layers} layers), pool {pool}, seed {case['seed']}, for {engine}\n\n{text}\n\n"

@@ -28,8 +28,7 @@ def measured_tasks(tasks, rows, prompts):
 
 
 def main(prog):
-    parser = common.make_parser(prog, __doc__, tasks=None, seed=None, out=None)
-    real.add_script(parser, real.SCRIPTS)
+    parser = real.make_parser(prog, __doc__, real.SCRIPTS, "tasks", "out")
     real.add_checkpoint(parser)
     real.add_sample(parser)
     args = parser.parse_args()

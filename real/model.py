@@ -24,8 +24,12 @@ RANDOM_TEXT = "random weights: timing and placement are real, the text is not"
 # Command line ---------------------------------------------------------------------------------------------------------
 
 
-def add_script(parser, names):
+def make_parser(prog, doc, names, *keys):
+    """A parser for a script, one of `names`, and flags for the settings `keys` of it and a seed: None if not given."""
+    parser = common.make_parser(prog, doc, seed=0, **dict.fromkeys(keys))
+    parser.set_defaults(seed=None)
     parser.add_argument("script", metavar="SCRIPT", help=", ".join(names))
+    return parser
 
 
 def add_checkpoint(parser):
@@ -84,7 +88,7 @@ def read_checkpoint(name, read, **settings):
     try:
         return read(folder if is_gguf else name, trust_remote_code=False, **settings)
     except Exception as error:  # transformers, safetensors, gguf and the hub raise many kinds
-        raise common.UserError(f"checkpoint {name!r}: {common.first_line(error)}") from error
+        raise common.UserError(f"checkpoint {name!r}: {common.shown(error)}") from error
 
 
 def load_config(name=None):
