@@ -27,7 +27,6 @@ TABLE_ROWS, PLOT_ROWS = 20, 30  # of a longer list the first rows are printed, o
 MEMORY_SHARE = 0.9  # of a device's memory, what layers and KV caches may take
 LINK_SCALE, HOST_LINK = 3, 0.02  # s: Rayleigh scale of a link between hosts; a link within a host
 OFFER, MARGIN = (0.6, 1), (1.1, 1.6)  # a bid's layers / capacity and price / true cost: drawn between the two
-
 US = 1000000  # microseconds per second
 LINKS = ("shared", "dedicated")
 TASK = {"label": str, "prompt": str, "arrival_time": float, "output_words": int, "trans_time": float, "deadline": float}
@@ -157,15 +156,18 @@ UNGATED = ("biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj m
 
 def find_entry(name, table, kind):
     """The entry of MODELS or DEVICES that `name` means, its numbers checked. UserError says what is wrong."""
-    title, (key, *numbers) = f"{kind.__name__.upper()}S", [field.name for field in fields(kind)]
+    title, (key, *others) = f"{kind.__name__.upper()}S", fields(kind)
     is_list = isinstance(table, list) and all(isinstance(entry, kind) for entry in table)
-    names = [str(getattr(entry, key)) for entry in table if is_list]
+    names = [str(getattr(entry, key.name)) for entry in (table if is_list else [])]
     require(names and len(set(names)) == len(names), f"{title}: must be a list of {kind.__name__}s of different names")
     name = find_name(name, names, kind.__name__.lower())
     entry = table[names.index(name)]
-    for field in numbers:
-        check_number(int(entry.gated) if field == "gated" else getattr(entry, field), f"{title}, {name}, {field}",
-                     positive=field not in ("price_per_hour", "kv_heads", "head_dim", "gated"))
+    for field in others:
+        value, where = getattr(entry, field.name), f"{title}, {name}, {field.name}"
+        if field.type is bool:
+            require(isinstance(value, bool), f"{where}: {shown(value)} is not True or False")
+        else:
+            check_number(value, where, field.type is int, field.name not in ("price_per_hour", "kv_heads", "head_dim"))
     return entry
 
 
@@ -485,9 +487,8 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     layer_bytes = model.layer_bytes + tasks["kv_bytes"].max() / model.layers
     capacity = {name: int(MEMORY_SHARE * device.memory * 1e9 / layer_bytes) for name, (device, _) in devices.items()}
     times = pd.DataFrame(layer_times(tasks, model, kinds), columns=list(devices))
-    total = times.sum()
-    bids = read_bids(bids, model, devices, capacity, total, seed)
-    part = (times / total).fillna(1 / len(tasks))[bids["device"]]  # of what a bid promises: as the estimates are
+    bids = read_bids(bids, model, devices, capacity, times.sum(), seed)
+    part = (times / times.sum()).fillna(1 / len(tasks))[bids["device"]]  # of what a bid promises: as the estimates are
     links = read_links(links, bids["device"], devices, seed)
     return dict(tasks=tasks, model=model, layers=model.layers, bids=bids, links=links, delay=links.to_numpy(),
                 times=part.to_numpy() * (bids["computation_time"] / bids["layers"]).to_numpy(), seed=seed,
@@ -523,8 +524,7 @@ def check_stages(stages, bids, layers):
         check_number(stage.get("reward", 0), f"{where}, reward")
         for i in stage["devices"]:
             require(i in range(len(bids)) and i not in used, f"{where}: {shown(i)} is no row of the bids or used twice")
-            is_offered = n <= len(stage["devices"]) * bids["layers"][i]
-            require(is_offered, f"{where}: {n} layers are more than {bids['device'][i]} offers")
+            require(n <= len(stage["devices"]) * bids["layers"][i], f"{where}: more than {bids['device'][i]} offers")
             used.append(i)
     held = sum(stage["layers"] for stage in stages)
     require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
@@ -601,7 +601,7 @@ def print_table(table, more=""):
 
 def check_writable(out):
     """UserError unless the folder `out` can be written in, or made."""
-    require(isinstance(out, str) and out, f"OUT: {shown(out)} is not a folder")
+    require(isinstance(out, str) and out and "\0" not in out, f"OUT: {shown(out)} is not a folder")
     parent = os.path.abspath(out)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
@@ -701,23 +701,23 @@ def draw_layers(axes, title, stages, result, links):
     rows, link, work = np.arange(len(stages)), stages["link_delay"], stages["computation_time"] / len(result)
     reduce = stages["layers"] * [4 * (1 - 1 / len(one)) * links.loc[one, one].to_numpy().max() for one in groups]
     axes.set_title(title, fontsize=8)
-    axes.set_ylabel("devices: layers", fontsize=8)
     axes.set_xlabel("mean time of a task (s)", fontsize=8)
-    names = [f"{shorten(devices)}: {layers}" for devices, layers in zip(stages["devices"], stages["layers"])]
+    names = [f"{shorten(devices)}: {layers} layers" for devices, layers in zip(stages["devices"], stages["layers"])]
     return draw_rows(axes, names, {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
                                    "all-reduce": (rows, reduce, link + work)})
 
 
-def make_parser(name, doc, **settings):
+def make_parser(name, doc, plot=True, **settings):
     """A parser with the flags that override these settings, and --no-plot."""
-    choices = dict(model=[one.name for one in MODELS], device=[one.type for one in DEVICES], pool=POOLS, link=LINKS)
+    texts = {"model": "a name in common.MODELS, a folder, a GGUF file or owner/model", "device": "in common.DEVICES",
+             "pool": "a name in common.POOLS", "link": "shared or dedicated"}
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = functools.partial(require, False)  # one line, without the usage
     for key, value in settings.items():
-        text = f"in place of the script's setting: {', '.join(map(str, choices.get(key, ())))}".rstrip(": ")
-        parser.add_argument("--" + key.replace("_", "-"), default=value, help=text, metavar="X",
-                            type=float if isinstance(value, (int, float)) else None)
-    parser.add_argument("--no-plot", action="store_true", help="write no PNG")
+        parser.add_argument("--" + key.replace("_", "-"), default=value, help=texts.get(key, "instead of the script's"),
+                            metavar="X", type=float if isinstance(value, (int, float)) else None)
+    if plot:
+        parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     return parser
 
 
@@ -730,9 +730,9 @@ def run(main, name, *arguments, **settings):
     try:
         main(name, *arguments, **settings)
         print(end="", flush=True)
-    except (NoAllocation, UserError, KeyboardInterrupt) as error:
-        print(f"{name}: {str(error) or 'interrupted'}", file=sys.stderr)
-        sys.exit({NoAllocation: 1, UserError: 2}.get(type(error), 130))
+    except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
+        print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
+        sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
     except OSError as error:  # of standard output: full, or closed by who read it, `head` perhaps
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where python's own last flush goes
         sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
@@ -780,6 +780,7 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
     """A run of an allocation script. allocate: function of what allocation_case returns, as keywords, to the stages
     (see evaluate) and lines of text about them; settings: model, pool, seed, out, bids and links."""
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
+    require(isinstance(POOLS, dict) and POOLS, "POOLS: must be a dict of lists of devices")
     model, pool, drawn = get_model(args.model), find_name(args.pool, POOLS, "pool"), args.seed != settings["seed"]
     seed = int(check_number(args.seed, "--seed" if drawn else "SEED", whole=True))
     is_used = args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters
@@ -787,7 +788,7 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
     check_writable(args.out)
     case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
     links, found = case["links"], allocate(**case)
-    stages, notes = found if isinstance(found, tuple) and list(map(type, found)) == [list, list] else (None, [])
+    stages, notes = found if isinstance(found, tuple) and [*map(type, found)] == [list, list] else (None, [])
     *tables, found = evaluate(stages, **case)
     stages, result, intervals = map(in_seconds, tables)
     report(name, args, dict(algorithm=name, model=model.name, pool=pool, seed=seed), found, notes,

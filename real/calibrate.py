@@ -38,7 +38,7 @@ def shares(model, device, prompt_tokens, prefill, decode):
 
 
 def main(prog):
-    parser = common.make_parser(prog, __doc__, device=None)
+    parser = common.make_parser(prog, __doc__, plot=False, device=None)
     real.add_checkpoint(parser)
     args = parser.parse_args()
     devices = common.DEVICES if args.device is None else [common.get_device(args.device)]

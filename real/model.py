@@ -26,7 +26,7 @@ RANDOM_TEXT = "random weights: timing and placement are real, the text is not"
 
 def make_parser(prog, doc, names, *keys):
     """A parser for a script, one of `names`, and flags for the settings `keys` of it and a seed: None if not given."""
-    parser = common.make_parser(prog, doc, seed=0, **dict.fromkeys(keys))
+    parser = common.make_parser(prog, doc, plot=False, seed=0, **dict.fromkeys(keys))
     parser.set_defaults(seed=None)
     parser.add_argument("script", metavar="SCRIPT", help=", ".join(names))
     return parser
