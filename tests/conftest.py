@@ -1,15 +1,23 @@
-"""What the tests share: hypothesis draws the same cases every run, and scripts run as a user runs them."""
+"""What the tests share: hypothesis draws the same cases every run, scripts run as a user runs them, small pipelines."""
+import ast
 import pathlib
+import re
 import runpy
+import signal
 import sys
 
+import naive
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import settings
+from hypothesis import strategies as st
 
 import common
 
 ROOT = pathlib.Path(common.__file__).parent
+SCHEDULERS = ["FCFS", "SRTF", "LLF", "ADSA", "optimal"]
+ALLOCATORS = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
 settings.register_profile("same cases every run", deadline=None, derandomize=True, database=None)
 settings.load_profile("same cases every run")
 
@@ -23,13 +31,41 @@ def run(monkeypatch, tmp_path, capsys):
         path = pathlib.Path(script) if script.endswith(".py") else ROOT / f"{script}.py"
         monkeypatch.setattr(sys, "path", [str(path.parent), *sys.path])
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        status = 0
+        status, handler = 0, signal.getsignal(signal.SIGTERM)
         try:
             runpy.run_path(str(path), run_name="__main__")
         except SystemExit as stop:
             status = stop.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, handler)
         return (status, *capsys.readouterr())
     return run
+
+
+def script(name):
+    """The text of a script at the top."""
+    return (ROOT / f"{name}.py").read_text(encoding="utf-8")
+
+
+def settings_of(name):
+    """The settings at the top of a script: {name: value}."""
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(script(name)).body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()}
+
+
+def edited(name, *changes, **values):
+    """A copy of a script, mine.py, some of its text replaced (old, new), and settings, or tasks, bids and links, at
+    other values (given as text)."""
+    text = script(name)
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    for key, value in values.items():
+        line = re.compile(rf"^{key} = (\[\n.*?^\]|.*?)$", re.MULTILINE | re.DOTALL)
+        text, count = line.subn(lambda _, key=key, value=value: f"{key} = {value}", text)
+        assert count == 1
+    pathlib.Path("mine.py").write_text(text, encoding="utf-8")
+    return "mine.py"
 
 
 def files(folder="."):
@@ -48,3 +84,56 @@ def refused(outcome, message):
     assert "Traceback" not in err
     assert out == ""
     assert not pathlib.Path("results").exists()
+
+
+# Small pipelines, for PipeDream and PipeEdge --------------------------------------------------------------------------
+
+
+def pipeline_case(layers, offers, times, links, client=9.0):
+    """Arguments of allocate: offers per device, times (tasks, D), links {(i, j): seconds} with i < j."""
+    D = len(offers)
+    delay = np.zeros((D + 1, D + 1))
+    for (i, j), seconds in links.items():
+        delay[i, j] = delay[j, i] = seconds
+    delay[D, :D] = delay[:D, D] = client
+    times = np.array(times, dtype=float).reshape(-1, D)
+    bids = pd.DataFrame({"device": [f"GPU {i}" for i in range(D)], "layers": offers, "price": 1.0,
+                         "computation_time": times.sum(axis=0) * offers, "true_cost": 0.5})
+    return dict(layers=layers, bids=bids, delay=delay, times=times, arrivals=np.zeros(len(times)), seed=0)
+
+
+whole = st.integers(0, 4).map(float)  # few distinct values, so that ties are common
+real = st.floats(0, 4, allow_subnormal=False)
+
+
+@st.composite
+def pipeline_cases(draw, most_devices=5, most_layers=7, offer=5):
+    """Arguments of allocate for small cases, mostly such that the offers reach the layers."""
+    D, number = draw(st.integers(1, most_devices)), draw(st.sampled_from([whole, real]))
+    offers = draw(st.lists(st.integers(1, offer), min_size=D, max_size=D))
+    layers = draw(st.integers(1, min(most_layers, sum(offers) + draw(st.sampled_from([0, 0, 0, 2])))))
+    times = draw(st.lists(number, min_size=D, max_size=D * 3).filter(lambda values: len(values) % D == 0))
+    links = {(i, j): draw(number) for j in range(D) for i in range(j)}
+    return pipeline_case(layers, offers, times, links, client=draw(st.sampled_from([0.0, 9.0])))
+
+
+def check_allocation(stages, layers, bids, **_):
+    """The path and the layer counts of an allocation, once it is seen to be one."""
+    path, counts = [stage["devices"][0] for stage in stages], [stage["layers"] for stage in stages]
+    assert all(len(stage["devices"]) == 1 for stage in stages)
+    assert all(type(value) is int for value in path + counts)
+    assert len(set(path)) == len(path)
+    assert set(path) <= set(range(len(bids)))
+    assert sum(counts) == layers
+    assert all(1 <= n <= bids["layers"][i] for i, n in zip(path, counts))
+    return path, counts
+
+
+def value(stages, given):
+    """The bottleneck of an allocation."""
+    path, counts = check_allocation(stages, **given)
+    return naive.bottleneck(path, counts, naive.means(given["times"]), given["delay"])
+
+
+def short(given):
+    return given["bids"]["layers"].sum() < given["layers"]

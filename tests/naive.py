@@ -157,3 +157,22 @@ def best_of_all(case, link, objective):
 def peak_memory(case, start, end, kv):
     """Most KV cache held at once, looked at whenever a task starts."""
     return max(sum(kv[j] for j in range(len(case)) if start[j] <= t < end[j]) for t in start.values())
+
+
+# Pipelines of single devices: times (tasks, devices) in seconds a layer, delay (devices + 1, devices + 1) in seconds
+
+
+def means(times):
+    return [sum(column) / len(column) for column in times.T.tolist()]
+
+
+def compositions(layers, most):
+    """All ways to give each stage a layer at least and its limit at most."""
+    if not most:
+        return [()] if layers == 0 else []
+    return [(n, *rest) for n in range(1, min(most[0], layers) + 1) for rest in compositions(layers - n, most[1:])]
+
+
+def bottleneck(path, counts, t, delay):
+    parts = [n * t[i] for i, n in zip(path, counts)] + [delay[i, j] for i, j in zip(path, path[1:])]
+    return max(parts)

@@ -1,0 +1,155 @@
+"""The layout: what stands where, who may import whom, and how long a file may be (design.md, section 1)."""
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ALLOCATORS, ROOT, SCHEDULERS, script
+
+NINE = [*ALLOCATORS, *SCHEDULERS]
+FOLDERS = ["reproduce", "real", "tests"]
+PACKAGES = {"numpy", "pandas", "matplotlib", "pulp", "transformers"}
+
+
+def tracked():
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8").stdout.split("\n")
+    names = [name for name in names if name and (ROOT / name).exists()]
+    if not names:
+        pytest.skip("not a git checkout")
+    return names
+
+
+def imports(path):
+    """The modules that a file imports, anywhere in it: dotted names; those of `from a import b` as a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level  # no folder here is a package
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def project(path):
+    """What a file imports of the project: names of scripts and of folders."""
+    return {name.split(".")[0] for name in imports(path)} & {"common", *NINE, *FOLDERS}
+
+
+def files_of(folder):
+    return [ROOT / name for name in tracked() if name.startswith(f"{folder}/") and name.endswith(".py")]
+
+
+# What stands where ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_else_stands_at_the_top():
+    top = {name.split("/")[0] for name in tracked() if not name.startswith(".")}
+    assert top == {*(f"{name}.py" for name in NINE), "common.py", "requirements.txt", "README.md", *FOLDERS}
+    assert {name.split("/")[0] for name in tracked() if name.startswith(".")} == {
+        ".ci", ".gitignore", ".pytest.ini", ".ruff.toml"}
+
+
+def test_a_folder_is_no_package_and_says_what_it_holds():
+    assert not [name for name in tracked() if name.endswith("__init__.py")]
+    for folder in ("reproduce", "real"):
+        assert f"{folder}/README.md" in tracked()
+
+
+@pytest.mark.parametrize("name, most", [
+    ("common.py", 800), ("HexGen.py", 199), ("FCIM.py", 199), ("ADSA.py", 179), ("README.md", 250)])
+def test_no_file_is_longer_than_it_may_be(name, most):
+    lines = (ROOT / name).read_text(encoding="utf-8").count("\n")
+    assert lines <= most
+
+
+# Arrows ---------------------------------------------------------------------------------------------------------------
+
+
+def test_common_imports_nothing_of_the_project():
+    assert project(ROOT / "common.py") == set()
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_a_script_imports_common_and_only_optimal_its_siblings(name):
+    siblings = {"FCFS", "SRTF", "LLF", "ADSA"} if name == "optimal" else set()
+    assert project(ROOT / f"{name}.py") == {"common", *siblings}
+
+
+def test_reproduce_and_real_do_not_import_each_other_or_the_tests():
+    for folder, other in (("reproduce", "real"), ("real", "reproduce")):
+        assert files_of(folder)
+        for path in files_of(folder):
+            assert not project(path) & {other, "tests"}, path
+
+
+def test_only_the_packages_of_the_project_are_imported():
+    """torch in real/ and the tests alone; further packages in the tests alone."""
+    assert set(re.findall(r"^\w+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)) == PACKAGES
+    standard = getattr(sys, "stdlib_module_names", None)
+    if standard is None:
+        pytest.skip("this Python does not list its library")
+    top = [ROOT / f"{name}.py" for name in ("common", *NINE)]
+    for paths, more in ((top, set()), (files_of("reproduce"), set()), (files_of("real"), {"torch"})):
+        for path in paths:
+            names = {name.split(".")[0] for name in imports(path)}
+            assert names - set(standard) - {"common", *NINE, *FOLDERS} <= PACKAGES | more, path
+
+
+# common.py ------------------------------------------------------------------------------------------------------------
+
+
+def uses(tree, names):
+    """The names among `names` that a piece of code uses."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & names
+
+
+def defined(tree):
+    """{name: the statement that defines it} of what stands at the top of a module."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found[node.name] = node
+        elif isinstance(node, ast.Assign):
+            found.update({leaf.id: node for target in node.targets for leaf in ast.walk(target)
+                          if isinstance(leaf, ast.Name)})
+    return found
+
+
+def test_every_name_of_common_serves_two_of_the_nine_at_least():
+    """Directly, or through another name of common that the script uses."""
+    names = defined(ast.parse(script("common")))
+    uses_of = {name: uses(node, set(names)) - {name} for name, node in names.items()}
+    serves = {name: set() for name in names}
+    for one in NINE:
+        tree = ast.parse(script(one))
+        todo = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name) and node.value.id == "common"}
+        assert todo <= set(names)
+        while todo:
+            name = todo.pop()
+            if one not in serves[name]:
+                serves[name].add(one)
+                todo |= uses_of[name]
+    assert {name: sorted(users) for name, users in serves.items() if len(users) < 2} == {}
+
+
+def test_no_two_scripts_define_the_same_function():
+    bodies = {}
+    for name in ("common", *NINE):
+        for node in ast.walk(ast.parse(script(name))):
+            if isinstance(node, ast.FunctionDef):
+                bodies.setdefault(tuple(map(ast.dump, node.body)), set()).add((name, node.name))
+    assert [sorted(places) for places in bodies.values() if len(places) > 1] == []
+
+
+# README ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_scripts_that_readme_and_the_folders_name_are_there():
+    for readme in [ROOT / "README.md", *(ROOT / folder / "README.md" for folder in ("reproduce", "real"))]:
+        text = pathlib.Path(readme).read_text(encoding="utf-8")
+        for folder, name in re.findall(r"\b(?:python|-m) +(?:-m +)?(reproduce|real)[./](\w+)", text):
+            assert (ROOT / folder / f"{name}.py").exists(), (readme, name)

@@ -1,0 +1,103 @@
+"""PipeDream: equal to a plain reference, and what must hold of every allocation of it."""
+import naive
+import pytest
+from conftest import check_allocation, pipeline_case, pipeline_cases, short, value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import common
+import PipeDream
+
+
+def plain_partition(time, link, most):
+    """PipeDream's problem by trying everything: times and link are whole numbers."""
+    def cost(counts):
+        stages = [sum(time[sum(counts[:s]):sum(counts[:s + 1])]) for s in range(len(counts))]
+        return max(stages + [link] * (len(most) > 1)), sum(stage ** 2 for stage in stages), counts
+    return min(map(cost, naive.compositions(len(time), most)), default=(None, None, None))[2]
+
+
+@settings(max_examples=600)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(0, 25),
+       st.lists(st.integers(1, 5), min_size=1, max_size=5), st.sampled_from([1, 0.1, 0.001]))
+def test_the_partition_equals_trying_all(time, link, most, unit):
+    found = PipeDream.partition([n * unit for n in time], link * unit, most)
+    assert found == plain_partition(time, link, most)
+
+
+def test_limits_too_small_or_stages_too_many_leave_no_partition():
+    assert PipeDream.partition([1] * 4, 1, [1, 2]) is None
+    assert PipeDream.partition([1], 1, [1, 1]) is None
+    assert PipeDream.partition([1] * 3, 1, [1, 2]) == (1, 2)
+
+
+def test_a_slow_link_does_not_leave_the_partition_lopsided():
+    assert PipeDream.partition([1] * 6, 100, [6, 6]) == (3, 3)
+    assert PipeDream.partition([1] * 6, 100, [6, 6, 6]) == (2, 2, 2)
+    assert PipeDream.partition([8, 1, 1, 1, 1], 0, [4, 4, 4]) == (1, 2, 2)  # the first layer sets the pace
+
+
+def test_decimal_times_do_not_hide_ties():
+    for n in range(3, 40):  # equal layers, whose sums differ in the last place: as even as can be, the rest last
+        for k in range(1, 4):
+            even = tuple(n // k + (s >= k - n % k) for s in range(k))
+            assert PipeDream.partition([0.1] * n, 0.05, [n] * k) == even
+
+
+@settings(max_examples=300)
+@given(pipeline_cases(most_layers=9))
+def test_pipedream_plans_for_the_mean_in_listing_order(given):
+    if short(given):
+        return
+    D, layers, t = len(given["bids"]), given["layers"], naive.means(given["times"])
+    S = min(D, layers)
+    pairs = [given["delay"][i, j] for j in range(D) for i in range(j)]
+    mean, link = sum(t) / D, sum(pairs) / len(pairs) if pairs else 0
+    stages, notes = PipeDream.allocate(**given)
+    path, counts = check_allocation(stages, **given)
+    assert path == list(range(S))
+    plan = plain_partition([round(mean * 1e9)] * layers, round(link * 1e9), given["bids"]["layers"].tolist()[:S])
+    assert tuple(counts) == plan
+    planned = max(max(counts) * mean, link if S > 1 else 0)
+    assert notes[0] == (f"planned for mean devices ({mean:.3f} s a layer) and mean links ({link:.3f} s): "
+                        f"bottleneck {planned:.3f} s")
+    assert notes[1].startswith(f"with the real devices and links: bottleneck {value(stages, given):.3f} s, ")
+
+
+def test_pipedream_names_what_is_slowest_in_fact():
+    given = pipeline_case(8, [4, 2, 9], [[1, 2, 3], [3, 2, 1]], {(0, 1): 1, (0, 2): 8, (1, 2): 3})
+    stages, notes = PipeDream.allocate(**given)
+    assert stages == [{"devices": [0], "layers": 3}, {"devices": [1], "layers": 2}, {"devices": [2], "layers": 3}]
+    assert notes == ["planned for mean devices (2.000 s a layer) and mean links (4.000 s): bottleneck 6.000 s",
+                     "with the real devices and links: bottleneck 6.000 s, 3 layers on GPU 0"]
+    given["delay"][1, 2] = given["delay"][2, 1] = 6.3
+    assert PipeDream.allocate(**given)[1][1].endswith("bottleneck 6.300 s, the link from GPU 1 to GPU 2")
+
+
+def test_offers_below_the_layers_are_said_to_be():
+    links = {(0, 1): 1}
+    with pytest.raises(common.NoAllocation, match="the offers add up to 6 of 7 layers"):
+        PipeDream.allocate(**pipeline_case(7, [2, 4], [1, 1], links))
+    assert sum(stage["layers"] for stage in PipeDream.allocate(**pipeline_case(6, [2, 4], [1, 1], links))[0]) == 6
+
+
+@settings(max_examples=100)
+@given(pipeline_cases())
+def test_no_allocation_exactly_where_the_offers_are_short(given):
+    if short(given):
+        with pytest.raises(common.NoAllocation):
+            PipeDream.allocate(**given)
+    else:
+        check_allocation(PipeDream.allocate(**given)[0], **given)
+
+
+def test_one_device():
+    stages, notes = PipeDream.allocate(**pipeline_case(5, [7], [[0.5], [1.5]], {}, client=99))
+    assert stages == [{"devices": [0], "layers": 5}]
+    assert "bottleneck 5.000 s" in notes[-1]
+    assert notes[-1].endswith("5 layers on GPU 0")
+
+
+def test_more_devices_than_layers():
+    given = pipeline_case(2, [5, 5, 5], [1, 1, 1], {(0, 1): 2, (0, 2): 2, (1, 2): 2})
+    assert PipeDream.allocate(**given)[0] == [{"devices": [0], "layers": 1}, {"devices": [1], "layers": 1}]

@@ -1,0 +1,441 @@
+"""The five schedulers: equal to plain references, what must hold of every schedule, and the scripts as a user runs them.
+"""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from unittest import mock
+
+import naive
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, SCHEDULERS, edited, files, metrics, refused, script
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ADSA
+import common
+import FCFS
+import LLF
+import optimal
+import SRTF
+
+POLICIES = [FCFS, SRTF, LLF, ADSA]
+COLUMNS = ("label,arrival_time,computation_time,trans_time,deadline,start_time,end_computation,completion_time,"
+           "response_time,waiting_time,uplink_waiting_time,turnaround_time,deadline_met,preemptions")
+METRICS = ("scheduler,model,device,link,tasks_file,tasks,mean_waiting_time,mean_response_time,"
+           "mean_uplink_waiting_time,mean_turnaround_time,deadlines_met,T_end,preemptions,peak_memory_gb,"
+           "memory_utilization")
+
+
+def table(case, unit=1):
+    """Task table of a case in ticks of `unit` microseconds."""
+    columns = np.array(case, dtype="int64").reshape(-1, 4).T * unit
+    return pd.DataFrame({"label": [f"T{j}" for j in range(len(case))], **dict(zip(
+        ("arrival_time", "computation_time", "trans_time", "deadline"), columns)), "kv_bytes": range(1, len(case) + 1)})
+
+
+def runs(intervals, unit=1):
+    return [(int(label[1:]), start // unit, end // unit) for label, start, end in zip(
+        intervals["label"], intervals["start"], intervals["end"])]
+
+
+@st.composite
+def cases(draw, most=9, longest=12):
+    """Lists of tasks: few distinct values, so that ties are common; idle gaps; overload; tasks of no length."""
+    span = draw(st.sampled_from([0, 3, 12, 40, 90]))
+    alike = draw(st.sampled_from([0, 1, 9]))
+    task = st.tuples(st.integers(0, span), st.integers(0, longest), st.integers(0, alike), st.integers(-3, 30))
+    return [(a, p, q, max(a, a + p + q + slack)) for a, p, q, slack in draw(st.lists(task, min_size=1, max_size=most))]
+
+
+units = st.sampled_from([1, 37, 100000])  # decimal times: ticks of 0.1 s, or of no round number of microseconds
+
+
+@settings(max_examples=2000)
+@given(cases(), units, st.integers(1, 12), st.integers(0, 5))
+def test_each_policy_equals_deciding_anew_each_time(case, unit, quantum, alike):
+    """FCFS a loop, LLF looking at every tick, SRTF and ADSA deciding anew at every arrival and completion."""
+    tasks = table(case, unit)
+    assert runs(FCFS.schedule(tasks), unit) == naive.merged(naive.fcfs(case))
+    assert runs(SRTF.schedule(tasks), unit) == naive.srtf(case)
+    with mock.patch.object(LLF, "QUANTUM", quantum * unit / 1e6):
+        assert runs(LLF.schedule(tasks), unit) == naive.llf(case, quantum)
+    with mock.patch.object(ADSA, "ALIKE", alike * unit / 1e6):
+        assert runs(ADSA.schedule(tasks), unit) == naive.adsa(case, alike)
+
+
+@settings(max_examples=60)
+@given(cases(most=120, longest=20), st.integers(0, 5))
+def test_long_lists_equal_the_references(case, alike):
+    assert runs(SRTF.schedule(table(case))) == naive.srtf(case)
+    with mock.patch.object(ADSA, "ALIKE", alike / 1e6), mock.patch.object(LLF, "QUANTUM", 4e-6):
+        assert runs(ADSA.schedule(table(case))) == naive.adsa(case, alike)
+        assert runs(LLF.schedule(table(case))) == naive.llf(case, 4)
+
+
+def test_adsa_alike_is_a_tenth_of_a_second_and_the_quantum_one():
+    assert (ADSA.ALIKE, LLF.QUANTUM) == (0.1, 1)
+
+
+@settings(max_examples=500)
+@given(cases(), st.sampled_from(POLICIES), st.sampled_from(common.LINKS))
+def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
+    intervals = policy.schedule(table(case))
+    result, everything = common.simulate(table(case), intervals, link)
+    start, end, pieces = {}, {}, dict.fromkeys(range(len(case)), 0)
+    for j, s, e in runs(intervals):
+        start.setdefault(j, s)
+        end[j] = e
+        pieces[j] += 1
+    done = naive.uplink(case, [end[j] for j in range(len(case))], link)
+    for j, (a, p, _, d) in enumerate(case):
+        row = result.iloc[j]
+        assert row["label"] == f"T{j}"
+        assert (row["start_time"], row["end_computation"], row["completion_time"]) == (start[j], end[j], done[j])
+        assert (row["response_time"], row["turnaround_time"]) == (start[j] - a, done[j] - a)
+        assert row["waiting_time"] == end[j] - a - p >= 0
+        assert row["uplink_waiting_time"] == done[j] - case[j][2] - end[j] >= 0
+        assert (row["deadline_met"], row["preemptions"]) == (done[j] <= d, pieces[j] - 1)
+    sent = everything[everything["kind"] == "transmit"]
+    assert sorted(sent["end"] - sent["start"]) == sorted(q for _, _, q, _ in case)
+    model = common.Model("m", layers=3, hidden=8, feed_forward=4, heads=2, context=1)  # 3 x 320 weights of two bytes
+    metrics = common.scheduling_metrics(table(case), result, model, common.get_device("T4"))
+    held = 1920 + naive.peak_memory(case, start, end, range(1, len(case) + 1))
+    assert metrics["peak_memory_gb"] == pytest.approx(held / 1e9)
+    assert metrics["memory_utilization"] == pytest.approx(held / 16e9)
+    n = len(case)
+    means = {"turnaround": sum(done[j] - case[j][0] for j in range(n)), "response": sum(
+        start[j] - case[j][0] for j in range(n)), "waiting": sum(end[j] - case[j][0] - case[j][1] for j in range(n)),
+        "uplink_waiting": sum(done[j] - case[j][2] - end[j] for j in range(n))}
+    for key, total in means.items():
+        assert metrics[f"mean_{key}_time"] == pytest.approx(total / n / 1e6, abs=1e-6)
+    assert (metrics["T_end"], metrics["tasks"]) == (max(done) / 1e6, len(case))
+
+
+def check_schedule(case, intervals, link):
+    """What must hold of any schedule of a case."""
+    by_time = runs(intervals)
+    assert [start for _, start, _ in by_time] == sorted(start for _, start, _ in by_time)
+    for (_, _, end), (_, start, _) in zip(by_time, by_time[1:]):
+        assert end <= start  # one at a time
+    for j, (a, p, _, _) in enumerate(case):
+        mine = [(start, end) for i, start, end in by_time if i == j]
+        assert mine
+        assert sum(end - start for start, end in mine) == p  # no work lost, none invented
+        assert mine[0][0] >= a  # nothing runs before it arrives
+    busy = {t for _, start, end in by_time for t in range(start, end)}
+    for t in range(max(end for _, _, end in by_time)):  # no idling while there is work
+        todo = sum(p for a, p, _, _ in case if a <= t) - sum(1 for s in busy if s < t)
+        assert (t in busy) == (todo > 0)
+    _, everything = common.simulate(table(case), intervals, link)
+    if link == "shared":
+        sent = everything[everything["kind"] == "transmit"].sort_values(["start", "end"])
+        assert (sent["start"].to_numpy()[1:] >= sent["end"].to_numpy()[:-1]).all()
+
+
+@settings(max_examples=400)
+@given(cases(), st.sampled_from([*POLICIES, optimal]), st.sampled_from(common.LINKS))
+def test_invariants(case, policy, link):
+    options = {"link": link, "time_limit": 0} if policy is optimal else {}
+    check_schedule(case, policy.schedule(table(case), **options), link)
+
+
+def test_an_urgent_late_arrival_separates_fcfs_and_adsa():
+    """The first two tasks of the shipped list alone: FCFS misses Task 2, ADSA meets both."""
+    device, model = common.get_device("T4"), common.get_model("GPT-Neo 1.3B")
+    tasks = common.read_tasks(ADSA.tasks[:2], model, device)
+    assert (tasks["computation_time"] / 1e6).round(1).tolist() == [15.1, 3.8]
+    met = {policy: common.simulate(tasks, policy.schedule(tasks), "shared")[0]["deadline_met"].tolist()
+           for policy in (FCFS, ADSA)}
+    assert met == {FCFS: [True, False], ADSA: [True, True]}
+
+
+def test_the_shipped_list_tells_the_schedulers_apart():
+    device, model = common.get_device("T4"), common.get_model("GPT-Neo 1.3B")
+    tasks = common.read_tasks(ADSA.tasks, model, device)
+    results = {policy: common.simulate(tasks, policy.schedule(tasks), "shared")[0] for policy in [*POLICIES, optimal]}
+    assert len({tuple(result["end_computation"]) for result in results.values()}) == 5
+    assert results[ADSA]["preemptions"].sum() >= 1
+    assert not results[FCFS]["deadline_met"].all()
+
+
+# What a run prints and writes -----------------------------------------------------------------------------------------
+
+
+def test_the_shipped_lists_are_one():
+    assert all(policy.tasks == FCFS.tasks for policy in (SRTF, LLF, ADSA, optimal))
+    assert len({script(name).split("\ntasks = ")[1].split("\n]\n")[0] for name in SCHEDULERS}) == 1
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_run_writes_the_files_and_prints_the_tables(name, run):
+    status, out, err = run(name)
+    assert (status, err) == (0, "")
+    names = [f"{name}_{end}" for end in ("gantt.png", "intervals.csv", "metrics.csv", "tasks.csv")]
+    assert files("results") == names
+    text = {end: pathlib.Path("results", end).read_text() for end in names[1:]}
+    assert text[f"{name}_tasks.csv"].split("\n")[0] == COLUMNS
+    assert text[f"{name}_intervals.csv"].split("\n")[0] == "label,kind,start,end"
+    extra = ",objective,proven_optimal,lower_bound" if name == "optimal" else ""
+    assert text[f"{name}_metrics.csv"].split("\n")[0] == METRICS + extra
+    assert pathlib.Path("results", f"{name}_gantt.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert f"{name}: 5 tasks, GPT-Neo 1.3B (24 layers, 16 bits) on T4, shared uplink" in out
+    for label in ("Task 1", "Task 5", "mean_waiting_time", f"results{os.sep}{name}_gantt.png"):
+        assert label in out
+    found = metrics(name)
+    assert [found[key] for key in METRICS.split(",")[:6]] == [
+        name, "GPT-Neo 1.3B", "T4", "shared", f"{name}.py", 5]
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_metrics_follow_from_the_other_files(name, run):
+    run(name, "--no-plot")
+    tasks = pd.read_csv(f"results/{name}_tasks.csv").set_index("label")
+    intervals = pd.read_csv(f"results/{name}_intervals.csv")
+    found = metrics(name)
+    compute = intervals[intervals["kind"] == "compute"].groupby("label")
+    sent = intervals[intervals["kind"] == "transmit"].set_index("label").loc[tasks.index]
+    assert (compute["start"].min() == tasks["start_time"]).all()
+    assert (compute["end"].max() == tasks["end_computation"]).all()
+    assert (compute.size() - 1 == tasks["preemptions"]).all()
+    assert (sent["end"] == tasks["completion_time"]).all()
+    length = (intervals["end"] - intervals["start"])[intervals["kind"] == "compute"].groupby(intervals["label"]).sum()
+    assert length.to_numpy() == pytest.approx(tasks["computation_time"].to_numpy())
+    waiting = tasks["end_computation"] - tasks["arrival_time"] - tasks["computation_time"]
+    assert waiting.to_numpy() == pytest.approx(tasks["waiting_time"].to_numpy())
+    assert found["mean_waiting_time"] == pytest.approx(tasks["waiting_time"].mean())
+    assert found["mean_response_time"] == pytest.approx((tasks["start_time"] - tasks["arrival_time"]).mean())
+    assert found["mean_turnaround_time"] == pytest.approx((tasks["completion_time"] - tasks["arrival_time"]).mean())
+    assert found["deadlines_met"] == (tasks["completion_time"] <= tasks["deadline"]).sum()
+    assert found["T_end"] == tasks["completion_time"].max()
+    assert found["preemptions"] == tasks["preemptions"].sum()
+    assert found["memory_utilization"] == pytest.approx(found["peak_memory_gb"] / 16)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_editing_the_list_in_the_script_changes_the_result(name, run):
+    run(name, "--no-plot")
+    before = metrics(name)["mean_turnaround_time"]
+    status, _, err = run(edited(name, ('"output_words": 100,', '"output_words": 900,')), "--no-plot")
+    assert (status, err) == (0, "")
+    assert metrics(name)["mean_turnaround_time"] > before
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_flags_work_in_each(name, run):
+    pd.DataFrame(FCFS.tasks[:3]).to_csv("tasks.csv", index=False)
+    pd.DataFrame(FCFS.tasks[:3]).to_json("tasks.json", orient="records")
+    for file in ("tasks.csv", "tasks.json"):
+        status, out, _ = run(name, "--tasks", file, "--no-plot", "--out", "a/b")
+        assert (status, files("a/b")) == (0, [f"{name}_{end}.csv" for end in ("intervals", "metrics", "tasks")])
+        assert f"{name}: 3 tasks" in out
+    base = metrics(name, "a/b")
+    for flags, faster in ((("--device", "rtx-4090"), True), (("--model", "GPT-3 175B"), False)):
+        status, out, err = run(name, "--tasks", "tasks.csv", *flags, "--no-plot")
+        assert status == 0
+        assert (metrics(name)["mean_turnaround_time"] < base["mean_turnaround_time"]) == faster
+    assert "the T4 has 16 GB" in err  # 175 billion weights at 4 bits do not fit
+    assert err.count("\n") == 1
+    run(name, "--tasks", "tasks.csv", "--link", "dedicated", "--no-plot")
+    sent = pd.read_csv(f"results/{name}_tasks.csv")
+    left = sent["completion_time"] - sent["end_computation"]
+    assert left.to_numpy() == pytest.approx(sent["trans_time"].to_numpy())
+    assert [metrics(name)[key] for key in ("link", "tasks_file", "tasks")] == ["dedicated", "tasks.csv", 3]
+
+
+def test_the_flags_of_optimal(run):
+    assert run("optimal", "--objective", "turnaround", "--no-plot", "--time-limit", "30")[0] == 0
+    turnaround = metrics("optimal")
+    run("optimal", "--no-plot")
+    makespan = metrics("optimal")
+    assert (turnaround["objective"], makespan["objective"]) == ("turnaround", "makespan")
+    assert turnaround["proven_optimal"]
+    assert makespan["proven_optimal"]
+    assert turnaround["mean_turnaround_time"] == pytest.approx(turnaround["lower_bound"])
+    assert turnaround["mean_turnaround_time"] <= makespan["mean_turnaround_time"]
+    assert makespan["T_end"] == makespan["lower_bound"] <= turnaround["T_end"]
+
+
+def test_the_same_run_gives_the_same_bytes(run):
+    for folder in ("a", "b"):
+        for name in SCHEDULERS:
+            run(name, "--out", folder)
+    assert len(files("a")) == 20
+    for file in files("a"):
+        assert pathlib.Path("a", file).read_bytes() == pathlib.Path("b", file).read_bytes()
+
+
+def test_thousands_of_tasks_are_excerpted(run):
+    rows = [{"label": f"Request {k}", "prompt": "", "arrival_time": k / 4, "output_words": k % 40, "trans_time": 0.1,
+             "deadline": k / 4 + 5, "prompt_tokens": 300 + k % 700} for k in range(2000)]
+    pd.DataFrame(rows).to_csv("tasks.csv", index=False)
+    for name in SCHEDULERS:
+        status, out, _ = run(name, "--tasks", "tasks.csv")
+        assert status == 0
+        assert "... and 1,980 more rows in results" in out
+        assert len(pd.read_csv(f"results/{name}_tasks.csv")) == 2000
+    assert "the exact program is limited to 60 tasks" in out
+    assert not metrics("optimal")["proven_optimal"]
+
+
+def test_the_gantt_draws_each_task_bar_and_deadline(tmp_path):
+    """Bars and marks of the figure against the schedule, read back from matplotlib's own objects."""
+    from matplotlib.figure import Figure
+    tasks = common.read_tasks(FCFS.tasks, common.get_model("GPT-Neo 1.3B"), common.get_device("T4"))
+    result, intervals = map(common.in_seconds, common.simulate(tasks, FCFS.schedule(tasks), "shared"))
+    drawn = []
+    with mock.patch.object(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure)):
+        common.draw_gantt(tmp_path / "x.png", "FCFS", result, intervals)
+    axes = drawn[0].axes[0]
+    bars = sorted((round(bar.get_x(), 6), round(bar.get_x() + bar.get_width(), 6)) for bar in axes.patches)
+    assert bars == sorted((round(s, 6), round(e, 6)) for s, e in zip(intervals["start"], intervals["end"]))
+    assert sorted(x for line in axes.lines for x in line.get_xdata()) == sorted(result["deadline"])
+    assert axes.get_xlabel() == "time (s)"
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == result["label"].tolist()
+
+
+# How they refuse ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("arguments, message", [
+    (["--device", "Abacus"], "unknown device 'Abacus': choose from RTX 4090, T4"),
+    (["--model", "GPT-9"], "unknown model 'GPT-9': choose from GPT-Neo 1.3B, GPT-3 175B, BLOOM-176B"),
+    (["--model", "."], "model '.': "),
+    (["--link", "wet string"], "unknown link 'wet string': choose from shared, dedicated"),
+    (["--tasks", "none.csv"], "none.csv: No such file or directory"),
+    (["--tasks", ""], "'': No such file or directory"),
+    (["--model", ""], "unknown model '': choose from"),
+    (["--model", "./none"], "model './none': no such file or folder"),
+    (["--seed", "5"], "unrecognized arguments: --seed 5"),
+    (["--load", "0.9"], "unrecognized arguments: --load 0.9"),
+    (["--compare"], "unrecognized arguments: --compare"),
+    (["--out", ""], "OUT: '' is not a folder"),
+    (["--wrong"], "unrecognized arguments: --wrong"),
+    (["--out", "file/folder"], "is not a folder that can be written in"),
+])
+def test_wrong_arguments_are_one_line(name, arguments, message, run):
+    pathlib.Path("file").write_text("")
+    refused(run(name, *arguments), message)
+
+
+def test_wrong_arguments_of_optimal_are_one_line(run):
+    refused(run("optimal", "--objective", "joy"), "unknown OBJECTIVE 'joy': choose from makespan, turnaround")
+    refused(run("optimal", "--time-limit", "-1"), "TIME_LIMIT: -1.0 is not from 0 to 1e9")
+    refused(run("optimal", "--time-limit", "soon"), "argument --time-limit: invalid float value: 'soon'")
+    refused(run("optimal", "--solver", "HiGHS"), "unrecognized arguments: --solver HiGHS")
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("old, new, message", [
+    ('"deadline": 100}', '"deadline": "late"}', "tasks, row 1, deadline: 'late' is not a number"),
+    ('"deadline": 20}', '"deadline": 2}', "tasks, row 2, deadline: 2 is before arrival_time 3"),
+    ('"label": "Task 3"', '"label": "Task 1"', "tasks, row 3, label: 'Task 1' is that of row 1 already"),
+    ('"trans_time": 8, ', "", "tasks, row 4, trans_time: missing"),
+    ('DEVICE = "T4"', 'DEVICE = "T5"', "unknown device 'T5'"),
+    ('LINK = "shared"', "LINK = None", "unknown link None"),
+    ('OUT = "results"', "OUT = None", "OUT: None is not a folder"),
+])
+def test_a_wrong_edit_of_a_script_is_one_line(name, old, new, message, run):
+    refused(run(edited(name, (old, new))), message)
+
+
+RUNS = "return common.interval_table(queue, list(runs))"
+
+
+@pytest.mark.parametrize("new, message", [
+    ("return common.interval_table(queue, list(runs)[1:])", "'Task 1' is never computed"),
+    ("return common.interval_table(queue, [(j, start - 1, end - 1) for j, start, end in runs])",
+     "'Task 1' runs before it arrives"),
+    ("return common.interval_table(queue, [(j, start, end + j) for j, start, end in runs])",
+     "'Task 2' is not computed for as long as it takes"),
+    ("return common.interval_table(queue, [(j, start, end) for j, start, end in runs for _ in 'ab'])",
+     "'Task 1' is not computed for as long as it takes"),
+    ("arrival, length = queue['arrival_time'], queue['computation_time']\n"  # each from its own arrival on
+     "    return common.interval_table(queue, list(zip(range(5), arrival, arrival + length)))",
+     "it computes 'Task 1' from 0 to 15.0712 s and, at the same time, 'Task 2' from 3 to 6.77487 s"),
+    ("return common.interval_table(queue, [])", "'Task 1' is never computed"),
+    ("return None", "must return a table of label (of a task), start and end"),
+    ("return []", "must return a table"),
+    ("return 7", "must return a table"),
+    ("return list(runs)", "must return a table"),
+    ("return common.interval_table(queue, list(runs)).to_dict()", "must return a table"),
+    ("return common.interval_table(queue, list(runs))['start']", "must return a table"),
+    ("return common.interval_table(queue, list(runs)).drop(columns='end')", "must return a table"),
+    ("return common.interval_table(queue, list(runs)).astype({'start': float})", "must return a table"),
+    ("return common.interval_table(queue, list(runs)).astype({'end': str})", "must return a table"),
+    ("return common.interval_table(queue, list(runs)).assign(label='Task 9')", "must return a table"),
+    ("return common.interval_table(queue, list(runs)).assign(label=range(5))", "must return a table"),
+    ("return common.interval_table(queue, list(runs)).rename(columns={'start': 'end', 'end': 'start'})",
+     "must return a table"),
+    ("return common.interval_table(queue, list(runs))[:0]", "'Task 1' is never computed"),
+    ("return common.interval_table(queue, list(runs)), []", "must return a table"),
+    ("table = common.interval_table(queue, list(runs))\n    table.attrs['transmission_order'] = ['Task 1']\n"
+     "    return table", "transmission_order"),
+])
+def test_a_schedule_that_is_none_is_told(new, message, run):
+    refused(run(edited("FCFS", (RUNS, new))), message)
+
+
+def test_a_schedule_in_any_order_and_with_further_columns_is_one(run):
+    run("FCFS", "--no-plot", "--out", "a")
+    new = RUNS + "[::-1].assign(start=lambda table: table['start'].astype('int32'), colour='red')"
+    assert run(edited("FCFS", (RUNS, new)), "--no-plot", "--out", "b")[0] == 0
+    assert pathlib.Path("a/FCFS_tasks.csv").read_text() == pathlib.Path("b/FCFS_tasks.csv").read_text()
+
+
+@settings(max_examples=300)
+@given(cases(most=6), st.data())
+def test_two_at_once_are_always_found(case, data):
+    """Intervals moved about: refused exactly where two overlap, a task runs too early, or its work is not its own."""
+    intervals = FCFS.schedule(table(case, 10))
+    moved = data.draw(st.lists(st.integers(-6, 25), min_size=len(intervals), max_size=len(intervals)))
+    later = intervals.assign(start=intervals["start"] + np.array(moved), end=intervals["end"] + np.array(moved))
+    spans = sorted(zip(later["start"], later["end"]))
+    overlap = any(start < end and one < two and max(start, one) < min(end, two) for k, (start, end) in enumerate(spans)
+                  for one, two in spans[k + 1:])
+    inside = any(start < one == two < end for start, end in spans for one, two in spans)  # of no length, in another
+    early = any(start < 10 * case[int(label[1:])][0] for label, start in zip(later["label"], later["start"]))
+    if overlap or early or inside:
+        with pytest.raises(common.UserError, match="the schedule is wrong: "):
+            common.simulate(table(case, 10), later, "shared")
+    else:
+        common.simulate(table(case, 10), later, "shared")
+
+
+def test_a_folder_that_cannot_be_written_in_is_refused_before_the_work(run, monkeypatch):
+    os.mkdir("locked")
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("locked"))  # root may write anywhere
+    refused(run("FCFS", "--out", "locked/results"), "locked is not a folder that can be written in")
+    assert files() == []
+
+
+@pytest.mark.parametrize("plot", [True, False])
+def test_a_full_disk_leaves_nothing(plot, run, monkeypatch):
+    """It fails at the last of the tables."""
+    flags = [] if plot else ["--no-plot"]
+    run("FCFS", *flags)
+    before = {file: pathlib.Path(file).read_bytes() for file in files()}
+    write = pd.DataFrame.to_csv
+
+    def fail(frame, path, *rest, **options):
+        if str(path).endswith("metrics.csv"):
+            raise OSError(28, "No space left on device")
+        return write(frame, path, *rest, **options)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+    status, out, err = run("FCFS", "--device", "RTX 4090", *flags)
+    assert (status, out, err) == (2, "", "FCFS: --out results: No space left on device\n")
+    assert {file: pathlib.Path(file).read_bytes() for file in files()} == before
+    assert [path for path in pathlib.Path("results").iterdir() if path.is_dir()] == []
+
+
+def test_a_capped_task_is_warned_of(run):
+    task = dict(FCFS.tasks[0], output_words=5000)
+    pd.DataFrame([task]).to_csv("tasks.csv", index=False)
+    status, _, err = run("FCFS", "--tasks", "tasks.csv", "--no-plot")
+    assert status == 0
+    assert err.startswith("warning: 1 of 1 tasks exceed the 2048 tokens of GPT-Neo 1.3B and run capped")
+    assert err.count("\n") == 1
