@@ -126,13 +126,15 @@ def allocate(layers, bids, delay, times, **_):
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if path(middle) else (middle + 1, high)
-    stages, found = place(path(high), l, t, layers), B[high]
-    where = [f"{one['layers']} layers on {bids['device'][i]}" for one in stages for i in one["devices"]
-             if one["layers"] * t[i] == found] or ["a link"]
+    stages = place(path(high), l, t, layers)
+    way, name = [stage["devices"][0] for stage in stages], bids["device"]
+    parts = [(stage["layers"] * t[i], f"{stage['layers']} layers on {name[i]}") for stage, i in zip(stages, way)]
+    parts += [(link[i, j], f"the link from {name[i]} to {name[j]}") for i, j in zip(way, way[1:])]
+    found, what = max(parts, key=lambda part: part[0])
     proof = "proven least"
     if D > EXACT and found > least:
         proof = f"best of a beam of {BEAM}, not proven: at least {least:.3f} s"
-    return stages, [f"bottleneck {found:.3f} s ({proof}): {', '.join(where)}"]
+    return stages, [f"bottleneck {found:.3f} s ({proof}): {what}"]
 
 
 if __name__ == "__main__":

@@ -195,21 +195,21 @@ def get_model(name):
 
 def model_from_config(name, config, bits=None):
     """Model from the transformers configuration of a dense decoder; bits, if None: of quantization_config, or 16."""
-    from transformers.models.auto import modeling_auto as known
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as decoders
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as encoders
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
 
     def first(*keys):
         return next((getattr(config, key) for key in keys if getattr(config, key, None)), None)
     hidden, heads, layers = first("hidden_size"), first("num_attention_heads"), first("num_hidden_layers")
     experts = first("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts") or 1
-    decodes = config.model_type in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not config.is_encoder_decoder and (
-        config.model_type not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES or first("is_decoder"))
-    decodes = decodes and hidden and heads and layers and experts == 1
-    require(decodes, f"model {shown(name)}: a {config.model_type} is not a dense decoder")
+    decodes = config.model_type in decoders and (config.model_type not in encoders or first("is_decoder"))
+    is_dense = decodes and hidden and heads and layers and experts == 1 and not config.is_encoder_decoder
+    require(is_dense, f"model {shown(name)}: a {config.model_type} is not a dense decoder")
     shared = first("multi_query") and not first("new_decoder_architecture")
     inner = first("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
     context = first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
-    bits = bits or dict(first("quantization_config") or {}).get("bits", 16)
+    bits = check_number(bits or dict(first("quantization_config") or {}).get("bits", 16), f"model {shown(name)}, bits")
     return Model(name, layers, hidden, inner or int(hidden * (first("expansion_ratio") or 4)), heads, context, bits,
                  1 if shared else first("num_key_value_heads", "num_kv_heads") or 0, first("head_dim") or 0,
                  gated=config.model_type not in UNGATED)
@@ -351,9 +351,8 @@ def check_schedule(tasks, intervals):
 
 def simulate(tasks, intervals, link):
     """What becomes of each task, given its compute intervals: the table of tasks (columns RESULT) and that of all
-    intervals (label, kind, start, end), in microseconds. Over the "shared" link one result leaves at a time, first
-    computed first sent, ties to the earlier arrival, then the earlier row (or as the labels in
-    intervals.attrs["transmission_order"]); over a "dedicated" one each leaves at once."""
+    intervals (label, kind, start, end), in microseconds. link: "shared" (one result leaves at a time, first computed
+    first sent, ties to the earlier arrival, then row; or by intervals.attrs["transmission_order"]) or "dedicated"."""
     start, end, count = check_schedule(tasks, intervals)
     arrival, trans = tasks["arrival_time"].to_numpy(), tasks["trans_time"].to_numpy()
     completion = end + trans
@@ -514,16 +513,18 @@ def pipeline(arrival, delays, work):
 
 def check_stages(stages, bids, layers):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
-    require(isinstance(stages, list) and all(
-        isinstance(stage, dict) and isinstance(stage.get("devices"), list) and stage["devices"] for stage in stages),
-        'allocate must return a list of stages, {"devices": [rows of bids], "layers": n}, and a list of notes')
+    require(isinstance(stages, list) and stages and all(
+        isinstance(stage, dict) and isinstance(stage.get("devices"), list) and stage["devices"]
+        and ("reward" in stage) == ("reward" in stages[0]) for stage in stages), 'allocate must return a list of '
+        'stages, {"devices": [rows of bids], "layers": n} and, all or none, "reward" (cents), and a list of notes')
     used = []
     for k, stage in enumerate(stages, 1):
         where = f"the allocation is wrong: stage {k}"
         n = check_number(stage.get("layers"), f"{where}, layers", whole=True, positive=True)
         check_number(stage.get("reward", 0), f"{where}, reward")
         for i in stage["devices"]:
-            require(i in range(len(bids)) and i not in used, f"{where}: {shown(i)} is no row of the bids or used twice")
+            require(i in range(len(bids)), f"{where}: {shown(i)} is not a row of the bids")
+            require(i not in used, f"{where}: {bids['device'][i]} is used twice")
             require(n <= len(stage["devices"]) * bids["layers"][i], f"{where}: more than {bids['device'][i]} offers")
             used.append(i)
     held = sum(stage["layers"] for stage in stages)
@@ -559,7 +560,7 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     used["memory"], used["share"] = np.array(memory)[used.index], (layers / size)[used["stage"]]
     used["paid"], used["cost"] = (used["share"] * used[key] / used["layers"] for key in ("price", "true_cost"))
     if "reward" in stages[0]:
-        used["paid"] = [stages[s].get("reward", 0) / size[s] for s in used["stage"]]
+        used["paid"] = [stages[s]["reward"] / size[s] for s in used["stage"]]
     total = used.groupby("stage")[["paid", "cost", "memory"]].sum()
     held = layers * (model.layer_bytes + tasks["kv_bytes"].max() / model.layers) / 1e9
     table = pd.DataFrame(dict(
@@ -696,7 +697,6 @@ def draw_schedule(axes, title, result, intervals):
 
 def draw_layers(axes, title, stages, result, links):
     """Draws an allocation (tables in seconds), a row a stage: what a task takes there in mean. Returns its legend."""
-    stages = stages[:PLOT_ROWS]
     groups = [devices.split("+") for devices in stages["devices"]]
     rows, link, work = np.arange(len(stages)), stages["link_delay"], stages["computation_time"] / len(result)
     reduce = stages["layers"] * [4 * (1 - 1 / len(one)) * links.loc[one, one].to_numpy().max() for one in groups]
@@ -794,7 +794,7 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
     report(name, args, dict(algorithm=name, model=model.name, pool=pool, seed=seed), found, notes,
            dict(stages=stages, tasks=result.sort_index(), intervals=intervals, bids=case["bids"],
                 links=links.rename_axis("").reset_index()),
-           ("layers", lambda axes: draw_layers(axes, f"{name}: {model.name}, pool {pool}", stages, result, links)))
+           ("layers", lambda axes: draw_layers(axes, f"{name}: {model.name}, pool {pool}", stages[:PLOT_ROWS], result, links)))
 
 
 run_scheduler, run_allocator = functools.partial(run, schedule_tasks), functools.partial(run, allocate_layers)

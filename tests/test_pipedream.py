@@ -61,7 +61,8 @@ def test_pipedream_plans_for_the_mean_in_listing_order(given):
     planned = max(max(counts) * mean, link if S > 1 else 0)
     assert notes[0] == (f"planned for mean devices ({mean:.3f} s a layer) and mean links ({link:.3f} s): "
                         f"bottleneck {planned:.3f} s")
-    assert notes[1].startswith(f"with the real devices and links: bottleneck {value(stages, given):.3f} s, ")
+    slowest = max(n * seconds for n, seconds in zip(counts, naive.means(given["times"])))
+    assert notes[1].startswith(f"really the slowest stage takes {slowest:.3f} s a task, ")
 
 
 def test_pipedream_names_what_is_slowest_in_fact():
@@ -69,9 +70,7 @@ def test_pipedream_names_what_is_slowest_in_fact():
     stages, notes = PipeDream.allocate(**given)
     assert stages == [{"devices": [0], "layers": 3}, {"devices": [1], "layers": 2}, {"devices": [2], "layers": 3}]
     assert notes == ["planned for mean devices (2.000 s a layer) and mean links (4.000 s): bottleneck 6.000 s",
-                     "with the real devices and links: bottleneck 6.000 s, 3 layers on GPU 0"]
-    given["delay"][1, 2] = given["delay"][2, 1] = 6.3
-    assert PipeDream.allocate(**given)[1][1].endswith("bottleneck 6.300 s, the link from GPU 1 to GPU 2")
+                     "really the slowest stage takes 6.000 s a task, 3 layers on GPU 0"]
 
 
 def test_offers_below_the_layers_are_said_to_be():
@@ -94,8 +93,7 @@ def test_no_allocation_exactly_where_the_offers_are_short(given):
 def test_one_device():
     stages, notes = PipeDream.allocate(**pipeline_case(5, [7], [[0.5], [1.5]], {}, client=99))
     assert stages == [{"devices": [0], "layers": 5}]
-    assert "bottleneck 5.000 s" in notes[-1]
-    assert notes[-1].endswith("5 layers on GPU 0")
+    assert notes[-1] == "really the slowest stage takes 5.000 s a task, 5 layers on GPU 0"
 
 
 def test_more_devices_than_layers():
