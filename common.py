@@ -697,6 +697,7 @@ def draw_schedule(axes, title, result, intervals):
 
 def draw_layers(axes, title, stages, result, links):
     """Draws an allocation (tables in seconds), a row a stage: what a task takes there in mean. Returns its legend."""
+    stages = stages[:PLOT_ROWS]
     groups = [devices.split("+") for devices in stages["devices"]]
     rows, link, work = np.arange(len(stages)), stages["link_delay"], stages["computation_time"] / len(result)
     reduce = stages["layers"] * [4 * (1 - 1 / len(one)) * links.loc[one, one].to_numpy().max() for one in groups]
@@ -750,8 +751,7 @@ def report(name, args, settings, found, notes, tables, draw):
     print(*(f"{key} {value}" for key, value in settings.items()), f"{found['tasks']:,} tasks", sep=", ")
     print(*("".join(letter if letter.isprintable() else " " for letter in note) for note in notes), "", sep="\n")
     for table in [tables[end] for end in ("stages", "tasks") if end in tables]:
-        narrow = [key for key in table if key not in RESULT[8:12]]  # all but the tasks' measures fit a terminal
-        print_table(table[narrow], f" in {args.out}")
+        print_table(table.drop(columns=RESULT[8:12], errors="ignore"), f" in {args.out}")  # these do not fit
         print("")
     print(pd.Series({key: format_value(value) for key, value in metrics.items()}).to_string())
     print(f"\nwritten: {', '.join(paths)}")
@@ -794,7 +794,7 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
     report(name, args, dict(algorithm=name, model=model.name, pool=pool, seed=seed), found, notes,
            dict(stages=stages, tasks=result.sort_index(), intervals=intervals, bids=case["bids"],
                 links=links.rename_axis("").reset_index()),
-           ("layers", lambda axes: draw_layers(axes, f"{name}: {model.name}, pool {pool}", stages[:PLOT_ROWS], result, links)))
+           ("layers", lambda axes: draw_layers(axes, f"{name}: {model.name}, pool {pool}", stages, result, links)))
 
 
 run_scheduler, run_allocator = functools.partial(run, schedule_tasks), functools.partial(run, allocate_layers)

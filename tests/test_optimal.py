@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, files
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_schedulers import POLICIES, check_schedule, table
+from test_scheduling import POLICIES, check_schedule, table
 
 import common
 import optimal
