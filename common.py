@@ -748,7 +748,7 @@ def report(name, args, settings, found, notes, tables, draw):
     if not args.no_plot:
         files[f"{name}_{draw[0]}.png"] = lambda path: draw_figure(path, len(next(iter(tables.values()))), draw[1])
     paths = write_files(args.out, files)
-    print(*(f"{key} {value}" for key, value in settings.items()), f"{found['tasks']:,} tasks", sep=", ")
+    print(f"{name}: {found['tasks']:,} tasks", *(f"{key} {settings[key]}" for key in list(settings)[1:]), sep=", ")
     print(*("".join(letter if letter.isprintable() else " " for letter in note) for note in notes), "", sep="\n")
     for table in [tables[end] for end in ("stages", "tasks") if end in tables]:
         print_table(table.drop(columns=RESULT[8:12], errors="ignore"), f" in {args.out}")  # these do not fit
