@@ -704,3 +704,32 @@ def test_a_figure_that_fails_half_way_is_left_out(tmp_path, capsys):
     assert files(tmp_path) == ["a.csv"]
     warning = capsys.readouterr().err
     assert warning.startswith("warning: no a.png: ") and "the font" in warning and warning.count("\n") == 1
+
+
+# Published profiles of one layer, ms in fp16: of a token of the output, and of prompts of so many tokens. Helix (ASPLOS
+# 2025); for the RTX 4090 LLMServingSim 2.
+LLAMA_30B = common.Model("LLaMA-30B", layers=60, hidden=6656, feed_forward=17920, heads=52, context=2048, gated=True)
+LLAMA_70B = common.Model("Llama-2-70B", layers=80, hidden=8192, feed_forward=28672, heads=64, context=4096, kv_heads=8,
+                         gated=True)
+LLAMA_8B = common.Model("Llama-3.1-8B", layers=32, hidden=4096, feed_forward=14336, heads=32, context=8192, kv_heads=8,
+                        gated=True)
+
+
+@pytest.mark.parametrize("model, device, decode, prompts", [
+    (LLAMA_30B, "T4", 4.7, {500: 20, 1000: 41, 2000: 78}), (LLAMA_30B, "L4", 4.5, {500: 13, 1000: 24, 2000: 45}),
+    (LLAMA_30B, "V100", 1.8, {500: 6, 1000: 12, 2000: 24}), (LLAMA_30B, "A100", 0.9, {500: 2, 1000: 5, 2000: 9}),
+    (LLAMA_70B, "T4", 7.1, {500: 30, 1000: 59, 2000: 128}), (LLAMA_70B, "L4", 6.9, {500: 20, 1000: 38, 2000: 72}),
+    (LLAMA_70B, "V100", 2.3, {500: 10, 1000: 19, 2000: 37}), (LLAMA_70B, "A100", 1.4, {500: 4, 1000: 8, 2000: 14}),
+    (LLAMA_8B, "RTX 4090", 0.487, {512: 1.43, 1024: 2.82, 2048: 5.63}),
+], ids=lambda value: getattr(value, "name", str(value)))
+def test_the_estimates_meet_the_published_profiles(model, device, decode, prompts):
+    def milliseconds(prompt, output):
+        return 1000 * common.layer_time(model, common.get_device(device), prompt, output)
+
+    assert milliseconds(1, 1) - milliseconds(1, 0) == pytest.approx(decode, rel=0.25)
+    for tokens, measured in prompts.items():
+        assert milliseconds(tokens, 0) == pytest.approx(measured, rel=0.25)
+
+
+def test_every_type_of_device_has_a_profile():
+    assert [device.type for device in common.DEVICES] == ["T4", "L4", "V100", "A100", "RTX 4090"]
