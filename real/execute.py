@@ -6,7 +6,6 @@
 The script's own allocate places the layers of that model; transformers' own generate then continues every prompt.
 Under torchrun each rank reads and holds its own layers only and passes hidden states on to the next one.
 """
-import atexit
 import os
 import pathlib
 import signal
@@ -70,6 +69,7 @@ def main_of_rank(prog):
             main(prog, run_ranks)
         else:
             run_rank(receive_job())
+        leave()
     except (common.UserError, common.NoAllocation) as error:
         stop_ranks(prog, str(error), 2 if isinstance(error, common.UserError) else 1)
     except KeyboardInterrupt:
@@ -91,7 +91,17 @@ def join():
         torch.cuda.set_device(index)
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo",
                                    timeout=timedelta(seconds=PEER_TIMEOUT))
-    atexit.register(distributed.destroy_process_group)
+
+
+def leave():
+    """Ends this rank when all are done, and at once: threads of the links may still be closing when python ends by
+    itself, and then abort it."""
+    from torch import distributed
+    distributed.barrier()
+    distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def send_job(job):
