@@ -1,0 +1,204 @@
+"""reproduce/device_loss.py: the repair and the allocation made anew, against plain loops; where no repair exists."""
+import json
+import os
+import pathlib
+import sys
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import files, refused
+from test_reproduce_tables import check_latex, check_texts, draw
+
+import ADSA
+import common
+import FCFS
+import FCIM
+from reproduce import device_loss, whole_system
+
+WRITTEN = ["device_loss.png", "device_loss.tex", "device_loss_runs.csv", "device_loss_table.csv"]
+BLOOM = common.get_model("BLOOM-176B")
+
+
+def losses(schedule, count=12):
+    """Case, stages, work, schedule before the loss, lost stage and time (microseconds) of some losses on campus."""
+    rng = np.random.default_rng(0)
+    for seed in range(count):
+        case = whole_system.draw(BLOOM, "campus", seed, 0.9)
+        stages, _ = FCIM.allocate(**case)
+        work, _ = whole_system.work_and_links(stages, case)
+        old = whole_system.feed_forward(stages, case, schedule)
+        s = seed % len(stages)
+        yield case, stages, work, old, s, int(rng.integers(old[s][0]["completion_time"].max()))
+
+
+def queue(work, links, arrival):
+    """When tasks reach the end of stages that serve them in order; arrival: at the first. By plain loops."""
+    for mine, link in zip(work, links):
+        now, done = 0, []
+        for length, ready in zip(mine, arrival):
+            now = max(now, ready) + length
+            done.append(now + link)
+        arrival = done
+    return arrival
+
+
+@pytest.mark.parametrize("ready", [0, 10])
+def test_a_repair_places_every_layer_once_and_nobody_is_paid_less_than_it_asks(ready, monkeypatch):
+    monkeypatch.setattr(device_loss, "READY", ready)
+    for case, stages, work, old, s, t in losses(ADSA.schedule):
+        after, cents, completion = device_loss.repair(case, stages, work, old, s, t)
+        bids, new = case["bids"], after[s:len(after) - len(stages) + s + 1]
+        assert after[:s] + after[len(after) - len(stages) + s + 1:] == stages[:s] + stages[s + 1:]
+        assert sum(stage["layers"] for stage in after) == BLOOM.layers
+        assert sum(stage["layers"] for stage in new) == stages[s]["layers"]
+        used = [i for stage in after for i in stage["devices"]]
+        assert len(set(used)) == len(used)
+        before = {i for stage in stages for i in stage["devices"]}
+        todo = old[s][0]["completion_time"].to_numpy() > t
+        for stage in new:
+            (i,) = stage["devices"]
+            assert i not in before
+            assert stage["layers"] <= bids["layers"][i]
+            share = case["times"][todo, i].sum() / case["times"][:, i].sum()
+            assert stage["reward"] >= bids["price"][i] / bids["layers"][i] * stage["layers"] * share - 1e-9
+        kept = work[~todo, s].sum() / work[:, s].sum() * stages[s]["reward"]
+        others = sum(stage["reward"] for k, stage in enumerate(stages) if k != s)
+        assert cents == pytest.approx(others + kept + sum(stage["reward"] for stage in new))
+        assert cents <= FCIM.BUDGET * len(todo)
+        first = min(np.asarray(completion)[todo])
+        alone = sum(case["times"][todo][:, stage["devices"][0]].min() * stage["layers"] for stage in new)
+        assert first >= t + (ready + alone) * 1e6 - 10
+        assert (np.asarray(completion) > t)[todo].all()
+
+
+def test_tasks_of_a_repair_start_the_lost_stage_again_and_no_other(monkeypatch):
+    """First come, first served in place of ADSA, by plain loops."""
+    monkeypatch.setattr(device_loss, "ADSA", FCFS)
+    for case, stages, work, old, s, t in losses(FCFS.schedule):
+        after, _, completion = device_loss.repair(case, stages, work, old, s, t)
+        new_work, links = (found.tolist() for found in whole_system.work_and_links(after, case))
+        columns, m = list(zip(*new_work)), len(after) - len(stages) + 1
+        passed = old[s][0]["completion_time"].tolist()
+        sent = (old[s - 1][0]["end_computation"] if s else case["tasks"]["arrival_time"]).tolist()
+        again = [k for k, end in enumerate(passed) if end > t]
+        reach = [max(sent[k], t + 10 * 10 ** 6) + links[s] for k in again]
+        done = queue([[column[k] for k in again] for column in columns[s:s + m]], links[s + 1:], reach)
+        for k, end in zip(again, done):
+            passed[k] = end
+        assert queue(columns[s + m:], links[s + m + 1:], passed) == list(completion)
+
+
+def test_all_that_is_not_computed_starts_again_on_a_new_allocation(monkeypatch):
+    monkeypatch.setattr(device_loss, "ADSA", FCFS)
+    for case, stages, work, old, s, t in losses(FCFS.schedule):
+        after, cents, completion = device_loss.anew(case, stages, work, old, s, t)
+        new_work, links = (found.tolist() for found in whole_system.work_and_links(after, case))
+        (lost,), arrival = stages[s]["devices"], case["tasks"]["arrival_time"].tolist()
+        assert lost not in [i for stage in after for i in stage["devices"]]
+        assert sum(stage["layers"] for stage in after) == BLOOM.layers
+        end = old[-1][0]["completion_time" if s == len(stages) - 1 else "end_computation"].tolist()
+        again = [k for k in range(len(arrival)) if end[k] > t]
+        expected = old[-1][0]["completion_time"].tolist()
+        reach = [max(arrival[k], t + 10 * 10 ** 6) + links[0] for k in again]
+        for k, done in zip(again, queue(list(zip(*(new_work[k] for k in again))), links[1:], reach)):
+            expected[k] = done
+        assert list(completion) == expected
+        paid = 0
+        for k, (stage, (result, _)) in enumerate(zip(stages, old)):
+            ends = result["completion_time" if k == s else "end_computation"].tolist()
+            mine = work[:, k].tolist()
+            paid += stage["reward"] * sum(x for x, when in zip(mine, ends) if when <= t) / sum(mine)
+        assert cents == pytest.approx(paid + sum(stage["reward"] for stage in after))
+
+
+def test_a_loss_before_anything_is_computed_costs_anew_what_an_auction_without_the_device_costs():
+    case, stages, work, old, s, _ = next(losses(ADSA.schedule))
+    (lost,) = stages[s]["devices"]
+    others = [i for i in range(len(case["bids"])) if i != lost]
+    expected, _ = FCIM.allocate(BLOOM.layers, case["bids"].iloc[others].reset_index(drop=True),
+                                case["times"][:, others], case["delay"])
+    after, cents, _ = device_loss.anew(case, stages, work, old, s, -1)
+    assert [(stage["devices"][0], stage["layers"]) for stage in after] == [
+        (others[stage["devices"][0]], stage["layers"]) for stage in expected]
+    assert cents == pytest.approx(sum(stage["reward"] for stage in expected))
+
+
+@pytest.fixture
+def compare(monkeypatch, tmp_path, capsys):
+    """Runs the script in this process, on short lists."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(whole_system, "TASKS", 12)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["device_loss.py", *arguments])
+        status = 0
+        try:
+            common.run(device_loss.main, "reproduce.device_loss")
+        except SystemExit as stop:
+            status = stop.code
+        return (status, *capsys.readouterr())
+    return run
+
+
+def test_a_run_says_by_pool_what_losses_cost_and_where_no_repair_exists(compare, monkeypatch):
+    status, out, err = compare("--runs", "5")
+    assert (status, err) == (0, "")
+    assert files("results") == WRITTEN
+    runs, table = (pd.read_csv(f"results/device_loss_{what}.csv", keep_default_na=False, na_values=[""]) for what in (
+        "runs", "table"))
+    assert len(runs) == 3 * 5 * 2
+    for name in ("repair", "anew"):  # all six devices run nearly all that they offer, so that none can be missed
+        assert f"pool paper, {name}: possible after 0 of 5 losses; where not: the offers add up to" in out
+    campus = runs[runs["pool"] == "campus"]
+    assert f"pool campus, repair: possible after {campus['problem'][campus['algorithm'] == 'repair'].isna().sum()} of" \
+        in out
+    both = campus.pivot(index="seed", columns="algorithm", values=["problem", *device_loss.METRICS])
+    both = both[both["problem"].isna().all(axis=1)]
+    assert len(both) > 1
+    for metric in device_loss.METRICS:
+        values = both[metric].astype(float)
+        values["repair - anew"] = values["repair"] - values["anew"]
+        for row in table[table["pool"] == "campus"].to_dict("records"):
+            assert row[metric] == pytest.approx(values[row["method"]].mean(), abs=1e-5)
+            assert row["compared"] == len(both)
+    assert table.loc[table["pool"] == "paper", list(device_loss.METRICS)].isna().all(axis=None)
+    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 150
+    check_latex(pathlib.Path("results/device_loss.tex").read_text(), 1)
+    shared = runs[runs["pool"] == "campus"]
+    figure = draw(monkeypatch, device_loss.draw_losses, shared)
+    check_texts(figure, 12)
+
+
+def test_the_same_bytes_whatever_the_number_of_processes(compare):
+    texts = []
+    for count in (1, 2):
+        with mock.patch.object(os, "cpu_count", lambda count=count: count):
+            assert compare("--runs", "2", "--out", f"by{count}")[0] == 0
+        texts.append([pathlib.Path(f"by{count}", name).read_bytes() for name in WRITTEN])
+    assert texts[0] == texts[1]
+
+
+def test_a_list_of_your_own_by_the_path_of_the_script(run):
+    pathlib.Path("mine.json").write_text(json.dumps(FCIM.tasks), encoding="utf-8")
+    status, out, err = run("reproduce/device_loss", "--tasks", "mine.json", "--runs", "2", "--no-plot")
+    assert (status, err) == (0, "")
+    assert "mine.json, 2 losses in each pool" in out
+    assert len(pd.read_csv("results/device_loss_runs.csv")) == 3 * 2 * 2
+
+
+def test_draws_without_an_allocation_are_told(compare, monkeypatch):
+    monkeypatch.setattr(FCIM, "BUDGET", 0)
+    status, out, err = compare("--runs", "1")
+    assert (status, out) == (1, "")
+    assert err.startswith("reproduce.device_loss: FCIM finds no allocation to lose a device of: no valid bid")
+
+
+def test_wrong_settings_and_flags_are_told(compare, run, monkeypatch):
+    refused(run("reproduce/device_loss", "--tasks", "none.csv"), "none.csv: No such file")
+    refused(run("reproduce/device_loss", "--runs", "0"), "--runs: 0 is not positive")
+    for name, value, message in (("LOAD", 0, "LOAD: 0 is not positive"), ("READY", -1, "READY: -1 is not from 0")):
+        with monkeypatch.context() as patch:
+            patch.setattr(device_loss, name, value)
+            refused(compare(), message)

@@ -1,0 +1,348 @@
+"""reproduce/whole_system.py: the pipeline's stages against plain simulations, the draws, and what a run writes."""
+import json
+import os
+import pathlib
+import sys
+import time
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import files, refused
+from test_reproduce_tables import check_latex, check_texts, draw
+
+import common
+import FCFS
+import FCIM
+import LLF
+from reproduce import tables, whole_system
+
+WRITTEN = ["whole_system.png", "whole_system.tex", "whole_system_devices.png", "whole_system_failures.csv",
+           "whole_system_pipelines.csv", "whole_system_runs.csv", "whole_system_table.csv", "whole_system_whole.csv"]
+ALLOCATORS = {name: whole_system.ALLOCATORS[name] for name in ("FCIM", "FCIM (links)", "PipeDream")}
+
+
+def random_case(rng, stages, tasks, most):
+    """Stages, among them groups of two, and a case, whose times are small whole microseconds."""
+    sizes = rng.integers(1, 3, stages)
+    layers, devices = rng.integers(1, 4, stages), int(sizes.sum())
+    order = iter(rng.permutation(devices).tolist())
+    found = [{"devices": [next(order) for _ in range(size)], "layers": int(n)} for size, n in zip(sizes, layers)]
+    delay = np.triu(rng.integers(0, most, (devices + 1, devices + 1)), 1) / common.US
+    arrival = rng.integers(0, tasks * most // 2 + 1, tasks)
+    table = pd.DataFrame({"label": [f"Task {k}" for k in range(tasks)], "arrival_time": arrival,
+                          "computation_time": 0, "trans_time": 0, "kv_bytes": 1.0,
+                          "deadline": arrival + rng.integers(0, 4 * stages * most, tasks)})
+    table = table.sort_values("arrival_time", kind="stable")
+    model = common.Model("M", layers=int(layers.sum()), hidden=8, feed_forward=8, heads=1, context=9)
+    bids = pd.DataFrame({"device": [f"GPU {i}" for i in range(devices)], "layers": 3, "price": 1.0, "true_cost": 1.0})
+    return found, dict(tasks=table, model=model, bids=bids, delay=delay + delay.T, memory=[1.0] * devices,
+                       times=rng.integers(0, most, (tasks, devices)) / common.US)
+
+
+def plain_pipeline(stages, case):
+    """Whole microseconds of work (task by stage) and of links, by plain loops."""
+    delay, times, work = case["delay"], case["times"], []
+    for k in range(len(times)):
+        work.append([])
+        for stage in stages:
+            group, n = stage["devices"], stage["layers"]
+            size, slowest = len(group), max(delay[i, j] for i in group for j in group)
+            compute = max(times[k, i] for i in group) / size * n
+            work[k].append(round(compute * common.US) + round(4 * (size - 1) / size * slowest * n * common.US))
+    client = [len(delay) - 1]
+    path = [client, *(stage["devices"] for stage in stages), client]
+    return work, [round(min(delay[i, j] for i in a for j in b) * common.US) for a, b in zip(path, path[1:])]
+
+
+def least(present, key, running):
+    """The first of the least of those present, and who runs where none is less."""
+    best = min(present, key=key)
+    return running if running is not None and key(best) >= key(running) else best
+
+
+def simulated(policy, stages, case, quantum):
+    """Completion of each task, tick by tick over the whole pipeline; at every decision all tasks are looked at."""
+    work, links = plain_pipeline(stages, case)
+    arrival, deadline = (case["tasks"][key].tolist() for key in ("arrival_time", "deadline"))
+    S, n = len(stages), len(arrival)
+    due = [[deadline[k] - sum(work[k][s + 1:]) - sum(links[s + 1:]) for s in range(S)] for k in range(n)]
+    reach = [{k: arrival[k] + links[0] for k in range(n)}] + [{} for _ in range(S)]  # when tasks reach a stage
+    remaining, running, since, now = [list(row) for row in work], [None] * S, [0] * S, 0
+    left = [set(range(n)) for _ in range(S)]
+    while any(left):
+        for s in range(S):
+            def wait(k, s=s):
+                return remaining[k][s]
+
+            def laxity(k, s=s, now=now):
+                return due[k][s] - now - remaining[k][s]
+
+            event, done = any(reach[s].get(k) == now for k in left[s]), running[s]
+            if done is not None and remaining[done][s] == 0:
+                reach[s + 1][done] = now + links[s + 1]
+                left[s].remove(done)
+                running[s], event = None, True
+            while True:
+                present = sorted((k for k in left[s] if reach[s].get(k, now + 1) <= now),
+                                 key=lambda k, s=s: (reach[s][k], k))
+                if not present:
+                    break
+                j, waiting = running[s], [k for k in present if k != running[s]]
+                if policy == "FCFS":
+                    chosen = present[0] if j is None else j
+                elif policy == "SRTF":
+                    chosen = least(present, wait, j)
+                elif policy == "EDF":
+                    chosen = least(present, lambda k, s=s: due[k][s], j)
+                elif policy == "ADSA":
+                    chosen = j
+                    if event:
+                        before = np.cumsum([remaining[k][s] for k in present])
+                        slack = [due[k][s] - now - total for k, total in zip(present, before)]
+                        chosen = present[int(np.argmin(slack))] if min(slack) < 0 else present[0]
+                else:
+                    chosen, rested = j, now - since[s] >= quantum
+                    if waiting:
+                        best = min(waiting, key=laxity)
+                        if j is None or (laxity(best) < laxity(j) and (
+                                any(reach[s][k] == now for k in present) or rested)) or (
+                                    laxity(best) == laxity(j) and rested):
+                            chosen = best
+                if chosen != j:
+                    running[s], since[s] = chosen, now
+                if remaining[chosen][s]:
+                    break
+                reach[s + 1][chosen] = now + links[s + 1]
+                left[s].remove(chosen)
+                running[s], event = None, True
+            if running[s] is not None:
+                remaining[running[s]][s] -= 1
+        now += 1
+    return [reach[S][k] for k in range(n)]
+
+
+@pytest.mark.parametrize("policy", whole_system.SCHEDULERS)
+def test_any_policy_gives_what_a_plain_simulation_of_the_whole_pipeline_gives(policy, monkeypatch):
+    rng = np.random.default_rng(whole_system.SCHEDULERS.index(policy))
+    preempted = 0
+    for _ in range(100):
+        stages, case = random_case(rng, rng.integers(1, 6), rng.integers(1, 13), rng.integers(2, 5))
+        quantum = int(rng.integers(1, 4))
+        monkeypatch.setattr(LLF, "QUANTUM", quantum / common.US)
+        found = whole_system.feed_forward(stages, case, whole_system.scheduler(policy))
+        assert found[-1][0]["completion_time"].tolist() == simulated(policy, stages, case, quantum)
+        preempted += sum(result["preemptions"].sum() for result, _ in found)
+    assert (preempted > 50) == (policy != "FCFS")
+
+
+def test_first_come_first_served_completes_as_the_pipeline_of_common_does():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        stages, case = random_case(rng, rng.integers(1, 6), rng.integers(1, 30), 10 ** rng.integers(1, 8))
+        work, links = whole_system.work_and_links(stages, case)
+        assert (work.tolist(), links.tolist()) == plain_pipeline(stages, case)
+        result = whole_system.feed_forward(stages, case, FCFS.schedule)[-1][0]
+        assert (result["completion_time"] == common.evaluate(stages, **case)[1]["completion_time"]).all()
+
+
+@pytest.mark.parametrize("policy", whole_system.SCHEDULERS)
+def test_no_work_is_lost_none_done_early_and_no_two_tasks_at_once(policy):
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        stages, case = random_case(rng, 4, 20, 10 ** 6)
+        work, links = plain_pipeline(stages, case)
+        reached = dict(zip(case["tasks"]["label"], case["tasks"]["arrival_time"] + links[0]))
+        rows = dict(zip(case["tasks"]["label"], work))
+        found = whole_system.feed_forward(stages, case, whole_system.scheduler(policy))
+        for s, (result, intervals) in enumerate(found):
+            runs = intervals[intervals["kind"] == "compute"].sort_values(["start", "end"])
+            assert (runs["start"].to_numpy()[1:] >= runs["end"].to_numpy()[:-1]).all()
+            for label, part in runs.groupby("label"):
+                assert (part["end"] - part["start"]).sum() == rows[label][s]
+                assert part["start"].min() >= reached[label]
+            ends = runs.groupby("label")["end"].max()
+            reached = {label: ends[label] + links[s + 1] for label in reached}
+            assert dict(zip(result["label"], result["completion_time"])) == reached
+
+
+def test_the_metrics_are_those_of_plain_loops():
+    stages, case = random_case(np.random.default_rng(2), 3, 15, 10 ** 6)
+    found, tasks = whole_system.feed_forward(stages, case, whole_system.earliest_deadline), case["tasks"]
+    work, links = plain_pipeline(stages, case)
+    done = found[-1][0]["completion_time"].tolist()
+    spent = [(end - a) / 1e6 for end, a in zip(done, tasks["arrival_time"])]
+    waited = [x - (sum(row) + sum(links)) / 1e6 for x, row in zip(spent, work)]
+    metrics = whole_system.measure(tasks, found)
+    assert metrics["mean_waiting_time"] == pytest.approx(sum(waited) / 15, abs=1e-6)
+    assert metrics["mean_turnaround_time"] == pytest.approx(sum(spent) / 15, abs=1e-6)
+    assert sorted(spent)[13] <= metrics["p95_turnaround_time"] <= sorted(spent)[14]
+    assert metrics["deadlines_met"] == sum(end <= due for end, due in zip(done, tasks["deadline"]))
+    assert metrics["T_end"] == max(done) / 1e6
+    runs = sum(len(part[part["kind"] == "compute"]) for _, part in found)
+    assert metrics["preemptions"] == runs - 45
+
+
+def test_ten_thousand_tasks_through_six_stages_take_under_ten_seconds():
+    stages, case = random_case(np.random.default_rng(3), 6, 10000, 10 ** 6)
+    start = time.process_time()
+    found = whole_system.feed_forward(stages, case, whole_system.scheduler("ADSA"))
+    assert time.process_time() - start < 10
+    assert len(found) == 6
+
+
+# Draws and runs -------------------------------------------------------------------------------------------------------
+
+
+def test_a_draw_is_scaled_by_a_plain_pipeline():
+    model = common.get_model("BLOOM-176B")
+    case, late = (whole_system.draw(model, "campus", 3, load) for load in (0.9, 1.8))
+    same = [column for column in case["tasks"] if column not in ("arrival_time", "deadline")]
+    assert case["tasks"][same].equals(late["tasks"][same])
+    assert case["bids"].equals(late["bids"])
+    assert case["links"].equals(late["links"])
+    assert not case["tasks"]["prompt_tokens"].equals(
+        whole_system.draw(model, "campus", 4, 0.9)["tasks"]["prompt_tokens"])
+    times, offers, left, work = case["times"], case["bids"]["layers"].tolist(), 70, []
+    for i in sorted(range(len(offers)), key=lambda i: times[:, i].sum()):
+        if left:
+            work.append(times[:, i] * min(left, offers[i]))
+            left -= min(left, offers[i])
+    arrival = case["tasks"]["arrival_time"].to_numpy() / 1e6
+    assert arrival[0] == 0
+    assert max(stage.sum() for stage in work) / arrival[-1] == pytest.approx(0.9)
+    assert late["arrivals"] == pytest.approx(arrival / 2, abs=2e-6)
+    links = [case["delay"][i, j] for i in range(len(case["delay"])) for j in range(i)]
+    alone = sum(work) + (len(work) + 1) * sum(links) / len(links)
+    factor = (case["tasks"]["deadline"] / 1e6 - arrival) / alone
+    assert 1.5 <= factor.min() < 1.7
+    assert 2.8 < factor.max() <= 3
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path, capsys):
+    """Runs the script in this process, on few tasks and without HexGen, which takes seconds for a draw."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(whole_system, "ALLOCATORS", ALLOCATORS)
+    monkeypatch.setattr(whole_system, "TASKS", 14)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["whole_system.py", *arguments])
+        status = 0
+        try:
+            common.run(whole_system.main, "reproduce.whole_system")
+        except SystemExit as stop:
+            status = stop.code
+        return (status, *capsys.readouterr())
+    return run
+
+
+def test_a_run_writes_and_prints_what_its_runs_say(small, monkeypatch):
+    status, out, err = small("--runs", "3")
+    assert (status, err) == (0, "")
+    assert files("results") == WRITTEN
+    runs, table, whole = (pd.read_csv(f"results/whole_system_{what}.csv") for what in ("runs", "table", "whole"))
+    assert len(runs) == 2 * 3 * 3 * 5
+    for row in table.to_dict("records"):
+        mine = runs[(runs["setting"] == row["setting"]) & (runs["allocator"] == row["allocator"])]
+        first, values = (mine.loc[mine["algorithm"] == name, row["metric"]].to_numpy() for name in (
+            "ADSA", row["algorithm"]))
+        assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)
+        if row["algorithm"] != "ADSA" and values.any():
+            assert row["change"] == pytest.approx(tables.change(first, values)[0], abs=1e-5)
+    for row in whole.to_dict("records"):
+        mine = runs[runs["setting"] == row["setting"]]
+        first, values = (mine.loc[(mine["allocator"] == allocator) & (mine["algorithm"] == name), row["metric"]].mean()
+                         for allocator, name in (("FCIM", "ADSA"), (row["allocator"], row["algorithm"])))
+        assert np.isnan(row["change"]) or row["change"] == pytest.approx(100 * (first / values - 1), abs=1e-4)
+    for metric in whole_system.METRICS:
+        assert f"\noverload, {metric}" in out
+    assert "EDF is not of the paper" in out
+    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 150
+    check_latex(pathlib.Path("results/whole_system.tex").read_text(), 2 * (1 + 6 + 2 * 3))
+
+    # FCIM with ADSA as the two scripts, called one after the other, have it
+    case = whole_system.draw(common.get_model("BLOOM-176B"), "campus", 1, 1.3)
+    found = whole_system.feed_forward(FCIM.allocate(**case)[0], case, whole_system.scheduler("ADSA"))
+    mine = runs[(runs["setting"] == "overload") & (runs["seed"] == 1)].set_index(["allocator", "algorithm"])
+    mine = mine.loc[("FCIM", "ADSA")][list(whole_system.METRICS)].to_dict()
+    assert mine == whole_system.measure(case["tasks"], found)
+
+
+def test_a_setting_in_which_all_is_alike_beats_nobody_and_a_better_one_is_named():
+    columns = ["setting", "allocator", "metric", "algorithm", "change", "change_low", "change_high"]
+    table = pd.DataFrame([["a", "FCIM", "deadlines_met", "EDF", -5.0, -9.0, -1.0],
+                          ["a", "FCIM", "deadlines_met", "LLF", -5.0, -9.0, 1.0],
+                          ["a", "FCIM", "mean_waiting_time", "SRTF", 5.0, 1.0, 9.0],
+                          ["a", "FCIM", "mean_waiting_time", "FCFS", -5.0, -9.0, -1.0],
+                          ["b", "FCIM", "deadlines_met", "SRTF", -5.0, -9.0, -1.0]], columns=columns)
+    lines = whole_system.verdicts(table, table[:0], "a")
+    assert "deadlines_met: ADSA is beaten by EDF (FCIM)" in lines
+    assert "mean_waiting_time: ADSA is beaten by SRTF (FCIM)" in lines
+    assert "mean_turnaround_time: ADSA is beaten by none" in lines
+    assert "deadlines_met: FCIM with ADSA is beaten by none" in lines
+
+
+def test_the_same_bytes_whatever_the_number_of_processes(small):
+    texts = []
+    for count in (1, 2):
+        with mock.patch.object(os, "cpu_count", lambda count=count: count):
+            assert small("--runs", "1", "--out", f"by{count}")[0] == 0
+        texts.append([pathlib.Path(f"by{count}", name).read_bytes() for name in WRITTEN])
+    assert texts[0] == texts[1]
+
+
+def test_a_list_of_your_own_by_the_path_of_the_script(run):
+    pathlib.Path("mine.json").write_text(json.dumps(FCIM.tasks), encoding="utf-8")
+    status, out, err = run("reproduce/whole_system", "--tasks", "mine.json", "--runs", "1", "--pool", "paper",
+                           "--no-plot")
+    assert (status, err) == (0, "")
+    assert "\nmine.json, deadlines_met\n" in out
+    runs = pd.read_csv("results/whole_system_runs.csv")
+    assert sorted(runs["allocator"].unique()) == sorted(whole_system.ALLOCATORS)
+    assert (runs["deadlines_met"] <= 5).all()
+
+
+def test_draws_without_an_allocation_are_counted(small, monkeypatch):
+    monkeypatch.setattr(FCIM, "BUDGET", 0.45)
+    status, out, err = small("--runs", "4", "--no-plot")
+    failed = pd.read_csv("results/whole_system_failures.csv") if status == 0 else pd.DataFrame()
+    assert (status, err) == (0, "")
+    assert (failed["failed"] == 3).all()  # one of the four draws costs less
+    assert "Draws without an allocation" in out
+    monkeypatch.setattr(FCIM, "BUDGET", 0)
+    status, out, err = small("--runs", "2", "--out", "none")
+    assert (status, out) == (1, "")
+    assert err.startswith("reproduce.whole_system: no draw on which every method finds an allocation: no valid bid")
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("TASKS", 1, "TASKS: a drawn list needs at least 2"), ("LOADS", {}, "LOADS: {} is not a dict of settings"),
+    ("LOADS", {"a": 0}, "LOADS, a: 0 is not positive"), ("DEADLINES", (3, 1), "DEADLINES: 3 is more than 1"),
+    ("CHART", 0, "CHART: 0 is not positive")])
+def test_wrong_settings_are_told(name, value, message, small, monkeypatch):
+    monkeypatch.setattr(whole_system, name, value)
+    refused(small(), message)
+
+
+def test_wrong_flags_are_told(run):
+    refused(run("reproduce/whole_system", "--tasks", "none.csv"), "none.csv: No such file")
+    refused(run("reproduce/whole_system", "--runs", "0"), "--runs: 0 is not positive")
+    refused(run("reproduce/whole_system", "--pool", "moon"), "unknown pool 'moon'")
+
+
+def test_the_chart_shows_who_computes_which_task_when(monkeypatch):
+    case = whole_system.draw(common.get_model("BLOOM-176B"), "campus", 0, 1.3)
+    stages, _ = FCIM.allocate(**case)
+    found = whole_system.feed_forward(stages, case, whole_system.scheduler("ADSA"))
+    names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]
+    figure = draw(monkeypatch, whole_system.draw_devices, "FCIM with ADSA", names, found)
+    check_texts(figure, 20)
+    axes = figure.axes[0]
+    bars = [bar for bar in axes.patches if bar.get_height() == pytest.approx(0.72)]
+    shown = {text.get_text() for text in figure.legends[0].get_texts()} - {"other tasks"}
+    assert len(shown) == whole_system.CHART
+    runs = [intervals[(intervals["kind"] == "compute") & intervals["label"].isin(shown)] for _, intervals in found]
+    assert sorted((round(bar.get_y() + 0.36), round(bar.get_x() * 1e6), round(bar.get_width() * 1e6)) for bar in bars) \
+        == sorted((s, a, b - a) for s, part in enumerate(runs) for a, b in zip(part["start"], part["end"]))
