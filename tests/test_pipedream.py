@@ -1,7 +1,7 @@
 """PipeDream: equal to a plain reference, and what must hold of every allocation of it."""
 import naive
 import pytest
-from conftest import check_allocation, pipeline_case, pipeline_cases, short, value
+from conftest import check_allocation, pipeline_case, pipeline_cases, short
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
