@@ -3,9 +3,9 @@
     python -m reproduce.allocation
     python -m reproduce.allocation --runs 10 --tasks my_tasks.csv --also Mine.py
 
-The paper claims that FCIM lowers communication overhead by 54.7 % and completion time by 36.9 % (S. Habibi, O. Ercetin,
-IEEE Access 13, 2025): the last table sets that beside what is found here. --also takes an allocation script of your
-own.
+The paper claims that FCIM lowers communication overhead by 54.7 % and completion time by 36.9 %, and is consistently
+fairer (S. Habibi, O. Ercetin, IEEE Access 13, 2025): the last table sets that beside what is found here. "FCIM, links"
+is FCIM with ORDER "links", ours. --also takes an allocation script of your own.
 """
 import pathlib
 import sys
@@ -25,20 +25,28 @@ PRIORITIES = {  # FCIM's weights: alpha, beta, gamma, of device count, time and 
     "time first": (0.1, 0.6, 0.3),
     "devices first": (0.6, 0.3, 0.1),
 }
-CLAIMS = {"communication_overhead": -54.7, "completion_time": -36.9}  # %: the change that the paper's abstract claims
 
-METHODS = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
+LINKS = "FCIM, links"  # FCIM with ORDER "links"
+METHODS = ["FCIM", LINKS, "HexGen", "PipeDream", "PipeEdge"]
+STATIC, DRIVEN = ["PipeDream"], ["HexGen", "PipeEdge"]  # the paper's "static and performance-driven baselines"
 METRICS = {  # with their units
-    "completion_time": "s", "communication_time": "s", "communication_overhead": "", "total_cost": "cents",
-    "memory_utilization": "", "fairness_layers": "", "fairness_rewards": "", "devices": "",
+    "completion_time": "s", "computation_time": "s", "communication_time": "s", "communication_overhead": "",
+    "total_cost": "cents", "memory_utilization": "", "fairness_layers": "", "fairness_rewards": "", "devices": "",
     "cost_efficiency": "layers/cent", "deadlines_met": "", "utility": "cents"}
 PANELS = [("completion_time", "completion\n(s)"), ("communication_time", "communica-\ntion (s)"),
-          ("total_cost", "cost\n(cents)"), ("memory_utilization", "memory used\n(share)"),
+          ("total_cost", "cost\n(cents)"), ("fairness_layers", "fairness of\nlayers (0-1)"),
           ("fairness_rewards", "fairness of\nrewards (0-1)"), ("devices", "devices\n(count)")]
+READINGS = [  # claim, how it is read, metric, the paper's figure (%)
+    ("communication overhead", "ratio", "communication_overhead", -54.7),
+    ("communication overhead", "time", "communication_time", -54.7),
+    ("completion time", "completion", "completion_time", -36.9),
+    ("completion time", "computation", "computation_time", -36.9)]
 KEYS = ["model", "pool"]
-WHY = """The published scripts count links by another rule for each method; here every link that a task crosses counts
-once for all, on the same draws. PipeDream is the static baseline; PipeEdge and HexGen, the performance-driven ones,
-look at devices and links, while FCIM orders its pipeline by the bids alone."""
+WHY = """ratio: communication / (communication + computation), as in the published scripts; time: of all tasks on links.
+completion: until the last task is back; computation (processing): of all tasks in all stages.
+The published scripts count links by another rule for each method; here every link that a task crosses counts once for
+all, on the same draws. PipeDream is the static baseline; PipeEdge and HexGen, the performance-driven ones, look at
+devices and links, while FCIM orders its pipeline by the bids alone."""
 
 
 def check_settings():
@@ -53,80 +61,113 @@ def check_settings():
     tables.check_settings(PRIORITIES, "PRIORITIES", check_weights)
 
 
-def judge(tasks, methods, model, pool, seed):
-    """Metrics of the methods (load_scripts), and of FCIM by other priorities, on one draw: a list of dicts."""
-    case = tables.quiet_case(tasks, model, pool, seed)
-    candidates = [(name, tables.script(methods[name]).allocate, {}) for name in methods]
-    candidates += [(name, FCIM.allocate, {"weights": weights}) for name, weights in PRIORITIES.items()]
+def measure(candidates, case, **draw):
+    """Metrics of each candidate, {name: (its allocate, settings for it)}, on one draw (common.allocation_case): a list
+    of dicts, each with what names the draw; "problem" says why a candidate has found no allocation, or nothing."""
     rows = []
-    for name, allocate, settings in candidates:
-        row = dict(model=model.name, pool=pool, seed=seed, algorithm=name)
+    for name, (allocate, settings) in candidates.items():
         try:
             stages, _ = allocate(**case, **settings)
             table, _, _, metrics = common.evaluate(stages, **case)
         except common.NoAllocation as none:
-            rows.append(dict(row, problem=str(none)))
+            rows.append(dict(draw, algorithm=name, problem=str(none)))
         except common.UserError as error:
             raise common.UserError(f"{name}: {error}") from error
         else:
-            rows.append(dict(row, problem="", **metrics, utility=round(table["utility"].sum(), 6)))
+            rows.append(dict(draw, algorithm=name, problem="", **metrics, utility=round(table["utility"].sum(), 6)))
     return rows
 
 
-def claims(table, methods):
-    """FCIM's change (%) of what is claimed, over models and pools: against each method, and against all."""
+def judge(tasks, methods, model, pool, seed):
+    """Metrics of the methods (load_scripts), and of FCIM by other settings, on one draw."""
+    candidates = {name: (tables.script(path).allocate, {}) for name, path in methods.items()}
+    candidates[LINKS] = FCIM.allocate, {"order": "links"}
+    candidates.update({name: (FCIM.allocate, {"weights": weights}) for name, weights in PRIORITIES.items()})
+    return measure(candidates, tables.quiet_case(tasks, model, pool, seed), model=model.name, pool=pool, seed=seed)
+
+
+def claims(runs):
+    """The table of claims (rows of tables.claim) of the runs: those of draws that all methods share count."""
     import pandas as pd
-    rows, others = [], list(methods)[1:]
-    for metric, claimed in CLAIMS.items():
-        for against in (*([name] for name in others), others):
-            change = table.loc[(table["metric"] == metric) & table["algorithm"].isin(against), "change"]
-            rows.append({"claim": f"{metric} against {' or '.join(against)}", "paper": claimed,
-                         "ours": round(change.mean(), 1), "least": round(change.min(), 1),
-                         "most": round(change.max(), 1)})
+    runs = tables.shared_draws(runs, [*KEYS, "seed"])
+    rows = tables.change_claims(runs, KEYS, "seed", "allocation", "FCIM", [
+        (claim, f"{reading}, {kind}", metric, paper, others) for claim, reading, metric, paper in READINGS
+        for kind, others in (("static", STATIC), ("performance-driven", DRIVEN))])
+    for what in ("layers", "rewards"):
+        ours, best, where, each = tables.all_changes(runs, KEYS, "seed", f"fairness_{what}", "FCIM", STATIC + DRIVEN, 1)
+        rows.append(tables.claim("fairness", f"Jain's index of {what}", "allocation", "always higher", ours, best,
+                                 where, tables.judge_always(ours, each)))
     return pd.DataFrame(rows)
 
 
-def main(name):
+def over_all(runs, who):
+    """Changes in % over all settings, of FCIM and of FCIM, links against each other method: a table of text."""
     import pandas as pd
+    rows = []
+    for metric in METRICS:
+        for first in METHODS[:2]:
+            cells = {name: tables.show_change(*tables.all_changes(runs, KEYS, "seed", metric, first, [name], 1)[0])
+                     for name in who[2:]}
+            rows.append({"metric": metric, "change of": first, **cells})
+    return pd.DataFrame(rows)
+
+
+def draw_all(args):
+    """The runs: a row for each method and draw."""
+    import pandas as pd
+    number = tables.check_count(args.runs, "--runs")
+    seed = int(common.check_number(args.seed, "--seed", whole=True))
+    methods = tables.load_scripts([name for name in METHODS if name != LINKS], args.also, "allocate")
+    settings = [(model, pool) for model in common.MODELS for pool in common.POOLS]
+    for setting in settings:
+        common.allocation_case(args.tasks, *setting, seed)  # says what is wrong with the list
+    jobs = [(args.tasks, methods, *setting, seed + k) for setting in settings for k in range(number)]
+    return tables.as_written(pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]))
+
+
+def read(folder):
+    """The runs of an earlier run."""
+    return tables.read_runs(folder, "allocation_runs.csv", ["seed", *METRICS], [*KEYS, "problem"],
+                            [*METHODS, *PRIORITIES])
+
+
+def main(name):
     check_settings()
     parser = common.make_parser(name, __doc__, tasks=FCIM.tasks, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS, also=True)
     args = parser.parse_args()
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
-    methods = tables.load_scripts(METHODS, args.also, "allocate")
     common.check_writable(args.out)
-    settings = [(model, pool) for model in common.MODELS for pool in common.POOLS]
-    for setting in settings:
-        common.allocation_case(args.tasks, *setting, seed)  # says what is wrong with the list
-
-    jobs = [(args.tasks, methods, *setting, seed + k) for setting in settings for k in range(number)]
-    runs = pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows])
+    runs = tables.get_runs(parser, args, read, draw_all)
+    who = METHODS + [name for name in runs["algorithm"].unique() if name not in (*METHODS, *PRIORITIES)]
+    number, settings = runs["seed"].nunique(), list(runs.groupby(KEYS, sort=False).groups)
     shared = tables.shared_draws(runs, [*KEYS, "seed"])
     if shared.empty:
         raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
-    table, priorities = (tables.compare(shared, KEYS, "seed", list(who), METRICS) for who in (methods, PRIORITIES))
-    claim, failed = claims(table, methods), tables.failures(runs, KEYS)
+    table, priorities = (tables.compare(shared, KEYS, "seed", list(names), METRICS) for names in (who, PRIORITIES))
+    claim, failed = claims(runs), tables.failures(runs, KEYS)
 
-    parts = [f"reproduce.allocation: {len(common.MODELS)} models x {len(common.POOLS)} pools x {number} draws, seeds "
-             f"from {seed}\n{tables.legend(number)}\nOnly the draws on which all methods find an allocation count: "
-             + ("here all do." if failed.empty else "who found none, and how often, stands first.")]
+    models, pools = (runs[key].nunique() for key in KEYS)
+    parts = [f"reproduce.allocation: {models} models x {pools} pools x {number} draws, seeds from "
+             f"{runs['seed'].min()}\n{tables.legend(number)}\n{tables.shared_line(failed)}"]
     if len(failed):
         parts.append(("Draws without an allocation", failed))
     for model, pool in settings:
-        caption, of_setting = f"{model.name}, pool {pool}", (shared["model"] == model.name) & (shared["pool"] == pool)
+        caption, of_setting = f"{model}, pool {pool}", (shared["model"] == model) & (shared["pool"] == pool)
         draws = shared[of_setting]["seed"].nunique()
         if not draws:
             parts.append(f"{caption}: no draw on which all methods find an allocation")
             continue
-        for what, of_all, who in (("", table, list(methods)),
-                                  (", what FCIM's weights put first", priorities, list(PRIORITIES))):
-            part = of_all[(of_all["model"] == model.name) & (of_all["pool"] == pool)]
-            parts.append((f"{caption}{what}: means of {draws} draws", tables.means(part, who, METRICS)))
-            parts.append((f"{caption}{what}: change of {who[0]} in % against each", tables.changes(part, who, METRICS)))
-    parts += [("FCIM's change in %: the paper's claim; ours, mean, least and most over models and pools", claim), WHY]
+        for what, of_all, group in (("", table, who),
+                                    (", what FCIM's weights put first", priorities, list(PRIORITIES))):
+            part = of_all[(of_all["model"] == model) & (of_all["pool"] == pool)]
+            parts.append((f"{caption}{what}: means of {draws} draws", tables.means(part, group, METRICS)))
+            parts.append((f"{caption}{what}: change of {group[0]} in % against each",
+                          tables.changes(part, group, METRICS)))
+    parts += [(f"All settings: change in % against each, mean over {len(settings)} models and pools",
+               over_all(shared, who)),
+              ("The paper's claims and what is found here", tables.show_claims(claim)), tables.RULES, WHY]
     figures = {} if args.no_plot else {
-        "": lambda path: tables.draw_bars(path, PANELS, "model", list(methods), table, "pool")}
+        "": lambda path: tables.draw_bars(path, PANELS, "model", who, table, "pool")}
     tables.publish("allocation", args.out, parts, {"runs": runs, "table": table, "priorities": priorities,
                                                    "claims": claim, "failures": failed}, figures)
 

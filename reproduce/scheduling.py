@@ -4,7 +4,8 @@
     python -m reproduce.scheduling --runs 100 --seed 1 --also EDF.py
 
 The paper claims that ADSA lowers queueing delay by 39 % under strict deadlines (S. Habibi, O. Ercetin, IEEE Access 13,
-2025): the last table sets that beside what is found here. --also takes a scheduling script of your own.
+2025): the last table sets that beside what is found here. EDF (reproduce/EDF.py) is a reference that is not of the
+paper. --also takes a scheduling script of your own.
 """
 import math
 import pathlib
@@ -37,18 +38,28 @@ STRICT = "strict"  # the regime in which the claim is tested
 PAPER = -39  # %: the change of queueing delay under strict deadlines that the paper's abstract claims for ADSA
 
 POLICIES = ["ADSA", "FCFS", "SRTF", "LLF"]
+EDF = "EDF (reference)"
+FREE = "ADSA (uplink free)"  # its results leave without contention, those of all others do not: as published
 OPTIMA = {"optimal (makespan)": "makespan", "optimal (turnaround)": "turnaround"}
-UNITS = {"mean_waiting_time": "s", "mean_response_time": "s", "mean_turnaround_time": "s", "deadlines_met": "",
-         "T_end": "s", "preemptions": "", "peak_memory_gb": ""}
+LIST = "list"  # stands for a regime in the runs of the list of tasks that is no random one
+UNITS = {"mean_waiting_time": "s", "mean_response_time": "s", "mean_uplink_waiting_time": "s",
+         "mean_turnaround_time": "s", "deadlines_met": "", "T_end": "s", "preemptions": "", "peak_memory_gb": ""}
 ABOVE = {"deadlines_behind": "", "T_end_above": "%", "mean_turnaround_time_above": "%"}  # from the proven optimum
 PANELS = [("mean_waiting_time", "waiting (s)"), ("mean_response_time", "response (s)"),
-          ("mean_turnaround_time", "turnaround (s)"), ("deadlines_met", "deadlines\nmet (count)"),
-          ("T_end", "T_end (s)"), ("preemptions", "preemptions\n(count)")]
-DELAYS = list(UNITS)[:3]  # what the claim's queueing delay may be
-LEGEND = """deadlines_behind: fewer than the proven optimum meets; above: its T_end or turnaround, if as many are met"""
-WHY = """The claim names neither its baseline nor what it counts as queueing delay: here that is waiting_time, ready and
-not running, in which no schedule is on average below SRTF (Schrage 1968) and which ADSA, that looks at transmissions
-and deadlines, does not aim at"""
+          ("mean_uplink_waiting_time", "waiting for\nuplink (s)"), ("mean_turnaround_time", "turnaround (s)"),
+          ("deadlines_met", "deadlines\nmet (count)"), ("preemptions", "preemptions\n(count)")]
+READINGS = [  # of queueing delay: how it is read, metric, of which schedule, against whom
+    ("response time (first start - arrival), FCFS", "mean_response_time", "ADSA", ["FCFS"]),
+    ("response time, all three", "mean_response_time", "ADSA", POLICIES[1:]),
+    ("waiting time (ready, not running), all three", "mean_waiting_time", "ADSA", POLICIES[1:]),
+    ("waiting for processor and uplink, all three", "mean_both_waiting_times", "ADSA", POLICIES[1:]),
+    ("the same, ADSA's uplink free", "mean_both_waiting_times", FREE, POLICIES[1:])]
+LEGEND = f"""deadlines_behind: fewer than the proven optimum meets; above: its T_end or turnaround, if as many are met
+{EDF}: earliest deadline first, preemptive, by deadline - transmission; not of the paper"""
+WHY = """The claim names neither its baseline (FCFS, or all three policies of the paper) nor what it counts as queueing
+delay. The published ADSA and FCFS alone have a wait_time = first start - arrival: response time. In waiting time no
+schedule is on average below SRTF (Schrage 1968), and ADSA, that looks at transmissions and deadlines, does not aim at
+it. The published ADSA sends results without contention, the other policies do not: the last reading is of that."""
 
 
 def check_settings():
@@ -66,6 +77,7 @@ def check_settings():
         tables.check_range(globals()[name], name, whole)
     tables.check_settings(REGIMES, "REGIMES", check_regime)
     common.find_name(STRICT, REGIMES, "STRICT, regime")
+    common.require(LIST not in REGIMES, f"REGIMES: {LIST} is the name of the list that is no random one")
 
 
 def random_tasks(regime, seed, run, model, device):
@@ -88,30 +100,32 @@ def random_tasks(regime, seed, run, model, device):
 
 def measure(tasks, methods, model, device, link):
     """What each method (load_scripts), and the two optima, make of a task table, or of the random list (regime, seed,
-    run): the metrics of each and, of a table, (tasks, intervals, lines about what is proven) of each."""
+    run): the metrics of each (dicts) and, of a table, all intervals, with what becomes of their tasks (a table)."""
+    import pandas as pd
     drawn = isinstance(tasks, tuple)
     if drawn:
         tasks = random_tasks(*tasks, model, device)
     rows, details = [], []
-    for name in [*methods, *OPTIMA]:
+    for name in [*methods, FREE, *OPTIMA]:
         if name in OPTIMA:
             intervals = optimal.schedule(tasks, link, OPTIMA[name], LIMIT)
         else:
-            intervals = tables.script(methods[name]).schedule(tasks)
+            intervals = tables.script(methods["ADSA" if name == FREE else name]).schedule(tasks)
         try:
-            result, everything = common.simulate(tasks, intervals, link)
+            result, everything = common.simulate(tasks, intervals, "dedicated" if name == FREE else link)
         except common.UserError as error:
             raise common.UserError(f"{name}: {error}") from error
         rows.append(dict(algorithm=name, **common.scheduling_metrics(tasks, result, model, device),
-                         **intervals.attrs.get("metrics", {})))
-        details.append((result, everything, intervals.attrs.get("summary", [])))
+                         **intervals.attrs.get("metrics", {}), proof=" | ".join(intervals.attrs.get("summary", []))))
+        result, everything = map(common.in_seconds, (result, everything))
+        details.append(everything.merge(result, on="label").assign(algorithm=name))
     for metrics in rows:
         for key, best in zip(("T_end", "mean_turnaround_time"), rows[-2:]):
             behind = best["deadlines_met"] - metrics["deadlines_met"] if best["proven_optimal"] else math.nan
             as_many = behind == 0 and best[key] > 0  # with fewer deadlines met, less time would prove nothing
             metrics[f"{key}_above"] = round(100 * (metrics[key] / best[key] - 1), 4) + 0 if as_many else math.nan
             metrics["deadlines_behind"] = behind
-    return rows, [] if drawn else details  # nobody looks at those of random lists
+    return rows, None if drawn else pd.concat(details)  # nobody looks at those of random lists
 
 
 def compare(runs, keys, who):
@@ -132,85 +146,109 @@ def readable(caption, table, runs, who):
         ("as many deadlines met (lists)", compared), ("proven optimal (lists)", proven))]
     means = pd.concat([tables.means(table, who, units), pd.DataFrame(counts)]).fillna("")
     return [(caption, means), (f"{caption.split(':')[0]}, ADSA's change in % against each",
-                               tables.changes(table, who, UNITS))]
+                               tables.changes(table, [name for name in who if name not in OPTIMA], UNITS))]
 
 
-def claims(runs, methods):
-    """ADSA's change of each delay against each other policy and the mean of the published three: a table of numbers."""
+def beaten(table, who):
+    """Who does better than ADSA, the whole interval of the change on that side: a table of text, a row a regime."""
     import pandas as pd
     rows = []
-    for metric in DELAYS:
-        values = runs[runs["regime"] == STRICT].pivot(index="run", columns="algorithm", values=metric)
-        for name in [*methods, "their mean"][1:]:
-            others = values[POLICIES[1:]].mean(axis=1) if name == "their mean" else values[name]
-            found = tables.change(values["ADSA"].to_numpy(), others.to_numpy())
-            rows.append(dict(zip(("change", "change_low", "change_high"), found), against=name, metric=metric))
-    return pd.DataFrame(rows).round(3).assign(paper=PAPER)[
-        ["against", "metric", "paper", "change", "change_low", "change_high"]]
+    for regime, part in table.groupby("regime", sort=False):
+        row = {"regime": regime}
+        for metric in ("deadlines_met", *[key for key in UNITS if key.startswith("mean")]):
+            of_metric = part[(part["metric"] == metric) & part["algorithm"].isin(who) & (part["algorithm"] != "ADSA")]
+            worse = of_metric["change_high"] < 0 if metric == "deadlines_met" else of_metric["change_low"] > 0
+            row[metric] = ", ".join(of_metric["algorithm"][worse].str.split(" ").str[0]) or "nobody"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def nearest(claim):
-    """What a table of claims() has nearest to the paper's figure."""
-    far = (claim["change"] - PAPER).abs()
-    if far.isna().all():
-        return "."  # nobody waits
-    row = claim.loc[far.idxmin()]
-    return f"; nearest to the claim comes\n{row['metric']} against {row['against']} ({row['change']:+.1f} %)."
-
-
-def main(name):
+def claims(runs):
+    """The table of claims (rows of tables.claim) of the runs."""
     import pandas as pd
-    check_settings()
-    parser = common.make_parser(name, __doc__, tasks=ADSA.tasks, model=MODEL, device=DEVICE,
-                                link=LINK, seed=SEED, out=OUT)
-    tables.add_flags(parser, RUNS, also=True)
-    args = parser.parse_args()
+    runs = runs[runs["regime"] == STRICT]
+    runs = runs.assign(mean_both_waiting_times=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
+    return pd.DataFrame([row for reading, metric, first, others in READINGS for row in tables.change_claims(
+        runs, ["regime"], "run", "scheduling", first, [("queueing delay", reading, metric, PAPER, others)])])
+
+
+def draw_all(args):
+    """The runs, a row for each method and list, and the intervals of the list that is no random one."""
+    import pandas as pd
     number = tables.check_count(args.runs, "--runs")
     seed = int(common.check_number(args.seed, "--seed", whole=True))
     link = common.find_name(args.link, common.LINKS, "link")
     device = common.get_device(args.device)
     methods = tables.load_scripts(POLICIES, args.also, "schedule")
-    common.check_writable(args.out)
+    methods[EDF] = "reproduce.EDF"
     model = common.get_model(args.model)
-    tasks, who = common.read_tasks(args.tasks, model, device), [*methods, *OPTIMA]
+    tasks = common.read_tasks(args.tasks, model, device)
+    cases = [(LIST, seed, 0), *((regime, seed, run) for regime in REGIMES for run in range(number))]
+    found = tables.parallel(measure, [(case if case[0] != LIST else tasks, methods, model, device, link)
+                                      for case in cases])
+    runs = pd.DataFrame([dict(zip(("regime", "seed", "run"), case), model=model.name, device=device.type, link=link,
+                              **metrics) for case, (rows, _) in zip(cases, found) for metrics in rows])
+    return tables.as_written(runs), found[0][1]
 
-    cases = [(regime, seed, run) for regime in REGIMES for run in range(number)]
-    (own, details), *drawn = tables.parallel(measure, [(case, methods, model, device, link)
-                                                       for case in [tasks, *cases]])
-    one = pd.DataFrame(own).assign(run=0)
+
+def read(folder):
+    """What draw_all returned, of an earlier run."""
+    runs = tables.read_runs(folder, "scheduling_runs.csv", ["seed", "run", *UNITS, *ABOVE],
+                            ["regime", "model", "device", "link", "proof"], [*POLICIES, EDF, FREE, *OPTIMA])
+    for regime in (LIST, STRICT):
+        common.require((runs["regime"] == regime).any(), f"--from {folder}: no runs of {regime}")
+    for regime in runs["regime"].unique():
+        common.find_name(regime, [LIST, *REGIMES], f"--from {folder}, regime")
+    columns = ["start", "end", *(key for key in common.RESULT if key != "label")]
+    return runs, tables.read_runs(folder, "scheduling_list_runs.csv", columns, ["label", "kind"],
+                                  runs["algorithm"].unique())
+
+
+def main(name):
+    check_settings()
+    parser = common.make_parser(name, __doc__, tasks=ADSA.tasks, model=MODEL, device=DEVICE,
+                                link=LINK, seed=SEED, out=OUT)
+    tables.add_flags(parser, RUNS, also=True)
+    args = parser.parse_args()
+    common.check_writable(args.out)
+    runs, of_list = tables.get_runs(parser, args, read, draw_all)
+    who = [name for name in runs["algorithm"].unique() if name != FREE]
+    one, drawn = (runs[rows] for rows in (runs["regime"] == LIST, runs["regime"] != LIST))
+    number, count, (model, device, link) = drawn["run"].nunique(), int(one["tasks"].iloc[0]), one[
+        ["model", "device", "link"]].iloc[0]
     if one["memory_utilization"].max() > 1:
-        common.warn(f"weights and KV caches reach {one['peak_memory_gb'].max():.1f} GB, the {device.type} has "
-                    f"{device.memory} GB: these are the times of one that could hold them")
-    runs = pd.DataFrame([dict(zip(("regime", "seed", "run"), case), **metrics)
-                         for case, (rows, _) in zip(cases, drawn) for metrics in rows])
-    of_one, table, claim = compare(one, ["tasks"], who), compare(runs, ["regime"], who), claims(runs, methods)
-    change = of_one.pivot(index="algorithm", columns="metric", values="change")[list(UNITS)]
-    one = one.drop(columns="run").join(change.add_prefix("change_"), on="algorithm")
+        common.warn(f"weights and KV caches reach {one['peak_memory_gb'].max():.1f} GB, more than the {device} has: "
+                    "these are the times of one that could hold them")
+    one_table, table, claim = compare(one, ["tasks"], who), compare(drawn, ["regime"], who), claims(runs)
+    change = one_table.pivot(index="algorithm", columns="metric", values="change")[list(UNITS)]
 
-    shown = pd.DataFrame([{"ADSA against": name, "paper (%)": PAPER, **{
-        f"{row['metric']} (%)": tables.show_change(*row[["change", "change_low", "change_high"]])
-        for _, row in part.iterrows()}} for name, part in claim.groupby("against", sort=False)])
-    parts = [f"reproduce.scheduling: {model.name} ({model.layers} layers, {model.bits:g} bits) on {device.type}, "
-             f"{link} uplink\nrandom lists: {TASKS} tasks, {WORDS[0]}..{WORDS[1]} words of output, "
-             f"{PROMPT[0]}..{PROMPT[1]} of prompt, {TRANS[0]}..{TRANS[1]} s of transmission, seed {seed}\n"
-             f"{tables.legend(number)}\n{LEGEND}"]
+    parts = [f"reproduce.scheduling: {model} on {device}, {link} uplink\nrandom lists: {drawn['tasks'].iloc[0]} tasks, "
+             f"{WORDS[0]}..{WORDS[1]} words of output, {PROMPT[0]}..{PROMPT[1]} of prompt, {TRANS[0]}..{TRANS[1]} s of "
+             f"transmission, seed {drawn['seed'].iloc[0]}\n{tables.legend(number)}\n{LEGEND}"]
     parts += [(caption, part.replace([r"(\.0+)? \u00b1 n/a$", r" \[n/a\]$"], "", regex=True))
-              for caption, part in readable(f"The list: {len(tasks):,} tasks", of_one, one, who)]
-    for regime, (load, (low, high)) in REGIMES.items():
+              for caption, part in readable(f"The list: {count:,} tasks", one_table, one, who)]
+    for regime in drawn["regime"].unique():
+        load, (low, high) = REGIMES[regime]
         caption = (f"{regime}: load {load} (computation / span of arrivals), deadline = arrival + {low}..{high} x "
                    f"(computation + transmission), {number} lists")
-        parts += readable(caption, *(rows[rows["regime"] == regime] for rows in (table, runs)), who)
-    parts += [(f"The paper: ADSA lowers queueing delay by {-PAPER} % under strict deadlines; ours in regime {STRICT}",
-               shown),
-              "\n".join(f"the list, {name}: {line}" for name, found in zip(who, details) for line in found[-1]),
-              WHY + nearest(claim)]
+        parts += readable(caption, *(rows[rows["regime"] == regime] for rows in (table, drawn)), who)
+    parts += ["\n".join(f"the list, {name}: {line}" for name, proof in zip(one["algorithm"], one["proof"]) if proof
+                        for line in proof.split(" | ")),
+              ("Where ADSA is beaten (by whom; the whole interval of the change says so)",
+               beaten(table, [name for name in who if name not in OPTIMA])),
+              ("The paper's claim and what is found here, in regime " + STRICT, tables.show_claims(claim)),
+              tables.RULES, WHY]
     figures = {}
     if not args.no_plot:
-        charts = [(f"{metrics['algorithm']}: {metrics['deadlines_met']} of {len(tasks)} deadlines met",
-                   *map(common.in_seconds, found[:2])) for metrics, found in zip(own, details)]
+        charts = [(f"{metrics['algorithm']}: {metrics['deadlines_met']} of {count} deadlines met",
+                   part.drop_duplicates("label")[common.RESULT], part[["label", "kind", "start", "end"]])
+                  for metrics, part in ((metrics, of_list[of_list["algorithm"] == metrics["algorithm"]])
+                                        for metrics in one.to_dict("records") if metrics["algorithm"] != FREE)]
         figures = {"": lambda path: tables.draw_bars(path, PANELS, "regime", who, table),
                    "_gantt": lambda path: tables.draw_charts(path, charts)}
-    tables.publish("scheduling", args.out, parts, {"runs": runs, "list": one, "table": table, "claims": claim}, figures)
+    tables.publish("scheduling", args.out, parts, {
+        "runs": runs, "list_runs": of_list, "list": one.join(change.add_prefix("change_"), on="algorithm"),
+        "table": table, "claims": claim}, figures)
 
 
 if __name__ == "__main__":

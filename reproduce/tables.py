@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import signal
 import sys
@@ -23,6 +24,8 @@ import common
 
 RESAMPLES = 10000  # of a bootstrap
 FEW = 10  # runs: of fewer than these a bootstrap's interval is too narrow
+TEXTS = ["algorithm", "model", "pool", "asked", "device", "rule", "problem", "regime", "label", "kind", "link",
+         "tasks_file", "proof"]  # columns of runs
 SAME = "~"  # stands before a change whose interval holds 0
 COLOURS = (common.BLUE, common.SKY, common.ORANGE, common.RED, "white", "0.75")
 HATCHES = ("", "/////", ".....", "\\\\\\\\\\", "xxxxx", "-----")
@@ -53,11 +56,57 @@ def check_settings(values, name, check):
 
 
 def add_flags(parser, runs, also=False):
-    """The flags that common.make_parser does not know: --runs, and --also."""
+    """The flags that common.make_parser does not know: --runs, --from, and --also."""
     parser.add_argument("--runs", metavar="N", type=int, default=runs, help="random cases of each setting")
+    parser.add_argument("--from", metavar="DIR", dest="source",
+                        help="run nothing: tables and figures of the runs that an earlier run has written into DIR")
     if also:
         parser.add_argument("--also", metavar="SCRIPT.py", action="append", default=[],
                             help="a script of your own to compare as well (may be given again)")
+
+
+def get_runs(parser, args, read, draw_all):
+    """The runs: read(folder) with --from, else draw_all(args). UserError if, beside --from, a flag is given that has no
+    effect then."""
+    if args.source is None:
+        return draw_all(args)
+    for key, value in vars(args).items():
+        common.require(key in ("source", "out", "no_plot") or value == parser.get_default(key),
+                       f"--{key.replace('_', '-')}: has no effect with --from")
+    return read(args.source)
+
+
+def as_written(runs):
+    """A table of runs as it is once read from its CSV file, so that what is made of it now and later is the same."""
+    return parse_runs(io.StringIO(runs.to_csv(index=False)))
+
+
+def parse_runs(file):
+    import pandas as pd
+    table = pd.read_csv(file, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""],
+                        float_precision="round_trip")
+    texts = [key for key in TEXTS if key in table]
+    return table.assign(**table[texts].fillna(""))
+
+
+def read_runs(folder, name, numbers, texts=(), who=()):
+    """The table that an earlier run has written as `name` into the folder. numbers, texts: columns that it must have;
+    who: algorithms. UserError, if it is not there or not as it must be."""
+    path = os.path.join(folder, name)
+    try:
+        table = parse_runs(path)
+    except OSError as error:
+        raise common.UserError(f"--from {folder}: no {name} ({error.strerror})") from error
+    except ValueError as error:  # of pandas, or not UTF-8
+        raise common.UserError(f"{path}: not a CSV file ({common.shown(error)})") from error
+    for key in (*numbers, *texts, *(["algorithm"] if who else [])):
+        common.require(key in table, f"{path}: has no column {key}")
+    common.require(len(table), f"{path}: has no rows")
+    for name in who:
+        common.require((table["algorithm"] == name).any(), f"{path}: has no run of {name}")
+    for key in numbers:
+        common.require(table[key].dtype.kind in "ifb", f"{path}, {key}: not all are numbers")
+    return table
 
 
 @functools.lru_cache(None)
@@ -84,7 +133,7 @@ def load_scripts(names, also, function):
         try:
             module = script(path)
         except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
-            raise common.UserError(f"{where}: {type(error).__name__}: {common.first_line(error)}") from error
+            raise common.UserError(f"{where}: {common.shown(error)}") from error
         common.require(callable(getattr(module, function, None)), f"{where}: has no function {function}")
         name = pathlib.Path(path).stem
         common.require(name not in methods, f"{where}: there is a method {name} already")
@@ -222,20 +271,30 @@ def mean(values):
 
 
 def change(values, others):
-    """Change in % from the mean of the others to that of the values, and its 95 % interval. Both are of the same runs
-    (arrays): runs are drawn in pairs. A change from 0 to 0 is none, from 0 to more is infinite."""
+    """Change in % from the mean of the others to that of the values, and its 95 % interval. Both are of the same runs:
+    runs are drawn in pairs. A change from 0 to 0 is none, from 0 to more is infinite. Arrays (runs,), or (runs,
+    settings): then the mean of the settings' changes, and where a run has none of a setting, NaN stands in both."""
     import numpy as np
-
-    def percent(mine, theirs):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(mine == theirs, 0, 100 * (mine - theirs) / np.abs(theirs))
-
-    if not len(values) or not others.mean():
+    if not len(values):
         return math.nan, math.nan, math.nan
-    found = float(percent(values.mean(), others.mean()))
+    values, others = (np.reshape(array, (len(array), -1)).astype(float) for array in (values, others))
+
+    def percent(mine, theirs, number):
+        """Of sums over runs, and the numbers of runs that they are of: arrays (drawings, settings)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = np.where(mine == theirs, 0, 100 * (mine - theirs) / np.abs(theirs))
+        if each.shape[1] == 1:
+            return each[:, 0]
+        return np.where(number > 0, each, 0).sum(axis=1) / (number > 0).sum(axis=1).clip(1)
+
+    known = ~np.isnan(values)
+    sums = [np.where(known, values, 0), np.where(known, others, 0), known.astype(float)]
+    if not known.any(axis=0).all() or not sums[1].any(axis=0).all():
+        return math.nan, math.nan, math.nan
+    found = float(percent(*(part.sum(axis=0, keepdims=True) for part in sums))[0])
     if len(values) == 1:
         return found, math.nan, math.nan
-    return (found, *interval(percent(*resample(np.array([values, others]).T).T)))
+    return (found, *interval(percent(*(drawings(len(values)) @ part for part in sums))))
 
 
 def shared_draws(runs, keys):
@@ -251,6 +310,12 @@ def failures(runs, keys):
             for setting, group in runs.groupby([*keys, "algorithm"], sort=False)]
     table = pd.DataFrame(rows, columns=[*keys, "algorithm", "draws", "failed", "first_reason"])
     return table[table["failed"] > 0]
+
+
+def shared_line(failed):
+    """A line about a table of failures()."""
+    return "Only the draws on which all methods find an allocation count: " + (
+        "here all do." if failed.empty else "who found none, and how often, stands first.")
 
 
 def compare(runs, keys, pair, who, metrics):
@@ -272,6 +337,91 @@ def compare(runs, keys, pair, who, metrics):
                 rows.append([*setting, metric, name, len(own), *mean(own.to_numpy()), *changed])
     columns = [*keys, "metric", "algorithm", "runs", "mean", "low", "high", "change", "change_low", "change_high"]
     return pd.DataFrame(rows, columns=columns).round(6)
+
+
+# Claims ---------------------------------------------------------------------------------------------------------------
+# A row: claim, reading, command, paper; ours, a mean over settings, and its interval low, high; best, of the most
+# favourable, best_low, best_high, and best_in, its name; verdict.
+
+HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
+RULES = f"""ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the best of
+them, picked with the results known [its own interval].
+A change in %: it {HOLDS} if the whole interval of ours lies at or beyond the paper's figure; it {HOLDS} in part
+if that whole interval lies on the paper's side of 0, or the most favourable reaches the paper's figure ("up to"), its
+interval not holding 0; else it {NOT}.
+"always higher": it {HOLDS} if the whole interval of ours lies above 0, and of no setting and method below it;
+in part if of some it does; else it {NOT}.
+"all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the most favourable
+setting; else it {NOT}."""
+
+
+def judge_change(paper, ours, best):
+    """The verdict on a change in %, paper, by two of ours, each with its interval: of the mean, of the best setting."""
+    if any(map(math.isnan, (*ours, *best))):
+        return UNTESTED
+    ours, best = ([math.copysign(1, paper) * value for value in found] for found in (ours, best))
+    up_to = best[0] >= abs(paper) and min(best) > 0
+    return HOLDS if min(ours) >= abs(paper) else IN_PART if min(ours) > 0 or up_to else NOT
+
+
+def judge_always(ours, each):
+    """The verdict on "always higher" by ours, the change with its interval, and those of each setting and method."""
+    if any(map(math.isnan, ours)):
+        return UNTESTED
+    if ours[1] <= 0:
+        return NOT
+    return IN_PART if any(high < 0 for _, _, high in each) else HOLDS
+
+
+def judge_all(share, best):
+    """The verdict on a claim about all cases by the share (%) of those in which it is so: of all, of the best setting.
+    """
+    return UNTESTED if math.isnan(share) else HOLDS if share == 100 else IN_PART if best == 100 else NOT
+
+
+def claim(name, reading, command, paper, ours, best, best_in, verdict):
+    """A row of a table of claims. ours, best: (value, low, high)."""
+    numbers = [round(float(value), 6) for value in (*ours, *best)]
+    return {"claim": name, "reading": reading, "command": command, "paper": paper, "best_in": best_in,
+            "verdict": verdict, **dict(zip(("ours", "low", "high", "best", "best_low", "best_high"), numbers))}
+
+
+def all_changes(runs, keys, pair, metric, first, others, sign):
+    """Changes of a metric in %, of `first` against each of the others (names) in each setting of `keys` (see compare):
+    their mean, the most favourable (of this sign) and what it is of, and a list of each; each with its interval."""
+    import numpy as np
+    wide = runs.pivot(index=pair, columns=[*keys, "algorithm"], values=metric)
+    cases = [(*setting, name) for setting in runs[keys].drop_duplicates().itertuples(index=False) for name in others]
+    mine, theirs = (wide[columns].to_numpy(float) for columns in ([(*case[:-1], first) for case in cases], cases))
+    known = ~np.isnan(mine)
+    each = [change(mine[known[:, k], k], theirs[known[:, k], k]) for k in range(len(cases))]
+    best = max(range(len(cases)), key=lambda k: -math.inf if math.isnan(each[k][0]) else sign * each[k][0])
+    return change(mine, theirs), each[best], ", ".join(map(str, cases[best])), each
+
+
+def change_claims(runs, keys, pair, command, first, readings):
+    """Rows of a table of claims on changes in %. readings: (claim, reading, metric, paper's figure, others)."""
+    rows = []
+    for name, reading, metric, paper, others in readings:
+        ours, best, where, _ = all_changes(runs, keys, pair, metric, first, others, math.copysign(1, paper))
+        rows.append(claim(name, reading, command, f"{paper:+.1f} %", ours, best, where,
+                          judge_change(paper, ours, best)))
+    return rows
+
+
+def show_claims(table):
+    """A table of claims as text."""
+    import pandas as pd
+
+    def show(row, *keys):
+        text = show_change(*(row[key] for key in keys)).lstrip(SAME)
+        return text.replace("+", "") if row["paper"].startswith("all") else text  # a share, no change
+
+    return pd.DataFrame([{
+        **{key: row[key] for key in ("claim", "reading", "command", "paper")},
+        "ours (%)": show(row, "ours", "low", "high"),
+        "most favourable (%)": show(row, "best", "best_low", "best_high"), "which": row["best_in"],
+        "verdict": row["verdict"]} for row in table.to_dict("records")])
 
 
 # Tables for reading ---------------------------------------------------------------------------------------------------
@@ -299,6 +449,7 @@ def show_change(value, low, high):
     """A change in % with its interval; SAME before it if that holds 0."""
     if math.isnan(value):
         return "n/a"
+    value, low, high = (round(number, 1) + 0 for number in (value, low, high))  # + 0: no minus before a zero
     if math.isnan(low):
         return f"{value:+.1f} [n/a]"
     return f"{SAME if low <= 0 <= high else ''}{value:+.1f} [{low:+.1f}, {high:+.1f}]"
@@ -349,14 +500,18 @@ def publish(name, out, parts, tables, figures):
 
 
 def print_table(table):
-    """Prints all of a table, its long names stacked, with two spaces between columns: cells such as means hold one."""
+    """Prints all of a table, its long names stacked, numbers to the right, with two spaces between columns: cells such
+    as means hold one."""
+    number = re.compile(r"[~+-]*(\d|inf)|nan|n/a|not tested|$")
     names = [column.replace("_", " ").split() for column in table]
-    height = max(map(len, names))
-    columns = [[""] * (height - len(name)) + name + [common.format_value(cell) for cell in table[column].tolist()]
-               for name, column in zip(names, table)]
-    first, *others = [max(map(len, column)) for column in columns]
-    for head, *cells in zip(*columns):
-        print("  ".join([head.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, others))]).rstrip())
+    height, columns = max(map(len, names)), []
+    for name, column in zip(names, table):
+        cells = [common.format_value(cell) for cell in table[column].tolist()]
+        lines = [""] * (height - len(name)) + name + cells
+        width, is_text = max(map(len, lines)), not all(map(number.match, cells)) or not columns
+        columns.append([line.ljust(width) if is_text else line.rjust(width) for line in lines])
+    for line in zip(*columns):
+        print("  ".join(line).rstrip())
 
 
 def latex_writer(parts):
@@ -387,14 +542,16 @@ def draw_bars(path, panels, groups, who, table, columns=None):
 
     panels: a list of (metric, axis label with its unit); groups: the key of `table` (one of compare()) whose values
     stand on the x axis; who: the algorithms, a bar each; columns: the key whose values have a column of panels each.
+    Over bars that are all equal, to 1 %, stands "alike".
     """
     import matplotlib
     import numpy as np
     from matplotlib.figure import Figure
     values = [None] if columns is None else table[columns].unique().tolist()
     names, width, keys = table[groups].unique().tolist(), 0.84 / len(who), {}
+    crowded = len(names) * len(values) > 6
     with matplotlib.rc_context({"hatch.linewidth": 0.4}):
-        figure = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6)), dpi=300)
+        figure = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6) + 0.4 * crowded), dpi=300)
         plots = figure.subplots(len(panels), len(values), sharex=True, sharey="row", squeeze=False)
         for (metric, label), row in zip(panels, plots):
             for value, axes in zip(values, row):
@@ -408,6 +565,11 @@ def draw_bars(path, panels, groups, who, table, columns=None):
                     ends = np.array([bars["mean"] - bars["low"], bars["high"] - bars["mean"]])
                     axes.errorbar(at, bars["mean"], np.nan_to_num(ends).clip(0), fmt="none", ecolor="black",
                                   elinewidth=0.7, capsize=1.5, capthick=0.7)
+                if len(who) > 2:
+                    ends = part.groupby(groups)["mean"].agg(["min", "max"]).reindex(names)
+                    for k in np.flatnonzero(ends["max"] - ends["min"] <= 0.01 * ends["max"]):
+                        axes.text(k, 0.5, "alike", transform=axes.get_xaxis_transform(), fontsize=6.5, rotation=90,
+                                  ha="center", va="center", bbox=dict(boxstyle="square,pad=0.15", fc="white", lw=0))
                 if (part["mean"] < 0).any():
                     axes.axhline(0, color="black", linewidth=0.6)
                 axes.locator_params(axis="y", nbins=4)
@@ -418,7 +580,8 @@ def draw_bars(path, panels, groups, who, table, columns=None):
             if value is not None:
                 top.set_title(common.shorten(value), fontsize=8)
             bottom.set_xticks(range(len(names)))
-            bottom.set_xticklabels([textwrap.fill(common.shorten(name), 8) for name in names])
+            bottom.set_xticklabels([textwrap.fill(common.shorten(name), 16 if crowded else 8) for name in names],
+                                   rotation=90 if crowded else 0)
             bottom.set_xlabel(groups, fontsize=8)
         figure.align_ylabels(plots[:, 0])
         common.finish(figure, path, keys)

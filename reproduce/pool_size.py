@@ -1,0 +1,148 @@
+"""How FCIM compares by the choice it has: BLOOM-176B on more and more devices, against HexGen, PipeDream and PipeEdge.
+
+    python -m reproduce.pool_size
+    python -m reproduce.pool_size --runs 5 --tasks my_tasks.csv
+
+Half of the devices are RTX 4090, half T4, each a host of its own; a larger pool is a smaller one and more, on the same
+draws of links and bids. On the smallest every device must run all that it offers. The paper claims 54.7 % less
+communication overhead and 36.9 % less completion time (S. Habibi, O. Ercetin, IEEE Access 13, 2025).
+"""
+import pathlib
+import sys
+
+if not __package__:  # run by its path: the project's folder is where modules are found
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import common
+import FCIM
+from reproduce import allocation, tables
+
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+SIZES = [6, 8, 10, 12, 16, 24]  # devices
+TYPES = ["RTX 4090", "T4"]  # types in common.DEVICES: as many of each
+SEED = 0  # of the first draw
+RUNS = 20  # draws of links and bids for each size
+OUT = "results"  # where the files go
+
+METHODS = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
+METRICS = {"communication_time": "s", "completion_time": "s", "total_cost": "cents", "devices": ""}
+PANELS = {"communication_time": ("time on links", -54.7), "completion_time": ("completion time", -36.9),
+          "total_cost": ("cost", None)}  # and the paper's figure (%)
+READINGS = [("communication overhead", "time, by pool size", "communication_time", -54.7),
+            ("completion time", "completion, by pool size", "completion_time", -36.9)]
+
+
+def check_settings():
+    """UserError unless the settings are as they must be."""
+    tables.check_count(RUNS, "RUNS")
+    for name, values in (("SIZES", SIZES), ("TYPES", TYPES)):
+        common.require(isinstance(values, (tuple, list)) and values and len(set(values)) == len(values),
+                       f"{name}: {common.shown(values)} is not a list of different settings")
+    for size in SIZES:
+        common.require(tables.check_count(size, "SIZES") % len(TYPES) == 0,
+                       f"SIZES: {size} devices are not as many of each of TYPES")
+    for kind in TYPES:
+        common.get_device(kind)
+
+
+def judge(tasks, model, size, seed):
+    """Metrics of the methods on one draw: a list of dicts."""
+    pool = f"{size} devices"
+    names = [(f"{kind} {k + 1}", kind) for kind in TYPES for k in range(size // len(TYPES))]
+    common.POOLS[pool] = [(name, kind, f"host of {name}") for name, kind in names]
+    case = tables.quiet_case(tasks, model, pool, seed)
+    return [dict(row, size=size) for row in allocation.measure(
+        {name: (tables.script(name).allocate, {}) for name in METHODS}, case, model=model.name, pool=pool, seed=seed)]
+
+
+def claims(runs):
+    """The table of claims (rows of tables.claim) of the runs: those of draws that all methods share count."""
+    import pandas as pd
+    runs = tables.shared_draws(runs, ["size", "seed"])
+    return pd.DataFrame(tables.change_claims(runs, ["pool"], "seed", "pool_size", "FCIM", [
+        (claim, f"{reading}, {kind}", metric, paper, others) for claim, reading, metric, paper in READINGS
+        for kind, others in (("static", allocation.STATIC), ("performance-driven", allocation.DRIVEN))]))
+
+
+def by_size(part):
+    """A table of text of one metric, a row a size, of the rows of a table of tables.compare."""
+    import pandas as pd
+    rows = []
+    for size, of_size in part.groupby("size"):
+        of_size = of_size.set_index("algorithm")
+        rows.append({"devices": size, "draws": of_size["runs"].max(), **{
+            name: tables.show_mean(*of_size.loc[name, ["mean", "low", "high"]]) for name in METHODS}, **{
+            f"against {name}": tables.show_change(*of_size.loc[name, ["change", "change_low", "change_high"]])
+            for name in METHODS[1:]}})
+    return pd.DataFrame(rows)
+
+
+def draw_changes(path, table):
+    """Draws FCIM's change against each method by the number of devices, one journal column wide: a panel for each of
+    PANELS, with 95 % intervals, and the paper's figure as a line."""
+    from matplotlib.figure import Figure
+    figure, keys = Figure((3.5, 0.8 + 1.5 * len(PANELS)), dpi=300), {}
+    plots, sizes = figure.subplots(len(PANELS), 1, sharex=True), sorted(table["size"].unique())
+    for axes, (metric, (label, paper)) in zip(plots, PANELS.items()):
+        axes.axhline(0, color="0.5", linewidth=0.7)
+        if paper is not None:
+            keys["the paper's claim"] = axes.axhline(paper, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
+        for k, name in enumerate(METHODS[1:]):
+            line = table[(table["metric"] == metric) & (table["algorithm"] == name)].set_index("size").loc[sizes]
+            at = [i + 0.08 * (k - 1) for i in range(len(sizes))]  # side by side, so that no interval hides another
+            ends = [line["change"] - line["change_low"], line["change_high"] - line["change"]]
+            keys[f"against {name}"] = axes.errorbar(
+                at, line["change"], [end.fillna(0) for end in ends], color=(common.BLUE, common.ORANGE, common.RED)[k],
+                marker="osv"[k], markersize=3.5, linewidth=1, linestyle=("-", "--", ":")[k], capsize=2, elinewidth=0.8)
+        axes.set_ylabel(f"FCIM's change\nin {label} (%)", fontsize=7)
+        axes.set_xticks(range(len(sizes)))
+        axes.set_xticklabels(sizes)
+    plots[-1].set_xlabel("devices in the pool", fontsize=8)
+    figure.align_ylabels(plots)
+    common.finish(figure, path, keys)
+
+
+def draw_all(args):
+    """The runs: a row for each method and draw."""
+    import pandas as pd
+    number = tables.check_count(args.runs, "--runs")
+    seed = int(common.check_number(args.seed, "--seed", whole=True))
+    model = common.get_model(MODEL)
+    common.read_tasks(args.tasks, model, *map(common.get_device, TYPES))  # says what is wrong with the list
+    jobs = [(args.tasks, model, size, seed + k) for size in SIZES for k in range(number)]
+    return tables.as_written(pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]))
+
+
+def read(folder):
+    """The runs of an earlier run."""
+    return tables.read_runs(folder, "pool_size_runs.csv", ["size", "seed", *METRICS], ["model", "pool", "problem"],
+                            METHODS)
+
+
+def main(name):
+    check_settings()
+    parser = common.make_parser(name, __doc__, tasks=FCIM.tasks, seed=SEED, out=OUT)
+    tables.add_flags(parser, RUNS)
+    args = parser.parse_args()
+    common.check_writable(args.out)
+    runs = tables.get_runs(parser, args, read, draw_all)
+    shared, failed = tables.shared_draws(runs, ["size", "seed"]), tables.failures(runs, ["size"])
+    if shared.empty:
+        raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
+    table, claim = tables.compare(shared, ["size"], "seed", METHODS, METRICS), claims(runs)
+    number = runs["seed"].nunique()
+    parts = [f"reproduce.pool_size: {runs['model'][0]}, {' and '.join(TYPES)} in equal number, {number} draws of each "
+             f"size, seeds from {runs['seed'].min()}\n{tables.legend(number)}\n{tables.shared_line(failed)}"]
+    if len(failed):
+        parts.append(("Draws without an allocation", failed))
+    for metric, unit in METRICS.items():
+        parts.append((f"{metric}{f' ({unit})' if unit else ''}: means, and FCIM's change in % against the others",
+                      by_size(table[table["metric"] == metric])))
+    parts += [("The paper's claims and what is found here", tables.show_claims(claim)), tables.RULES]
+    figures = {} if args.no_plot else {"": lambda path: draw_changes(path, table)}
+    tables.publish("pool_size", args.out, parts, {"runs": runs, "table": table, "claims": claim, "failures": failed},
+                   figures)
+
+
+if __name__ == "__main__":
+    common.run(main, "reproduce.pool_size")
