@@ -185,25 +185,38 @@ def draw_losses(path, runs):
     common.finish(figure, path, keys)
 
 
-def main(name):
+def draw_all(args):
+    """The runs of all pools: for each loss a row of each method, or one that says why there is no allocation."""
     import pandas as pd
+    number = tables.check_count(args.runs, "--runs")
+    seed = int(common.check_number(args.seed, "--seed", whole=True))
+    model, path = common.get_model(args.model), args.tasks or ""
+    if path:
+        for pool in common.POOLS:
+            common.allocation_case(path, model, pool, seed)  # says what is wrong with the list
+    jobs = [(path, model, pool, seed + k) for pool in common.POOLS for k in range(number)]
+    runs = pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]).reindex(columns=[
+        "pool", "seed", "algorithm", "problem", "device", "layers", "lost_at", "lost_at_share", "stages", *METRICS])
+    return tables.as_written(runs.assign(model=model.name, tasks_file=path))
+
+
+def read(folder):
+    """The runs that an earlier run has written into the folder."""
+    return tables.read_runs(folder, "device_loss_runs.csv", ["seed", *METRICS],
+                            ["model", "pool", "tasks_file", "algorithm", "problem"])
+
+
+def main(name):
     for what, value, positive in (("LOAD", LOAD, True), ("READY", READY, False)):
         common.check_number(value, what, positive=positive)
     tables.check_count(RUNS, "RUNS")
     parser = common.make_parser(name, __doc__, tasks=None, model=MODEL, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS)
     args = parser.parse_args()
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
     common.check_writable(args.out)
-    model = common.get_model(args.model)
-    if args.tasks:
-        for pool in common.POOLS:
-            common.allocation_case(args.tasks, model, pool, seed)  # says what is wrong with the list
-
-    jobs = [(args.tasks, model, pool, seed + k) for pool in common.POOLS for k in range(number)]
-    runs = pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]).reindex(columns=[
-        "pool", "seed", "algorithm", "problem", "device", "layers", "lost_at", "lost_at_share", "stages", *METRICS])
+    runs = everything = tables.get_runs(parser, args, read, draw_all)
+    model, path = common.get_model(runs["model"][0]), runs["tasks_file"][0]
+    number, seed = runs["seed"].nunique(), int(runs["seed"].min())
     none, runs = runs[runs["algorithm"] == "FCIM"], runs[runs["algorithm"] != "FCIM"]
     if runs.empty:
         raise common.NoAllocation(f"FCIM finds no allocation to lose a device of: {none['problem'].iloc[0]}")
@@ -212,7 +225,7 @@ def main(name):
         metric + (f" ({unit})" if unit else ""): [
             tables.show_mean(*line) for line in table[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()]
         for metric, unit in {"possible": "share", **METRICS}.items()})
-    lists = os.path.basename(args.tasks) if args.tasks else f"drawn lists, load {LOAD}"
+    lists = os.path.basename(path) if path else f"drawn lists, load {LOAD}"
     parts = [f"reproduce.device_loss: {model.name} ({model.layers} layers, {model.bits:g} bits), {lists}, {number} "
              f"losses in each pool, seeds from {seed}, new devices ready after {READY} s\n{tables.legend(number)}",
              ("What a loss adds: means over the losses after which both are possible", shown),
@@ -220,7 +233,7 @@ def main(name):
     if len(none):
         parts.append(f"Draws without an allocation by FCIM, which are left out: {len(none)}; {none['problem'].iloc[0]}")
     figures = {} if args.no_plot or both.empty else {"": lambda path: draw_losses(path, both)}
-    tables.publish("device_loss", args.out, parts, {"runs": runs, "table": table}, figures)
+    tables.publish("device_loss", args.out, parts, {"runs": everything, "table": table}, figures)
 
 
 if __name__ == "__main__":

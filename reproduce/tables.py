@@ -25,7 +25,7 @@ import common
 RESAMPLES = 10000  # of a bootstrap
 FEW = 10  # runs: of fewer than these a bootstrap's interval is too narrow
 TEXTS = ["algorithm", "model", "pool", "asked", "device", "rule", "problem", "regime", "label", "kind", "link",
-         "tasks_file", "proof"]  # columns of runs
+         "tasks_file", "proof", "setting", "allocator"]  # columns of runs
 SAME = "~"  # stands before a change whose interval holds 0
 COLOURS = (common.BLUE, common.SKY, common.ORANGE, common.RED, "white", "0.75")
 HATCHES = ("", "/////", ".....", "\\\\\\\\\\", "xxxxx", "-----")
@@ -580,7 +580,9 @@ def draw_bars(path, panels, groups, who, table, columns=None):
             if value is not None:
                 top.set_title(common.shorten(value), fontsize=8)
             bottom.set_xticks(range(len(names)))
-            bottom.set_xticklabels([textwrap.fill(common.shorten(name), 16 if crowded else 8) for name in names],
+            labels = [textwrap.fill(common.shorten(name), 16 if crowded else 8, break_long_words=False)
+                      for name in names]
+            bottom.set_xticklabels(labels,
                                    rotation=90 if crowded else 0)
             bottom.set_xlabel(groups, fontsize=8)
         figure.align_ylabels(plots[:, 0])

@@ -12,7 +12,6 @@ soft real-time tasks", ICDCS 1994). EDF is not of the paper: what a plain rule r
 To ADSA a task's transmission is the link that follows its stage. All tasks cross the same one, so that its longest
 transmission never decides: here ADSA is first come, first served, until a deadline is in danger.
 """
-import heapq
 import math
 import os
 import pathlib
@@ -23,7 +22,7 @@ if not __package__:  # run by its path: the project's folder is where modules ar
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 import common
-from reproduce import tables
+from reproduce import EDF, tables
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
 POOL = "campus"  # the devices: a name in common.POOLS
@@ -48,31 +47,8 @@ PANELS = {"deadlines_met": "deadlines met", "mean_turnaround_time": "turnaround 
           "p95_turnaround_time": "its 95th pct. (s)"}
 
 
-def earliest_deadline(tasks):
-    """Compute intervals (label, start, end; microseconds) of a task table: EDF, preemptive, by deadline - trans_time.
-    Not of the paper (C. L. Liu, J. W. Layland, J. ACM 20, 1973)."""
-    queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
-    a, remaining = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
-    due = (queue["deadline"] - queue["trans_time"]).tolist()
-    n, i, now = len(queue), 0, 0  # i: next to arrive
-    runs, ready = [], []  # ready: heap of (due, task)
-    while i < n or ready:
-        if not ready:
-            now = max(now, a[i])
-        while i < n and a[i] <= now:
-            heapq.heappush(ready, (due[i], i))
-            i += 1
-        j = ready[0][1]
-        start, now = now, min(now + remaining[j], a[i] if i < n else math.inf)
-        remaining[j] -= now - start
-        if not remaining[j]:
-            heapq.heappop(ready)
-        runs.append((j, start, now))
-    return common.interval_table(queue, runs)
-
-
 def scheduler(name):
-    return earliest_deadline if name == "EDF" else tables.script(name).schedule
+    return EDF.schedule if name == "EDF" else tables.script(name).schedule
 
 
 # The pipeline ---------------------------------------------------------------------------------------------------------
@@ -160,11 +136,12 @@ def one_case(tasks, model, pool, seed, load):
 
 
 def judge(tasks, model, pool, seed, setting, load):
-    """Metrics of allocators x schedulers on one draw: a list of dicts. setting: its name."""
+    """Metrics of allocators x schedulers on one draw: a list of dicts. tasks: a path, or "" for drawn lists; setting:
+    its name."""
     case = one_case(tasks, model, pool, seed, load)
     arrival, rows = case["tasks"]["arrival_time"], []
     for allocator, (script, options) in ALLOCATORS.items():
-        row = dict(setting=setting, seed=seed, allocator=allocator)
+        row = dict(model=model.name, pool=pool, tasks_file=tasks, setting=setting, seed=seed, allocator=allocator)
         try:
             stages, _ = tables.script(script).allocate(**case, **options)
         except common.NoAllocation as none:
@@ -270,23 +247,37 @@ def check_settings():
     tables.check_settings(LOADS, "LOADS", lambda load, where: common.check_number(load, where, positive=True))
 
 
+def draw_all(args):
+    """The runs of all settings: a row for each allocator and scheduler of a draw."""
+    import pandas as pd
+    number = tables.check_count(args.runs, "--runs")
+    seed = int(common.check_number(args.seed, "--seed", whole=True))
+    pool, path = common.find_name(args.pool, common.POOLS, "pool"), args.tasks or ""
+    model = common.get_model(args.model)
+    if path:
+        common.allocation_case(path, model, pool, seed)  # says what is wrong with the list
+    settings = {os.path.basename(path): None} if path else LOADS
+    jobs = [(path, model, pool, seed + k, *setting) for setting in settings.items() for k in range(number)]
+    return tables.as_written(pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]))
+
+
+def read(folder):
+    """The runs that an earlier run has written into the folder."""
+    return tables.read_runs(folder, "whole_system_runs.csv", ["seed", *METRICS, *PIPELINE],
+                            ["model", "pool", "tasks_file", "setting", "allocator", "problem"], SCHEDULERS)
+
+
 def main(name):
     import pandas as pd
     check_settings()
     parser = common.make_parser(name, __doc__, tasks=None, model=MODEL, pool=POOL, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS)
     args = parser.parse_args()
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
-    pool = common.find_name(args.pool, common.POOLS, "pool")
     common.check_writable(args.out)
-    model = common.get_model(args.model)
-    if args.tasks:
-        common.allocation_case(args.tasks, model, pool, seed)  # says what is wrong with the list
-    settings = {os.path.basename(args.tasks): None} if args.tasks else LOADS
-
-    jobs = [(args.tasks, model, pool, seed + k, *setting) for setting in settings.items() for k in range(number)]
-    runs = pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows])
+    runs = tables.get_runs(parser, args, read, draw_all)
+    model, pool, path = common.get_model(runs["model"][0]), runs["pool"][0], runs["tasks_file"][0]
+    number, seed = runs["seed"].nunique(), int(runs["seed"].min())
+    settings = {setting: LOADS.get(setting) for setting in runs["setting"].unique()}
     failed = tables.failures(runs[runs["algorithm"] == SCHEDULERS[0]], ["setting", "allocator"]).drop(
         columns="algorithm")
     shared = tables.shared_draws(runs, ["setting", "seed"])
@@ -332,7 +323,7 @@ def main(name):
         drawn = table.assign(metric=table["metric"] + ", " + table["setting"])
         panels = [(f"{metric}, {setting}", f"{label}\n{common.shorten(setting)}")
                   for metric, label in PANELS.items() for setting in settings]
-        case = one_case(args.tasks, model, pool, seed, settings[setting])
+        case = one_case(path, model, pool, seed, settings[setting])
         stages, _ = tables.script("FCIM").allocate(**case)
         found = feed_forward(stages, case, tables.script("ADSA").schedule)
         names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]

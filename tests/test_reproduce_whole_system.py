@@ -16,7 +16,7 @@ import common
 import FCFS
 import FCIM
 import LLF
-from reproduce import tables, whole_system
+from reproduce import EDF, tables, whole_system
 
 WRITTEN = ["whole_system.png", "whole_system.tex", "whole_system_devices.png", "whole_system_failures.csv",
            "whole_system_pipelines.csv", "whole_system_runs.csv", "whole_system_table.csv", "whole_system_whole.csv"]
@@ -169,7 +169,7 @@ def test_no_work_is_lost_none_done_early_and_no_two_tasks_at_once(policy):
 
 def test_the_metrics_are_those_of_plain_loops():
     stages, case = random_case(np.random.default_rng(2), 3, 15, 10 ** 6)
-    found, tasks = whole_system.feed_forward(stages, case, whole_system.earliest_deadline), case["tasks"]
+    found, tasks = whole_system.feed_forward(stages, case, EDF.schedule), case["tasks"]
     work, links = plain_pipeline(stages, case)
     done = found[-1][0]["completion_time"].tolist()
     spent = [(end - a) / 1e6 for end, a in zip(done, tasks["arrival_time"])]
