@@ -46,7 +46,7 @@ tasks = [
      "arrival_time": 3, "output_words": 300, "trans_time": 2, "deadline": 20},
     {"label": "Task 3", "prompt": "Plan four one-hour lessons on renewable energy for a secondary school, with one "
      "experiment for each.",
-     "arrival_time": 10, "output_words": 1000, "trans_time": 3, "deadline": 35},
+     "arrival_time": 10, "output_words": 800, "trans_time": 3, "deadline": 35},
     {"label": "Task 4", "prompt": "Describe the attached aerial photograph of a river delta and return it annotated.",
      "arrival_time": 14, "output_words": 100, "trans_time": 8, "deadline": 45},
     {"label": "Task 5", "prompt": "Compare three ways to keep patient records in a rural clinic whose network often "

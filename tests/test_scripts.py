@@ -171,7 +171,7 @@ def wrong_settings():
             yield pytest.param(name, key, WRONG[key], id=f"{name}-{key}")
 
 
-@pytest.mark.parametrize("name, key, wrong", wrong_settings())
+@pytest.mark.parametrize("name, key, wrong", list(wrong_settings()))
 def test_a_wrong_setting_is_one_line_that_names_it(name, key, wrong, run):
     """Before anything is printed, and nothing is written."""
     for value in wrong:
@@ -347,10 +347,10 @@ def test_help_is_quick_and_needs_no_package():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize("name", ["FCFS", "FCIM"])
-@pytest.mark.parametrize("where, statuses", [("> /dev/full", {1}), (">&-", {0, 1}), ("| true", {0}), ("2>&-", {0}),
-                                             ("> /dev/full 2>&1", {1})])
-def test_a_standard_output_that_fails_costs_no_file(where, statuses, name, tmp_path):
+@pytest.mark.parametrize("name, where, statuses", [
+    ("FCFS", "> /dev/full", {1}), ("FCIM", "> /dev/full", {1}), ("FCFS", ">&-", {0, 1}), ("FCIM", "| true", {0}),
+    ("FCFS", "2>&-", {0}), ("FCFS", "> /dev/full 2>&1", {1})])
+def test_a_standard_output_that_fails_costs_no_file(name, where, statuses, tmp_path):
     done = call(f'"{sys.executable}" "{ROOT / name}.py" --no-plot {where}', shell=True, cwd=tmp_path)
     assert done.returncode in statuses
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
