@@ -88,7 +88,7 @@ def read_checkpoint(name, read, **settings):
     try:
         return read(folder if is_gguf else name, trust_remote_code=False, **settings)
     except Exception as error:  # transformers, safetensors, gguf and the hub raise many kinds
-        raise common.UserError(f"checkpoint {name!r}: {common.shown(error)}") from error
+        raise common.UserError(f"checkpoint {name!r}: {common.format_value(error)}") from error
 
 
 def load_config(name=None):

@@ -72,7 +72,7 @@ def test_the_bids_and_links_of_the_recipe_are_accepted(run):
     """Both lists end in an ellipsis: completed by what a run drew."""
     found = re.search(r"^bids = \[(\{.*?\}), \.\.\.\]\nlinks = (\{.*?\}), \.\.\.\}", TEXT, re.MULTILINE)
     bid, links = eval(found.group(1)), eval(found.group(2) + "}")
-    run("FCIM", "--no-plot", "--pool", "paper")
+    run("FCIM", "--no-plot")
     bids, drawn = pd.read_csv("results/FCIM_bids.csv"), pd.read_csv("results/FCIM_links.csv", index_col=0)
     assert set(bid) < set(bids)
     for one, row in links.items():
@@ -82,7 +82,7 @@ def test_the_bids_and_links_of_the_recipe_are_accepted(run):
     code = (ROOT / "FCIM.py").read_text(encoding="utf-8").replace("\nbids = None", f"\nbids = {rows!r}")
     code = code.replace("\nlinks = None", f"\nlinks = {drawn.to_dict()!r}")
     pathlib.Path("mine.py").write_text(code, encoding="utf-8")
-    status, _, err = run("mine.py", "--no-plot", "--pool", "paper", "--out", "own")
+    status, _, err = run("mine.py", "--no-plot", "--out", "own")
     assert status == 0, err
     assert pd.read_csv("own/FCIM_bids.csv").loc[0, "layers"] == bid["layers"]
 
