@@ -106,8 +106,8 @@ def over_all(runs, who):
     rows = []
     for metric in METRICS:
         for first in METHODS[:2]:
-            cells = {name: tables.show_change(*tables.all_changes(runs, KEYS, "seed", metric, first, [name], 1)[0])
-                     for name in who[2:]}
+            cells = {name: tables.show_change(*tables.change(*tables.in_settings(
+                runs, KEYS, "seed", metric, first, [name])[:2])) for name in who[2:]}
             rows.append({"metric": metric, "change of": first, **cells})
     return pd.DataFrame(rows)
 

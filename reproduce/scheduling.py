@@ -172,6 +172,17 @@ def claims(runs):
         runs, ["regime"], "run", "scheduling", first, [("queueing delay", reading, metric, PAPER, others)])])
 
 
+def charts(rows, details):
+    """What tables.draw_charts takes, of what measure returns."""
+    found = []
+    for row in rows:
+        if row["algorithm"] != FREE:
+            part = details[details["algorithm"] == row["algorithm"]]
+            found.append((f"{row['algorithm']}: {row['deadlines_met']} of {row['tasks']} deadlines met",
+                          part.drop_duplicates("label")[common.RESULT], part[["label", "kind", "start", "end"]]))
+    return found
+
+
 def draw_all(args):
     """The runs, a row for each method and list, and the intervals of the list that is no random one."""
     import pandas as pd
@@ -240,12 +251,9 @@ def main(name):
               tables.RULES, WHY]
     figures = {}
     if not args.no_plot:
-        charts = [(f"{metrics['algorithm']}: {metrics['deadlines_met']} of {count} deadlines met",
-                   part.drop_duplicates("label")[common.RESULT], part[["label", "kind", "start", "end"]])
-                  for metrics, part in ((metrics, of_list[of_list["algorithm"] == metrics["algorithm"]])
-                                        for metrics in one.to_dict("records") if metrics["algorithm"] != FREE)]
+        drawn_list = charts(one.to_dict("records"), of_list)
         figures = {"": lambda path: tables.draw_bars(path, PANELS, "regime", who, table),
-                   "_gantt": lambda path: tables.draw_charts(path, charts)}
+                   "_gantt": lambda path: tables.draw_charts(path, drawn_list)}
     tables.publish("scheduling", args.out, parts, {
         "runs": runs, "list_runs": of_list, "list": one.join(change.add_prefix("change_"), on="algorithm"),
         "table": table, "claims": claim}, figures)

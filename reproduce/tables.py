@@ -83,10 +83,20 @@ def as_written(runs):
 
 def parse_runs(file):
     import pandas as pd
-    table = pd.read_csv(file, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""],
-                        float_precision="round_trip")
-    texts = [key for key in TEXTS if key in table]
-    return table.assign(**table[texts].fillna(""))
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return table.assign(**{key: parse_cells(table[key].tolist()) for key in table if key not in TEXTS})
+
+
+def parse_cells(cells):
+    """A column of a CSV file: whole numbers, numbers (by Python, which reads each as it was written; NaN for none),
+    truth values, or, if it is none of these, texts."""
+    known = {"True": True, "False": False, "": math.nan}
+    if set(cells) <= set(known) and set(cells) != {""}:
+        return [known[cell] for cell in cells]
+    for kind in (int, lambda cell: float(cell or math.nan)):
+        with contextlib.suppress(ValueError):
+            return [kind(cell) for cell in cells]
+    return cells
 
 
 def read_runs(folder, name, numbers, texts=(), who=()):
@@ -98,7 +108,7 @@ def read_runs(folder, name, numbers, texts=(), who=()):
     except OSError as error:
         raise common.UserError(f"--from {folder}: no {name} ({error.strerror})") from error
     except ValueError as error:  # of pandas, or not UTF-8
-        raise common.UserError(f"{path}: not a CSV file ({common.shown(error)})") from error
+        raise common.UserError(f"{path}: not a CSV file ({common.format_value(error)})") from error
     for key in (*numbers, *texts, *(["algorithm"] if who else [])):
         common.require(key in table, f"{path}: has no column {key}")
     common.require(len(table), f"{path}: has no rows")
@@ -133,7 +143,7 @@ def load_scripts(names, also, function):
         try:
             module = script(path)
         except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
-            raise common.UserError(f"{where}: {common.shown(error)}") from error
+            raise common.UserError(f"{where}: {type(error).__name__}: {common.format_value(error)}") from error
         common.require(callable(getattr(module, function, None)), f"{where}: has no function {function}")
         name = pathlib.Path(path).stem
         common.require(name not in methods, f"{where}: there is a method {name} already")
@@ -279,16 +289,16 @@ def change(values, others):
         return math.nan, math.nan, math.nan
     values, others = (np.reshape(array, (len(array), -1)).astype(float) for array in (values, others))
 
-    def percent(mine, theirs, number):
-        """Of sums over runs, and the numbers of runs that they are of: arrays (drawings, settings)."""
+    def percent(mine, theirs, number=None):
+        """Of sums over runs, and the numbers of runs that they are of, if some lack: arrays (drawings, settings)."""
         with np.errstate(divide="ignore", invalid="ignore"):
             each = np.where(mine == theirs, 0, 100 * (mine - theirs) / np.abs(theirs))
-        if each.shape[1] == 1:
-            return each[:, 0]
+        if number is None:
+            return each.mean(axis=1)
         return np.where(number > 0, each, 0).sum(axis=1) / (number > 0).sum(axis=1).clip(1)
 
     known = ~np.isnan(values)
-    sums = [np.where(known, values, 0), np.where(known, others, 0), known.astype(float)]
+    sums = [np.where(known, values, 0), np.where(known, others, 0)] + [known.astype(float)] * (not known.all())
     if not known.any(axis=0).all() or not sums[1].any(axis=0).all():
         return math.nan, math.nan, math.nan
     found = float(percent(*(part.sum(axis=0, keepdims=True) for part in sums))[0])
@@ -386,13 +396,20 @@ def claim(name, reading, command, paper, ours, best, best_in, verdict):
             "verdict": verdict, **dict(zip(("ours", "low", "high", "best", "best_low", "best_high"), numbers))}
 
 
-def all_changes(runs, keys, pair, metric, first, others, sign):
-    """Changes of a metric in %, of `first` against each of the others (names) in each setting of `keys` (see compare):
-    their mean, the most favourable (of this sign) and what it is of, and a list of each; each with its interval."""
-    import numpy as np
+def in_settings(runs, keys, pair, metric, first, others):
+    """A metric of `first` and of each of the others (names) in each setting of `keys` (see compare): two arrays (runs,
+    cases), NaN where a setting has not that run; and the cases, tuples of the setting and the other's name."""
     wide = runs.pivot(index=pair, columns=[*keys, "algorithm"], values=metric)
     cases = [(*setting, name) for setting in runs[keys].drop_duplicates().itertuples(index=False) for name in others]
     mine, theirs = (wide[columns].to_numpy(float) for columns in ([(*case[:-1], first) for case in cases], cases))
+    return mine, theirs, cases
+
+
+def all_changes(runs, keys, pair, metric, first, others, sign):
+    """Changes in % of `first` against the others over settings (see in_settings): their mean, the most favourable (of
+    this sign) and what it is of, and a list of each; each with its interval."""
+    import numpy as np
+    mine, theirs, cases = in_settings(runs, keys, pair, metric, first, others)
     known = ~np.isnan(mine)
     each = [change(mine[known[:, k], k], theirs[known[:, k], k]) for k in range(len(cases))]
     best = max(range(len(cases)), key=lambda k: -math.inf if math.isnan(each[k][0]) else sign * each[k][0])

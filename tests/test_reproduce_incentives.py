@@ -4,120 +4,150 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files
+from conftest import ROOT, files
 from test_reproduce_tables import check_latex, check_texts, draw
 
 import common
 import FCIM
 from reproduce import incentives, tables
 
-WRITTEN = ["incentives.png", "incentives.tex", "incentives_curves.csv", "incentives_runs.csv", "incentives_table.csv"]
+WRITTEN = ["incentives.png", "incentives.tex", "incentives_claims.csv", "incentives_curves_runs.csv",
+           "incentives_runs.csv", "incentives_table.csv"]
+FIGURES = str(ROOT / "reproduce" / "figures")
 
 
-def read(name):
-    return pd.read_csv(pathlib.Path("results", f"incentives_{name}.csv"), keep_default_na=False, na_values=[""])
+def read(name, folder="results"):
+    return pd.read_csv(pathlib.Path(folder, f"incentives_{name}.csv"), keep_default_na=False, na_values=[""])
 
 
-def test_the_audit_finds_what_a_plain_search_finds(run):
-    status, out, err = run("reproduce/incentives", "--runs", "2")
-    assert (status, err) == (0, "")
-    assert files("results") == WRITTEN
-    rows, table, curves = read("runs"), read("table"), read("curves")
-    assert len(rows) == 3 * 2 * 2 * 6
-    model = common.get_model("BLOOM-176B")
-    case = common.allocation_case(FCIM.tasks, model, "paper", 1)
-    bids = case["bids"]
-    bids["price"] = bids["true_cost"]
-    found = rows[(rows["model"] == model.name) & (rows["seed"] == 1) & (rows["asked"] == "true cost")].reset_index()
+@pytest.mark.parametrize("name, seed", [("BLOOM-176B", 1), ("GPT-3 175B", 5)])
+def test_the_audit_finds_what_a_plain_search_finds(name, seed):
+    """Every device of an auction on campus, beside FCIM.allocate on changed bids."""
+    model = common.get_model(name)
+    case = common.allocation_case(FCIM.tasks, model, "campus", seed)
+    bids = case["bids"] = case["bids"].assign(price=case["bids"]["true_cost"])
+    rows, curves = incentives.audit(FCIM.tasks, model, "campus", seed, "true cost")
 
-    def gained(changed, i):
+    def gained(i, payment="paper", **changed):
+        own = bids.astype({"price": float, "computation_time": float})
+        for key, value in changed.items():
+            own.loc[i, key] = value
         try:
-            stages, _ = FCIM.allocate(**dict(case, bids=changed))
+            stages, _ = FCIM.allocate(**dict(case, bids=own), payment=payment)
         except common.NoAllocation:
             return 0
-        mine = [stage for stage in stages if stage["devices"] == [i]]
         cost = bids["true_cost"][i] / bids["layers"][i]
-        return sum(stage["reward"] - cost * stage["layers"] for stage in mine)
+        return sum(stage["reward"] - cost * stage["layers"] for stage in stages if stage["devices"] == [i])
 
-    for i in range(6):
-        assert found["utility"][i] == pytest.approx(gained(bids, i), abs=1e-6)
-        by_price, by_layers = [], []
-        for factor in np.arange(5, 31) / 10:
-            changed = bids.astype({"price": float})
-            changed.loc[i, "price"] *= factor
-            by_price.append(gained(changed, i))
-        for n in range(1, bids["layers"][i]):
-            changed = bids.astype({"price": float})
-            for key in ("price", "computation_time"):
-                changed.loc[i, key] *= n / bids["layers"][i]
-            changed.loc[i, "layers"] = n
-            by_layers.append(gained(changed, i))
-        for gains, key in ((by_price, "gain_by_price"), (by_layers, "gain_by_layers")):
-            assert found[key][i] == pytest.approx(max(0, max(gains) - found["utility"][i]), abs=2e-6)
-    for row in table.to_dict("records"):
-        part = rows[(rows["model"] == row["model"]) & (rows["asked"] == row["asked"])]
-        assert row["share_that_gains_by_price"] == pytest.approx((part["gain_by_price"] > 0).mean(), abs=1e-6)
-        assert row["mean_gain_by_price"] == pytest.approx(part["gain_by_price"].mean(), abs=2e-6)
-        by_auction = part.groupby("seed")["gain_by_price"].mean().to_numpy()
-        assert [row["mean_gain_by_price_low"], row["mean_gain_by_price_high"]] == pytest.approx(
-            tables.mean(by_auction)[1:], abs=2e-6)
-        assert row["largest_gain_by_layers"] == pytest.approx(part["gain_by_layers"].max(), abs=1e-6)
-        assert row["least_winner_utility"] == pytest.approx(part.loc[part["paid"] > 0, "utility"].min(), abs=1e-6)
-        assert (row["within_budget"], row["with_allocation"], row["auctions"]) == (1, 2, 2)
-        line = curves[(curves["model"] == row["model"]) & (curves["asked"] == row["asked"])]
-        assert line["times"].tolist() == [k / 10 for k in range(5, 31)]
-        cost = row["asked"] == "true cost"
-        honest = line.loc[line["times"] == 1, "mean"].iloc[0]
-        assert honest == pytest.approx(0, abs=1e-6) if cost else honest > 0  # paid first-price, at true cost
-    assert "No winner loses: yes, in all auctions." in out
-    assert "Payments stay within BUDGET: yes, in all auctions." in out
-    assert "Not truthful: by asking another price, " in out
-    check_latex(pathlib.Path("results/incentives.tex").read_text(), 2)
+    for i, row in enumerate(rows):
+        bid, honest = bids.loc[i], gained(i)
+        assert row["utility_paper"] == pytest.approx(honest, abs=1e-6)
+        by_price = [gained(i, price=bid["price"] * k) - honest for k in incentives.TIMES]
+        by_layers = [gained(i, layers=n, **{key: bid[key] * n / bid["layers"] for key in ("price", "computation_time")})
+                     - honest for n in (int(bid["layers"] * part) for part in (0.25, 0.5, 0.75))]
+        assert row["gain_by_price_paper"] == pytest.approx(max(0, *by_price), abs=2e-6)
+        assert row["gain_by_layers_paper"] == pytest.approx(max(0, *by_layers), abs=2e-6)
+    winner = max(range(12), key=lambda i: rows[i]["utility_critical"])
+    honest = gained(winner, "critical")
+    assert rows[winner]["utility_critical"] == pytest.approx(honest, abs=1e-6)
+    assert honest > 0
+    for k in (0.6, 1.3):
+        assert gained(winner, "critical", price=bids["price"][winner] * k) <= honest + 1e-6
+    assert max(row["gain_by_price_critical"] for row in rows if row["monotone"]) <= 1e-6
+    mean = np.mean([gained(i, price=bids["price"][i] * 1.3) / bids["price"][i] for i in range(12)])
+    assert curves[0]["asks_1.3"] == pytest.approx(mean, abs=1e-4)
+
+
+def test_the_stored_runs_are_those_of_the_command():
+    stored, stored_curves = incentives.read(FIGURES)
+    for model, pool, seed, asked in (("BLOOM-176B", "paper", 0, "true cost"), ("GPT-3 175B", "campus", 1, "as drawn")):
+        rows, curves = incentives.audit(FCIM.tasks, common.get_model(model), pool, seed, asked)
+        for fresh, table in ((rows, stored[stored["asked"] == asked]), (curves, stored_curves)):
+            fresh = tables.as_written(pd.DataFrame(fresh, columns=table.columns))
+            same = (table["model"] == model) & (table["pool"] == pool) & (table["seed"] == seed)
+            if len(fresh):
+                assert fresh.to_csv() == table[same].reset_index(drop=True).to_csv()
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return incentives.read(FIGURES)[0]
+
+
+def test_the_tables_follow_from_the_runs(stored):
+    promised, gained = incentives.promises(stored), incentives.gains(stored)
+    assert len(promised) == 3 * 3 * 2
+    for row in promised.to_dict("records"):
+        part = stored[(stored["model"] == row["model"]) & (stored["pool"] == row["pool"])
+                      & (stored["asked"] == row["asked"])]
+        total = part.groupby("seed")[["paid_paper", "paid_critical"]].sum()
+        assert (row["auctions"], row["with_allocation"]) == (30, 30)
+        assert row["extra"] == pytest.approx(total["paid_critical"].mean() - total["paid_paper"].mean(), abs=1e-6)
+        assert row["within_budget_critical"] == pytest.approx((total["paid_critical"] <= 5).mean())
+        assert row["least_utility_paper"] == part.loc[part["paid_paper"] > 0, "utility_paper"].min()
+    for row in gained.to_dict("records"):
+        part = stored[(stored["model"] == row["model"]) & (stored["pool"] == row["pool"])
+                      & (stored["asked"] == "true cost")]
+        for what in ("by_price_paper", "by_layers_critical"):
+            assert row[f"share_{what}"] == pytest.approx((part[f"gain_{what}"] > 1e-6).mean(), abs=1e-6)
+            assert row[f"largest_{what}"] == part[f"gain_{what}"].max()
+    who = incentives.who_gains(stored)
+    true = stored[(stored["asked"] == "true cost") & (stored["pool"] == "campus") & (stored["type"] == "RTX 4090")]
+    share = who[(who["pool"] == "campus") & (who["type"] == "RTX 4090")]["% of them"].astype(float).sum()
+    assert share == pytest.approx(100 * (true["gain_by_price_paper"] > 1e-6).mean(), abs=0.2)
+
+
+def test_pools_of_the_same_devices_give_the_same(run, monkeypatch):
+    monkeypatch.setattr(common, "MODELS", common.MODELS[2:])
+    monkeypatch.setitem(common.POOLS, "campus", common.POOLS["workstations"][::-1])
+    status, out, err = run("reproduce/incentives", "--runs", "1")
+    assert (status, err) == (0, "")
+    assert files("results") == WRITTEN
+    runs = read("runs")
+    one, other = (runs[runs["pool"] == pool].drop(columns="pool") for pool in ("paper", "workstations"))
+    assert one.reset_index(drop=True).equals(other.reset_index(drop=True))
+    assert len(runs) == 3 * 2 * 6
+    again = run("reproduce/incentives", "--from", "results", "--out", "again")
+    assert again == (0, out.replace("results/", "again/"), "")
+    for name in WRITTEN:
+        assert pathlib.Path("again", name).read_bytes() == pathlib.Path("results", name).read_bytes()
+    check_latex(pathlib.Path("results/incentives.tex").read_text(), 4)
+    assert "PAYMENT paper: not truthful: by asking another price, " in out
 
 
 def test_what_no_auction_shows_is_not_tested(run, monkeypatch):
     monkeypatch.setattr(FCIM, "BUDGET", 0)
     status, out, err = run("reproduce/incentives", "--runs", "1")
     assert (status, err) == (0, "")
-    assert "NO" not in out
-    assert "ruthful" not in out
-    assert "No auction has an allocation" in out
-    assert out.count("not tested") >= 12
-    assert files("results") == WRITTEN[1:]  # nothing to draw
-
-
-def test_only_what_an_auction_shows_is_said():
-    rows = pd.DataFrame([dict(model="m", pool="p", asked=asked, seed=0, device="d", allocation=asked != "true cost",
-                              budget=5.0, paid=6.0, utility=-1.0, gain_by_price=0.0, gain_by_layers=0.0)
-                         for asked in incentives.ASKED])
-    table = incentives.summarise(rows)
-    assert table["with_allocation"].tolist() == [1, 0]
-    assert table["within_budget"].isna().tolist() == [False, True]
-    assert incentives.verdicts(rows, table) == [
-        "No winner loses: NO.", "Payments stay within BUDGET: NO.",
-        *(f"Whether bids at true cost gain by {how} is not tested: none of their auctions has an allocation."
-          for how in ("asking another price", "offering fewer layers"))]
+    assert "not truthful" not in out
+    assert out.count("is not tested: none of their auctions has an allocation") == 4
+    assert set(read("claims")["verdict"]) == {tables.UNTESTED}
+    assert files("results") == [name for name in WRITTEN if name not in (
+        "incentives.png", "incentives_curves_runs.csv")]  # nothing to draw
+    again = run("reproduce/incentives", "--from", "results", "--out", "again")
+    assert again == (0, out.replace("results/", "again/"), "")
 
 
 def test_the_figure_shows_the_curves(monkeypatch):
-    rows = [dict(model=model, pool="paper", asked=asked, times=k / 10, mean=k / 10 - shift, low=k / 10 - shift - 0.2,
-                 high=k / 10 - shift + 0.1) for asked in incentives.ASKED
-            for shift, model in enumerate(["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]) for k in range(5, 31)]
-    figure = draw(monkeypatch, incentives.draw_curves, pd.DataFrame(rows))
+    curves = incentives.read(FIGURES)[1]
+    figure = draw(monkeypatch, incentives.draw_curves, curves)
     check_texts(figure, 15)
-    for axes in figure.axes:
-        curves = [line for line in axes.lines if len(line.get_xdata()) == 26]
-        assert [line.get_ydata()[0] for line in curves] == [0.5, -0.5, -1.5]
-        assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in curves}) == 3
-        assert len(axes.collections) == 3
-    assert [axes.get_title() for axes in figure.axes] == ["prices as drawn, pool paper",
-                                                          "prices at true cost, pool paper"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"{pools}:\npayment {payment}" for pools in ("campus", "paper, workstations")
+        for payment in ("paper", "critical")]
+    part = curves[(curves["pool"] == "campus") & (curves["payment"] == "paper")]
+    for line, (_, lines) in zip(figure.axes[0].lines, part.groupby("model", sort=False)):
+        assert line.get_ydata().tolist() == pytest.approx(lines.filter(like="asks_").mean().tolist())
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines[:3]}
+    assert len(looks) == 3
 
 
 @pytest.mark.parametrize("name, value, message", [
     ("RUNS", 0, "RUNS: 0 is not positive"), ("POOLS", [], "POOLS: [] is not a list"),
     ("POOLS", ["farm"], "unknown POOLS, pool 'farm'"), ("POOLS", "paper", "POOLS: 'paper' is not a list"),
-    ("TIMES", [1, "x"], "TIMES: 'x' is not a number"), ("TIMES", [-1], "TIMES: -1 is not from 0 to 1e9"),
+    ("TIMES", [1, "x"], "TIMES: 'x' is not a number"),
+    ("OFFERS", [2], "OFFERS: 2 is more than all"),
+    ("TIMES", [-1], "TIMES: -1 is not from 0 to 1e9"),
 ])
 def test_a_wrong_setting_is_named_before_anything_runs(name, value, message, monkeypatch):
     monkeypatch.setattr(incentives, name, value)

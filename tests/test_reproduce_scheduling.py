@@ -11,21 +11,28 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, files, metrics, refused
+from hypothesis import given
+from hypothesis import strategies as st
 from test_reproduce_tables import SIGNALS, check_latex, check_texts, draw, linux, stop
 
 import ADSA
 import common
+import reproduce.EDF
 from reproduce import scheduling, tables
 
 MODEL, DEVICE = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
 REGIMES = ["loose", "strict", "overload"]
 FOUR = {name: name for name in ("ADSA", "FCFS", "SRTF", "LLF")}
-WHO = [*FOUR, "optimal (makespan)", "optimal (turnaround)"]
-FILES = [f"scheduling{end}" for end in (".tex", "_claims.csv", "_list.csv", "_runs.csv", "_table.csv")]
+REFERENCE, FREE = "EDF (reference)", "ADSA (uplink free)"
+METHODS = {**FOUR, REFERENCE: "reproduce.EDF"}
+WHO = [*METHODS, "optimal (makespan)", "optimal (turnaround)"]
+FIGURES = str(ROOT / "reproduce" / "figures")
+FILES = [f"scheduling{end}" for end in (
+    ".tex", "_claims.csv", "_list.csv", "_list_runs.csv", "_runs.csv", "_table.csv")]
 PNG = ["scheduling.png", "scheduling_gantt.png"]
 ALL = sorted(FILES + PNG)
-MEASURED = ("mean_waiting_time mean_response_time mean_turnaround_time deadlines_met T_end preemptions "
-            "peak_memory_gb").split()
+MEASURED = ("mean_waiting_time mean_response_time mean_uplink_waiting_time mean_turnaround_time deadlines_met T_end "
+            "preemptions peak_memory_gb").split()
 DISTANCES = ["deadlines_behind", "T_end_above", "mean_turnaround_time_above"]
 EXACT = {"optimal (makespan)": "T_end", "optimal (turnaround)": "mean_turnaround_time"}
 
@@ -44,6 +51,11 @@ def read(compared, name):
     return pd.read_csv(compared[0] / f"scheduling_{name}.csv")
 
 
+def drawn(runs):
+    """Of the runs those of random lists, and of methods that the tables compare."""
+    return runs[(runs["regime"] != "list") & (runs["algorithm"] != FREE)]
+
+
 def table_of(out, caption):
     """Lines of the rows of a printed table, by their first words."""
     lines = out.split(f"\n{caption}")[1].split("\n\n")[0].splitlines()[1:]
@@ -55,9 +67,10 @@ def table_of(out, caption):
 
 
 def test_means_intervals_and_changes_follow_from_the_runs(compared):
-    runs, table = read(compared, "runs"), read(compared, "table")
-    assert len(runs) == 3 * 3 * 6
-    assert len(table) == 3 * 10 * 6
+    runs, table = drawn(read(compared, "runs")), read(compared, "table")
+    assert len(read(compared, "runs")) == (3 * 3 + 1) * 8
+    assert len(runs) == 3 * 3 * 7
+    assert len(table) == 3 * 11 * 7
     for row in table.to_dict("records"):
         def values(name, regime=row["regime"], metric=row["metric"]):
             return runs[(runs["regime"] == regime) & (runs["algorithm"] == name)].set_index("run")[metric].dropna()
@@ -78,18 +91,83 @@ def test_means_intervals_and_changes_follow_from_the_runs(compared):
 def test_the_claims_follow_from_the_runs(compared):
     runs, claims = read(compared, "runs"), read(compared, "claims")
     runs = runs[runs["regime"] == "strict"]
-    assert (claims["paper"] == -39).all()
-    assert claims["against"].tolist() == ["FCFS", "SRTF", "LLF", "their mean"] * 3
-    assert claims["metric"].unique().tolist() == MEASURED[:3]
-    for row in claims.to_dict("records"):
-        names = ["FCFS", "SRTF", "LLF"] if row["against"] == "their mean" else [row["against"]]
-        mine, others = ([runs[(runs["algorithm"] == name)][row["metric"]].to_numpy() for name in who] for who in (
-            ["ADSA"], names))
-        found = tables.change(mine[0], sum(others) / len(others))
-        assert [row["change"], row["change_low"], row["change_high"]] == pytest.approx(found, abs=1e-3)
-    row = claims.loc[(claims["change"] + 39).abs().idxmin()]
-    assert (f"nearest to the claim comes\n{row['metric']} against {row['against']} ({row['change']:+.1f} %)."
-            in compared[1])
+    runs = runs.assign(both=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
+    means = runs.groupby("algorithm")[["mean_response_time", "mean_waiting_time", "both"]].mean()
+    assert (claims["paper"] == "-39.0 %").all()
+    for row, (metric, first, others) in zip(claims.to_dict("records"), [
+            ("mean_response_time", "ADSA", ["FCFS"]), ("mean_response_time", "ADSA", ["FCFS", "SRTF", "LLF"]),
+            ("mean_waiting_time", "ADSA", ["FCFS", "SRTF", "LLF"]), ("both", "ADSA", ["FCFS", "SRTF", "LLF"]),
+            ("both", FREE, ["FCFS", "SRTF", "LLF"])]):
+        changes = {f"strict, {name}": 100 * (means[metric][first] / means[metric][name] - 1) for name in others}
+        assert row["ours"] == pytest.approx(sum(changes.values()) / len(changes), abs=1e-5)
+        assert row["best"] == pytest.approx(min(changes.values()), abs=1e-5)
+        assert changes[row["best_in"]] == min(changes.values())
+    assert len(claims) == 5
+
+
+def test_the_uplink_free_changes_nothing_but_the_uplink(compared):
+    runs = read(compared, "runs").set_index("algorithm")
+    free, shared = runs.loc[FREE], runs.loc["ADSA"]
+    assert (free["mean_uplink_waiting_time"] == 0).all()
+    assert (shared["mean_uplink_waiting_time"] > 0).any()
+    for key in ("mean_waiting_time", "mean_response_time", "preemptions"):
+        assert free[key].tolist() == shared[key].tolist()
+
+
+def test_who_beats_adsa_is_who_is_better_for_sure(compared):
+    table = read(compared, "table")
+    rows = scheduling.beaten(table, list(METHODS)).set_index("regime")
+    assert rows.index.tolist() == REGIMES
+    for regime, metric, name in itertools.product(REGIMES, MEASURED[:5], ["FCFS", "SRTF", "LLF", REFERENCE]):
+        line = table[(table["regime"] == regime) & (table["metric"] == metric) & (table["algorithm"] == name)].iloc[0]
+        worse = line["change_high"] < 0 if metric == "deadlines_met" else line["change_low"] > 0
+        assert (name.split()[0] in rows.loc[regime, metric].split(", ")) == worse
+
+
+def test_the_stored_runs_are_those_of_the_command():
+    stored, of_list = scheduling.read(FIGURES)
+    cases = [("strict", 0, 0), ("overload", 0, 1)]
+    rows = [dict(zip(("regime", "seed", "run"), case), model=MODEL.name, device="T4", link="shared", **metrics)
+            for case in cases for metrics in scheduling.measure(case, METHODS, MODEL, DEVICE, "shared")[0]]
+    fresh = tables.as_written(pd.DataFrame(rows))
+    same = pd.concat([stored[(stored["regime"] == regime) & (stored["run"] == run)] for regime, _, run in cases])
+    assert fresh.to_csv() == same.reset_index(drop=True).to_csv()
+    tasks = common.read_tasks(ADSA.tasks, MODEL, DEVICE)
+    details = scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared")[1]
+    assert details.to_csv(index=False) == of_list.to_csv(index=False)
+
+
+def test_a_run_and_its_runs_give_the_same(compared, run):
+    folder, out = compared
+    again = run("reproduce/scheduling", "--from", folder, "--out", "again")
+    assert again == (0, out.replace(f"{folder}/", "again/"), "")
+    for name in ALL:
+        assert pathlib.Path("again", name).read_bytes() == (folder / name).read_bytes()
+    refused(run("reproduce/scheduling", "--from", folder, "--link", "dedicated"), "--link: has no effect with --from")
+
+
+# EDF ------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9), st.integers(0, 5), st.integers(0, 30)), min_size=1,
+                max_size=7))
+def test_edf_is_that_of_a_plain_clock(rows):
+    """Unit by unit: of the tasks that have arrived the one runs that is due first, ties to the earlier arrival."""
+    a, p, q, d = (np.array(column) * common.US for column in zip(*rows))
+    tasks = pd.DataFrame({"label": [f"T{k}" for k in range(len(rows))], "arrival_time": a, "computation_time": p,
+                          "trans_time": q, "deadline": a + d})
+    left, end, now = p // common.US, a.copy(), 0
+    while left.any():
+        ready = [k for k in range(len(rows)) if a[k] <= now * common.US and left[k]]
+        if ready:
+            k = min(ready, key=lambda k: (tasks["deadline"][k] - q[k], a[k], k))
+            left[k] -= 1
+            end[k] = (now + 1) * common.US
+        now += 1
+    found = reproduce.EDF.schedule(tasks)
+    ends = found.groupby("label")["end"].max()
+    assert [ends[f"T{k}"] for k in range(len(rows)) if p[k]] == [end[k] for k in range(len(rows)) if p[k]]
+    common.check_schedule(tasks, found)
 
 
 # The random lists -----------------------------------------------------------------------------------------------------
@@ -138,7 +216,7 @@ def test_a_model_of_short_context_runs_none_capped(capsys):
 
 
 def test_no_method_beats_the_proven_optimum_and_distances_are_from_it(compared):
-    runs = read(compared, "runs")
+    runs = drawn(read(compared, "runs"))
     lists = list(runs.groupby(["regime", "run"]))
     assert len(lists) == 9
     compared_lists = 0
@@ -175,7 +253,8 @@ def test_no_schedule_waits_less_than_srtf(compared):
 def test_what_is_not_proven_is_no_measure(monkeypatch):
     """A program without time proves nothing: distances are left out and the count says so."""
     monkeypatch.setattr(scheduling, "LIMIT", 0)
-    runs = pd.DataFrame(scheduling.measure(("overload", 0, 0), FOUR, MODEL, DEVICE, "shared")[0]).assign(run=0)
+    runs = pd.DataFrame(scheduling.measure(("overload", 0, 0), METHODS, MODEL, DEVICE, "shared")[0]).assign(run=0)
+    runs = runs[runs["algorithm"] != FREE]
     assert not runs["proven_optimal"].dropna().any()
     assert runs[DISTANCES].isna().all(axis=None)
     table = scheduling.compare(runs, ["tasks"], WHO)
@@ -195,8 +274,8 @@ def test_the_list_is_measured_as_the_scripts_measure_it(link, run):
         run("optimal", "--objective", name[9:-1], "--link", link, "--no-plot")
         known = ["deadlines_met", EXACT[name], "lower_bound", "proven_optimal"]
         assert table.loc[name, known].astype(str).tolist() == metrics("optimal")[known].astype(str).tolist()
-    changes = 100 * (table["mean_waiting_time"]["ADSA"] / table["mean_waiting_time"][1:] - 1)
-    assert table["change_mean_waiting_time"][1:].tolist() == pytest.approx(changes.tolist(), abs=1e-3)
+    changes = 100 * (table["mean_waiting_time"]["ADSA"] / table["mean_waiting_time"][WHO[1:]] - 1)
+    assert table["change_mean_waiting_time"][WHO[1:]].tolist() == pytest.approx(changes.tolist(), abs=1e-3)
 
 
 # Output ---------------------------------------------------------------------------------------------------------------
@@ -211,8 +290,8 @@ def test_the_files_and_the_printed_tables(compared):
         assert (f"\n{regime}: load {load} (computation / span of arrivals), deadline = arrival + {factor} x "
                 "(computation + transmission), 3 lists\n") in out
     assert "optimal (makespan): optimal: 0 of 5 deadlines missed, then makespan" in out
-    assert "GPT-Neo 1.3B (24 layers, 16 bits) on T4, shared uplink" in out
-    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 140
+    assert "GPT-Neo 1.3B on T4, shared uplink" in out
+    assert max(map(len, out.split("\nThe paper's claim")[0].splitlines())) <= 145
     table = read(compared, "table").set_index(["regime", "metric", "algorithm"])
     for regime in REGIMES:
         means, changes = table_of(out, f"{regime}: "), table_of(out, f"{regime}, ADSA's change")
@@ -220,6 +299,7 @@ def test_the_files_and_the_printed_tables(compared):
             found = [table.loc[regime, metric, name] for name in WHO]
             cells = [float(cell.split(" \u00b1 ")[0]) for cell in means[metric + unit]]
             assert cells == pytest.approx([row["mean"] for row in found], rel=1e-3)
+            assert len(changes[metric]) == 4
             for cell, row in zip(changes[metric], found[1:]):
                 if cell != "n/a":
                     numbers = list(map(float, re.findall(r"[-+]?(?:\d+\.\d|inf)", cell)))
@@ -230,7 +310,7 @@ def test_the_files_and_the_printed_tables(compared):
 
 
 def test_the_latex_tables_are_whole(compared):
-    check_latex((compared[0] / "scheduling.tex").read_text(encoding="utf-8"), 9)
+    check_latex((compared[0] / "scheduling.tex").read_text(encoding="utf-8"), 10)
 
 
 def test_the_same_bytes_whatever_the_number_of_processes_and_one_run(run, monkeypatch):
@@ -291,17 +371,15 @@ def test_a_script_of_the_users_is_compared_with_its_own_look(run, monkeypatch):
     status, _, err = run("reproduce/scheduling", "--runs", "2", "--also", "mine/EDF.py", "--also", "Copy.py")
     assert (status, err) == (0, "")
     runs = pd.read_csv("results/scheduling_runs.csv").set_index("algorithm")
-    assert runs.index.unique().tolist() == [*FOUR, "EDF", "Copy", *EXACT]
+    assert runs.index.unique().tolist() == [*FOUR, "EDF", "Copy", REFERENCE, FREE, *EXACT]
     measured = ["regime", "run", *MEASURED, *DISTANCES]
     assert runs.loc["Copy", measured].reset_index(drop=True).equals(runs.loc["FCFS", measured].reset_index(drop=True))
     assert runs.loc["EDF", MEASURED].to_numpy().tolist() != runs.loc["FCFS", MEASURED].to_numpy().tolist()
-    assert set(pd.read_csv("results/scheduling_claims.csv")["against"]) == {*list(FOUR)[1:], "EDF", "Copy",
-                                                                            "their mean"}
     table = pd.read_csv("results/scheduling_table.csv")
     who = table["algorithm"].unique().tolist()
     figure = draw(monkeypatch, tables.draw_bars, scheduling.PANELS, "regime", who, table)
     looks = {(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in figure.axes[0].containers[::2]}
-    assert len(looks) == 8
+    assert len(looks) == 9
     check_texts(figure, 30)
 
 
@@ -329,6 +407,7 @@ def test_wrong_arguments_are_one_line(flags, message, run):
     ("TASKS", None, "TASKS: None is not a number"), ("WORDS", (5, 2), "WORDS: 5 is more than 2"),
     ("PROMPT", (1.5, 2), "PROMPT: 1.5 is not a whole number"), ("TRANS", 5, "TRANS: 5 is not two numbers"),
     ("REGIMES", [], "REGIMES: [] is not a dict"), ("REGIMES", {"a": 1}, "REGIMES, a: 1 is not a load and a range"),
+    ("REGIMES", {"strict": (1, (1, 2)), "list": (1, (1, 2))}, "REGIMES: list is the name of the list"),
     ("REGIMES", {"strict": (0, (1, 2))}, "REGIMES, strict, load: 0 is not positive"),
     ("REGIMES", {"strict": (0.5, (3, 2))}, "REGIMES, strict, deadlines: 3 is more than 2"),
     ("REGIMES", {"mild": (0.5, (3, 4))}, "unknown STRICT, regime 'strict': choose from mild"),
@@ -349,7 +428,8 @@ def test_regimes_of_ones_own_and_nobody_waits(run, monkeypatch):
     monkeypatch.setattr("sys.argv", ["scheduling"])
     scheduling.main("scheduling")
     claims = pd.read_csv("results/scheduling_claims.csv")
-    assert claims[claims["metric"] != "mean_turnaround_time"]["change"].isna().all()
+    assert claims["ours"].isna().all()
+    assert set(claims["verdict"]) == {tables.UNTESTED}
 
 
 # Figures and processes ------------------------------------------------------------------------------------------------
@@ -357,17 +437,17 @@ def test_regimes_of_ones_own_and_nobody_waits(run, monkeypatch):
 
 def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch):
     figure = draw(monkeypatch, tables.draw_bars, scheduling.PANELS, "regime", WHO, read(compared, "table"))
-    assert [metric for metric, _ in scheduling.PANELS] == [metric for metric in MEASURED if metric != "peak_memory_gb"]
+    assert [metric for metric, _ in scheduling.PANELS] == [
+        metric for metric in MEASURED if metric not in ("peak_memory_gb", "T_end")]
     for axes, (_, label) in zip(figure.axes, scheduling.PANELS):
         assert axes.get_ylabel() == label
         assert re.search(r"\((s|count)\)$", label)
     assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == REGIMES
     check_texts(figure, 30)
     tasks = common.read_tasks(ADSA.tasks, MODEL, DEVICE)
-    charts = [(row["algorithm"], common.in_seconds(result), common.in_seconds(intervals))
-              for row, (result, intervals, _) in zip(*scheduling.measure(tasks, FOUR, MODEL, DEVICE, "shared"))]
+    charts = scheduling.charts(*scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared"))
     figure = draw(monkeypatch, tables.draw_charts, charts)
-    assert [axes.get_title() for axes in figure.axes] == WHO
+    assert [axes.get_title().split(":")[0] for axes in figure.axes] == WHO
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
     for axes in figure.axes:  # all deadlines are within the common scale, and drawn where they are
         marks = [(row, due) for line in axes.lines for due, row in zip(line.get_xdata(), line.get_ydata())
@@ -378,8 +458,7 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch)
 
 def test_a_far_deadline_is_marked_as_later(monkeypatch):
     tasks = common.read_tasks([*ADSA.tasks, dict(ADSA.tasks[0], label="Far", deadline=5000)], MODEL, DEVICE)
-    charts = [(row["algorithm"], common.in_seconds(result), common.in_seconds(intervals))
-              for row, (result, intervals, _) in zip(*scheduling.measure(tasks, FOUR, MODEL, DEVICE, "shared"))]
+    charts = scheduling.charts(*scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared"))
     figure = draw(monkeypatch, tables.draw_charts, charts)
     assert "deadline later" in [text.get_text() for text in figure.legends[0].get_texts()]
     for axes in figure.axes:

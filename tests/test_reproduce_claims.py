@@ -1,0 +1,94 @@
+"""reproduce/claims.py: each verdict by its rule, on drawn figures; changes over settings; the table in README.md."""
+import math
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import readme
+from conftest import ROOT, files
+from hypothesis import given
+from hypothesis import strategies as st
+
+import common
+from reproduce import claims, tables
+
+FIGURES = str(ROOT / "reproduce" / "figures")
+HOLDS, PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
+NAN = (math.nan,) * 3
+number = st.integers(-90, 90).map(float)
+triple = st.tuples(number, number, number).map(sorted).map(lambda three: (three[1], three[0], three[2]))
+
+
+@pytest.mark.parametrize("ours, best, verdict", [
+    ((-50, -60, -40), (-70, -80, -60), HOLDS), ((-50, -60, -30), (-70, -80, -60), PART),
+    ((-10, -20, -1), (-20, -30, -10), PART), ((-10, -20, 1), (-40, -50, -10), PART),
+    ((-10, -20, 1), (-40, -90, 1), NOT), ((5, -3, 9), (-20, -30, -10), NOT), (NAN, (-40, -50, -30), UNTESTED),
+    ((-50, math.nan, math.nan), (-50, math.nan, math.nan), UNTESTED)])
+def test_a_change_is_judged_by_its_interval(ours, best, verdict):
+    assert tables.judge_change(-36.9, ours, best) == verdict
+    flipped = [tuple(-value for value in found) for found in (ours, best)]
+    assert tables.judge_change(36.9, *flipped) == verdict
+
+
+@given(triple, triple)
+def test_verdicts_on_changes_are_as_the_rules_say(ours, best):
+    """The rules of the table, word by word, in another form."""
+    _, low, high = ours
+    whole = high <= -36.9
+    lowered, up_to = high < 0, best[0] <= -36.9 and best[2] < 0
+    assert tables.judge_change(-36.9, ours, best) == (HOLDS if whole else PART if lowered or up_to else NOT)
+    each = [ours, best]
+    always = tables.judge_always(ours, each)
+    assert (always == HOLDS) == (low > 0 and high >= 0 and best[2] >= 0)
+    assert (always == NOT) == (low <= 0)
+
+
+def test_shares_of_cases():
+    assert [tables.judge_all(*shares) for shares in ((100, 100), (99.9, 100), (60, 99), (math.nan, math.nan))] == [
+        HOLDS, PART, NOT, UNTESTED]
+    assert tables.judge_always(NAN, [NAN]) == UNTESTED
+
+
+def test_changes_over_settings_draw_the_runs_of_all_together():
+    """A plain loop over the drawings; one setting lacks two runs."""
+    rng, rows = np.random.default_rng(0), []
+    for setting, seed, name in ((s, k, n) for s in "pq" for k in range(12) for n in ("X", "Y", "Z")):
+        if (setting, seed) not in {("q", 3), ("q", 7)}:
+            rows.append(dict(setting=setting, seed=seed, algorithm=name, cost=rng.gamma(3, 4)))
+    runs = pd.DataFrame(rows)
+    ours, best, where, each = tables.all_changes(runs, ["setting"], "seed", "cost", "X", ["Y", "Z"], -1)
+    value = runs.set_index(["setting", "seed", "algorithm"])["cost"].to_dict()
+
+    def total(counts, setting, name):
+        return sum(counts[..., k] * value.get((setting, k, name), 0) for k in range(12))
+
+    names = [(setting, name) for setting in "pq" for name in "YZ"]
+    parts, drawn = ([100 * (total(counts, setting, "X") / total(counts, setting, name) - 1) for setting, name in names]
+                    for counts in (np.ones(12), tables.drawings(12)))
+    assert [change[0] for change in each] == pytest.approx(parts)
+    assert best[0] == pytest.approx(min(parts))
+    assert where == ", ".join(names[parts.index(min(parts))])
+    means = sorted(sum(drawn) / 4)
+    assert ours == pytest.approx((sum(parts) / 4, means[250], means[-251]))
+
+
+def test_the_table_in_the_readme_is_that_of_the_command(run):
+    status, out, err = run("reproduce/claims", "--from", FIGURES)
+    assert (status, err) == (0, "")
+    assert files("results") == ["claims.tex", "claims_table.csv"]
+    text = (ROOT / "reproduce" / "README.md").read_text(encoding="utf-8")
+    command, block = readme.BLOCK.search(text).groups()
+    assert command.startswith("-m reproduce.claims")
+    assert readme.shown(command, out) == block
+    table = pd.read_csv("results/claims_table.csv")
+    assert set(table["verdict"]) == {HOLDS, PART, NOT}
+    assert set(table["command"]) == {"allocation", "pool_size", "scheduling", "incentives"}
+    for row in table.to_dict("records"):
+        assert f"{row['reading']} " in block
+
+
+def test_a_folder_without_runs_is_named():
+    with pytest.raises(common.UserError, match="--from nowhere: no allocation_runs"):
+        claims.collect("nowhere")
+    assert pathlib.Path(claims.FIGURES) == ROOT / "reproduce" / "figures"
