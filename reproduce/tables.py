@@ -599,8 +599,7 @@ def draw_bars(path, panels, groups, who, table, columns=None):
             bottom.set_xticks(range(len(names)))
             labels = [textwrap.fill(common.shorten(name), 16 if crowded else 8, break_long_words=False)
                       for name in names]
-            bottom.set_xticklabels(labels,
-                                   rotation=90 if crowded else 0)
+            bottom.set_xticklabels(labels, rotation=90 if crowded else 0)
             bottom.set_xlabel(groups, fontsize=8)
         figure.align_ylabels(plots[:, 0])
         common.finish(figure, path, keys)
