@@ -50,7 +50,10 @@ def judge(tasks, model, size, seed):
     pool = f"{size} devices"
     names = [(f"{kind} {k + 1}", kind) for kind in TYPES for k in range(size // len(TYPES))]
     common.POOLS[pool] = [(name, kind, f"host of {name}") for name, kind in names]
-    case = tables.quiet_case(tasks, model, pool, seed)
+    try:
+        case = tables.quiet_case(tasks, model, pool, seed)
+    finally:  # it is no pool of anybody else's
+        del common.POOLS[pool]
     return [dict(row, size=size) for row in allocation.measure(
         {name: (tables.script(name).allocate, {}) for name in METHODS}, case, model=model.name, pool=pool, seed=seed)]
 
