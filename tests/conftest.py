@@ -1,4 +1,8 @@
 """What the tests share: hypothesis draws the same cases every run, scripts run as a user runs them, small pipelines."""
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process a core: more threads would only get in the way
+
 import ast
 import pathlib
 import re
