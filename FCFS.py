@@ -39,4 +39,4 @@ def schedule(tasks):
 
 
 if __name__ == "__main__":
-    common.run_scheduler("FCFS", schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT)
+    common.run_scheduler(schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT)

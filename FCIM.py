@@ -195,5 +195,5 @@ def allocate(layers, bids, times, delay, weights=WEIGHTS, order=ORDER, payment=P
 
 
 if __name__ == "__main__":
-    common.run_allocator("FCIM", allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
+    common.run_allocator(allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
                          links=links)

@@ -194,5 +194,5 @@ def allocate(layers, bids, delay, times, arrivals, seed, **_):
 
 
 if __name__ == "__main__":
-    common.run_allocator("HexGen", allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
+    common.run_allocator(allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
                          links=links)

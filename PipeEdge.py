@@ -138,5 +138,5 @@ def allocate(layers, bids, delay, times, **_):
 
 
 if __name__ == "__main__":
-    common.run_allocator("PipeEdge", allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
+    common.run_allocator(allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
                          links=links)

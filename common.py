@@ -18,9 +18,8 @@ import warnings
 from dataclasses import dataclass, fields
 from numbers import Real
 
-if not {"-h", "--help"} & set(sys.argv[1:]):  # that one needs no package, and no half second
-    import numpy as np
-    import pandas as pd
+import numpy as np
+import pandas as pd
 
 TOKENS_PER_WORD = 1.33  # English text in the usual sub-word vocabularies
 TABLE_ROWS, PLOT_ROWS = 20, 30  # of a longer list the first rows are printed, or drawn
@@ -29,6 +28,8 @@ LINK_SCALE, HOST_LINK = 3, 0.02  # s: Rayleigh scale of a link between hosts; a 
 OFFER, MARGIN = (0.6, 1), (1.1, 1.6)  # a bid's layers / capacity and price / true cost: drawn between the two
 US = 1000000  # microseconds per second
 LINKS = ("shared", "dedicated")
+# Settings of a script that a flag overrides; all others go to its schedule or allocate as they are.
+FLAGS = ("model", "device", "link", "pool", "seed", "bids", "links", "objective", "time_limit", "out")
 TASK = {"label": str, "prompt": str, "arrival_time": float, "output_words": int, "trans_time": float, "deadline": float}
 TASK_OPTIONS = {"computation_time": float, "prompt_tokens": int, "output_tokens": int, "memory_gb": float}
 BID = {"device": str, "layers": int, "price": float, "computation_time": float}
@@ -274,7 +275,7 @@ def checked_rows(rows, what, needed, options, place=None):
         yield where, row
 
 
-def read_tasks(tasks, model, *devices):
+def read_tasks(tasks, model, devices):
     """Table of tasks from a list in the task format, or from the path of a file of it: label, prompt, arrival_time,
     computation_time, trans_time, deadline (whole microseconds; computation, if not given: the mean estimate over
     devices), prompt_tokens, output_tokens, kv_bytes (beside the weights), given_time (s, or NaN). Raises UserError."""
@@ -482,7 +483,7 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     layer, as the bids promise: array (tasks, bidding devices)), arrivals (s), memory (GB of each bidder), seed."""
     devices = pool_devices(pool)
     kinds = [device for device, _ in devices.values()]
-    tasks = read_tasks(tasks, model, *kinds).sort_values("arrival_time", kind="stable")
+    tasks = read_tasks(tasks, model, kinds).sort_values("arrival_time", kind="stable")
     layer_bytes = model.layer_bytes + tasks["kv_bytes"].max() / model.layers
     capacity = {name: int(MEMORY_SHARE * device.memory * 1e9 / layer_bytes) for name, (device, _) in devices.items()}
     times = pd.DataFrame(layer_times(tasks, model, kinds), columns=list(devices))
@@ -620,7 +621,15 @@ def write_files(out, files):
             for name, content in files.items():
                 path = os.path.join(aside, name)
                 try:
-                    content(path) if callable(content) else content.to_csv(path, index=False)
+                    if callable(content):
+                        content(path)
+                    elif hasattr(content, "savefig"):
+                        content.savefig(path)
+                    elif isinstance(content, str):
+                        with open(path, "w", encoding="utf-8") as file:
+                            file.write(content)
+                    else:
+                        content.to_csv(path, index=False)
                     written.append(name)
                 except Exception as error:  # matplotlib is missing, or raises one of its many kinds
                     if not name.endswith(".png"):
@@ -640,14 +649,28 @@ def shorten(name):
 
 
 def finish(figure, path, keys):
-    """Gives all axes their look, adds the legend {name: artist} below, and writes the figure."""
+    finish_figure(figure, keys).savefig(path, format="png")
+
+
+def finish_figure(figure, keys):
+    """Gives all axes their look and adds the legend {name: artist} below; returns the figure."""
     for axes in figure.axes:
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(keys.values(), keys, fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
     warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
     figure.tight_layout(rect=(0, (0.1 + 0.13 * -(-len(keys) // 3)) / figure.get_figheight(), 1, 1), pad=0.5)
-    figure.savefig(path, format="png")
+    return figure
+
+
+def try_figure(draw, *arguments):
+    """The figure that draw(*arguments) returns; None, with a warning, where matplotlib is missing."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        warn(f"no figure is written: {error}")
+        return None
+    return draw(*arguments)
 
 
 def draw_figure(path, rows, plot):
@@ -757,21 +780,35 @@ def report(name, args, settings, found, notes, tables, draw):
     print(f"\nwritten: {', '.join(paths)}")
 
 
+def parse_flags(name, doc, tasks, settings):
+    flags = {key: value for key, value in settings.items() if key in FLAGS}
+    return make_parser(name, doc, tasks=tasks, **flags).parse_args()
+
+
+def script_name():
+    """Name of the script that was started: of a run, in what it prints and in its files."""
+    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
+
+
 def schedule_tasks(name, schedule, tasks, doc, **settings):
     """A run of a scheduling script. schedule: function of a task table (read_tasks) to compute intervals; settings:
     model, device, link and out; further ones, those of optimal.py, are handed to `schedule` together with link."""
-    args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
+    args = parse_flags(name, doc, tasks, settings)
     model, device, link = get_model(args.model), get_device(args.device), find_name(args.link, LINKS, "link")
-    options = {key: getattr(args, key) for key in settings if key not in ("model", "device", "link", "out")}
+    options = {key: getattr(args, key, value) for key, value in settings.items()
+               if key not in ("model", "device", "link", "out")}
     check_writable(args.out)
-    table = read_tasks(args.tasks, model, device)
-    intervals = schedule(table, link=link, **options) if options else schedule(table)
+    table = read_tasks(args.tasks, model, [device])
+    if "link" in inspect.signature(schedule).parameters:
+        options["link"] = link
+    intervals = schedule(table, **options)
     tables = simulate(table, intervals, link)
     found = {**scheduling_metrics(table, tables[0], model, device), **intervals.attrs.get("metrics", {})}
     if found["memory_utilization"] > 1:
         warn(f"the tasks need {found['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
     result, everything = map(in_seconds, tables)
-    report(name, args, dict(scheduler=name, model=model.name, device=device.type, link=link), found,
+    report(name, args, dict(scheduler=name, model=model.name, device=device.type, link=link, **{
+        key: value for key, value in options.items() if key not in FLAGS}), found,
            intervals.attrs.get("summary", []), dict(tasks=result, intervals=everything),
            ("gantt", lambda axes: draw_schedule(axes, name, result, everything)))
 
@@ -779,7 +816,7 @@ def schedule_tasks(name, schedule, tasks, doc, **settings):
 def allocate_layers(name, allocate, tasks, doc, **settings):
     """A run of an allocation script. allocate: function of what allocation_case returns, as keywords, to the stages
     (see evaluate) and lines of text about them; settings: model, pool, seed, out, bids and links."""
-    args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
+    args = parse_flags(name, doc, tasks, settings)
     require(isinstance(POOLS, dict) and POOLS, "POOLS: must be a dict of lists of devices")
     model, pool, drawn = get_model(args.model), find_name(args.pool, POOLS, "pool"), args.seed != settings["seed"]
     seed = int(check_number(args.seed, "--seed" if drawn else "SEED", whole=True))
@@ -787,14 +824,20 @@ def allocate_layers(name, allocate, tasks, doc, **settings):
     require(is_used or not drawn, "--seed: has no effect, as bids and links are given")
     check_writable(args.out)
     case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
-    links, found = case["links"], allocate(**case)
+    options = {key: value for key, value in settings.items() if key not in FLAGS}
+    links, found = case["links"], allocate(**case, **options)
     stages, notes = found if isinstance(found, tuple) and [*map(type, found)] == [list, list] else (None, [])
     *tables, found = evaluate(stages, **case)
     stages, result, intervals = map(in_seconds, tables)
-    report(name, args, dict(algorithm=name, model=model.name, pool=pool, seed=seed), found, notes,
+    report(name, args, dict(algorithm=name, model=model.name, pool=pool, seed=seed, **options), found, notes,
            dict(stages=stages, tasks=result.sort_index(), intervals=intervals, bids=case["bids"],
                 links=links.rename_axis("").reset_index()),
            ("layers", lambda axes: draw_layers(axes, f"{name}: {model.name}, pool {pool}", stages, result, links)))
 
 
-run_scheduler, run_allocator = functools.partial(run, schedule_tasks), functools.partial(run, allocate_layers)
+def run_scheduler(schedule, tasks, doc, **settings):
+    run(schedule_tasks, script_name(), schedule, tasks, doc, **settings)
+
+
+def run_allocator(allocate, tasks, doc, **settings):
+    run(allocate_layers, script_name(), allocate, tasks, doc, **settings)

@@ -484,5 +484,5 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT, solve
 
 
 if __name__ == "__main__":
-    common.run_scheduler("optimal", schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT,
+    common.run_scheduler(schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT,
                          objective=OBJECTIVE, time_limit=TIME_LIMIT)

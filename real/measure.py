@@ -40,7 +40,7 @@ def main(prog):
     common.check_writable(given["out"])
     config = real.load_config(args.checkpoint)
     plan = real.plan_model(args.checkpoint, config)
-    tasks = common.read_tasks(given["tasks"], plan, common.DEVICES[0])  # of any device: nothing estimated remains
+    tasks = common.read_tasks(given["tasks"], plan, common.DEVICES[:1])  # of any device: nothing estimated remains
     encode, decode = real.load_tokenizer(args.checkpoint)
     prompts, tokens = real.read_prompts(tasks, encode, plan.context)
     model, text = real.load_whole(args.checkpoint, config, seed)

@@ -111,7 +111,7 @@ def draw_all(args):
     number = tables.check_count(args.runs, "--runs")
     seed = int(common.check_number(args.seed, "--seed", whole=True))
     model = common.get_model(MODEL)
-    common.read_tasks(args.tasks, model, *map(common.get_device, TYPES))  # says what is wrong with the list
+    common.read_tasks(args.tasks, model, [common.get_device(name) for name in TYPES])  # says what is wrong with the list
     jobs = [(args.tasks, model, size, seed + k) for size in SIZES for k in range(number)]
     return tables.as_written(pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]))
 

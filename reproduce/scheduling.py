@@ -193,7 +193,7 @@ def draw_all(args):
     methods = tables.load_scripts(POLICIES, args.also, "schedule")
     methods[EDF] = "reproduce.EDF"
     model = common.get_model(args.model)
-    tasks = common.read_tasks(args.tasks, model, device)
+    tasks = common.read_tasks(args.tasks, model, [device])
     cases = [(LIST, seed, 0), *((regime, seed, run) for regime in REGIMES for run in range(number))]
     found = tables.parallel(measure, [(case if case[0] != LIST else tasks, methods, model, device, link)
                                       for case in cases])

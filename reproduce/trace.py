@@ -93,7 +93,7 @@ def task_rows(requests, model, device, load=None):
     words = np.ceil(output / common.TOKENS_PER_WORD).astype("int64").tolist()
     tasks = [{"label": label, "prompt": "", "arrival_time": 0, "output_words": n, "trans_time": 0, "deadline": 0,
               "prompt_tokens": a, "output_tokens": b} for label, n, a, b in zip(labels, words, prompt, output.tolist())]
-    run = common.read_tasks(tasks, model, device)  # the tokens within the model's context
+    run = common.read_tasks(tasks, model, [device])  # the tokens within the model's context
     work = model.layers * common.layer_time(model, device, run["prompt_tokens"], run["output_tokens"]).to_numpy()
     deadline, span = arrival + SLACK * (work + trans), arrival.max()
     if load is not None:

@@ -152,7 +152,7 @@ def test_the_estimate_follows_the_roofline():
 
 
 def test_words_become_tokens_and_tokens_time():
-    task = common.read_tasks([dict(TASK, prompt="a b c", output_words=300)], NEO, T4).iloc[0]
+    task = common.read_tasks([dict(TASK, prompt="a b c", output_words=300)], NEO, [T4]).iloc[0]
     assert (task["prompt_tokens"], task["output_tokens"]) == (4, 399)
     assert task["kv_bytes"] == 403 * 24 * 2 * 2048 * 2
     assert task["computation_time"] == round(24 * float(common.layer_time(NEO, T4, 4, 399)) * 1e6)
@@ -169,7 +169,7 @@ def test_times_become_whole_microseconds():
     (100, 1948, 100, 1948), (100, 5000, 100, 1948), (4808, 10, 2038, 10), (1500, 1000, 1048, 1000),
     (5000, 5000, 1024, 1024), (2048, 0, 2048, 0)])
 def test_the_context_is_never_exceeded(prompt, output, kept, made, capsys):
-    task = common.read_tasks([dict(TASK, prompt_tokens=prompt, output_tokens=output)], NEO, T4).iloc[0]
+    task = common.read_tasks([dict(TASK, prompt_tokens=prompt, output_tokens=output)], NEO, [T4]).iloc[0]
     assert [task["prompt_tokens"], task["output_tokens"]] == [kept, made]
     warning = capsys.readouterr().err
     assert bool(warning) == ((kept, made) != (prompt, output))
@@ -182,7 +182,7 @@ def test_what_a_task_gives_takes_the_place_of_the_estimates(tmp_path):
     given = dict(TASK, prompt_tokens=7, output_tokens=0, memory_gb=1.5, computation_time=2)
     tasks = [TASK, dict(TASK, label="B", prompt_tokens=7), dict(TASK, label="C", memory_gb=0.25),
              dict(given, label="D")]
-    table = common.read_tasks(tasks, NEO, T4)
+    table = common.read_tasks(tasks, NEO, [T4])
     assert table["prompt_tokens"].tolist() == [3, 7, 3, 7]
     assert table["output_tokens"].tolist() == [14, 14, 14, 0]
     token = 24 * 2 * 2048 * 2
@@ -193,7 +193,7 @@ def test_what_a_task_gives_takes_the_place_of_the_estimates(tmp_path):
     assert table["given_time"].iloc[3] == 2
     files = [write(tmp_path, json.dumps(tasks), "tasks.json"), write(tmp_path, pd.DataFrame(tasks).to_csv(index=False))]
     for path in files:
-        pd.testing.assert_frame_equal(common.read_tasks(path, NEO, T4), table, check_dtype=False)
+        pd.testing.assert_frame_equal(common.read_tasks(path, NEO, [T4]), table, check_dtype=False)
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -209,11 +209,11 @@ def test_csv_and_json_and_the_list_are_the_same(tmp_path):
     tasks = [*FCFS.tasks, dict(TASK, prompt='with, a comma, a "quote" and\na line', computation_time=1.25)]
     files = [write(tmp_path, json.dumps(tasks), "tasks.json")]
     files.append(write(tmp_path, "\ufeff" + pd.DataFrame(tasks).to_csv(index=False)))
-    table = common.read_tasks(tasks, NEO, T4)
+    table = common.read_tasks(tasks, NEO, [T4])
     assert table["computation_time"].iloc[-1] == 1250000
     columns = ["label", "prompt", "arrival_time", "computation_time", "trans_time", "deadline", "kv_bytes"]
     for path in files:
-        assert common.read_tasks(path, NEO, T4)[columns].equals(table[columns])
+        assert common.read_tasks(path, NEO, [T4])[columns].equals(table[columns])
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -256,11 +256,11 @@ def without(field):
 ])
 def test_a_wrong_task_is_named(tasks, message, tmp_path):
     with pytest.raises(common.UserError) as error:
-        common.read_tasks(tasks, NEO, T4)
+        common.read_tasks(tasks, NEO, [T4])
     assert str(error.value) == message
     path = write(tmp_path, json.dumps(tasks), "tasks.json")  # the same of a file
     with pytest.raises(common.UserError) as error:
-        common.read_tasks(path, NEO, T4)
+        common.read_tasks(path, NEO, [T4])
     assert str(error.value) == message.replace("tasks", path, 1)
 
 
@@ -282,7 +282,7 @@ def test_a_wrong_task_is_named(tasks, message, tmp_path):
 def test_a_wrong_file_is_named(text, message, tmp_path):
     path = write(tmp_path, text)
     with pytest.raises(common.UserError) as error:
-        common.read_tasks(path, NEO, T4)
+        common.read_tasks(path, NEO, [T4])
     assert str(error.value).startswith(f"{path}")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -292,21 +292,21 @@ def test_a_wrong_json_is_named(tmp_path):
     for text in ("[{", b"\xff\xfe\x00", "[" * 100000):
         path = write(tmp_path, text, "tasks.JSON")
         with pytest.raises(common.UserError, match="not a JSON file"):
-            common.read_tasks(path, NEO, T4)
+            common.read_tasks(path, NEO, [T4])
 
 
 def test_an_unreadable_file_is_named(tmp_path):
     with pytest.raises(common.UserError, match="No such file"):
-        common.read_tasks(str(tmp_path / "none.csv"), NEO, T4)
+        common.read_tasks(str(tmp_path / "none.csv"), NEO, [T4])
     with pytest.raises(common.UserError, match="Is a directory"):
-        common.read_tasks(str(tmp_path), NEO, T4)
+        common.read_tasks(str(tmp_path), NEO, [T4])
     with pytest.raises(common.UserError, match="''"):
-        common.read_tasks("", NEO, T4)
+        common.read_tasks("", NEO, [T4])
 
 
 def test_times_too_large_to_add_exactly_are_refused():
     with pytest.raises(common.UserError, match="add up to more than 1e12 s"):
-        common.read_tasks([dict(TASK, label=str(k), deadline=1e9) for k in range(1001)], NEO, T4)
+        common.read_tasks([dict(TASK, label=str(k), deadline=1e9) for k in range(1001)], NEO, [T4])
 
 
 # Links ----------------------------------------------------------------------------------------------------------------
@@ -574,7 +574,7 @@ GOOD = [{"devices": [0], "layers": 2}, {"devices": [1], "layers": 1}]
 
 def evaluated(stages):
     """Of three layers on two devices that offer two each."""
-    tasks = common.read_tasks(FCIM.tasks, BLOOM, T4)
+    tasks = common.read_tasks(FCIM.tasks, BLOOM, [T4])
     bids = pd.DataFrame({"device": ["A", "B"], "layers": [2, 2], "price": [1, 1], "true_cost": [1, 1]})
     model = common.Model("M", 3, hidden=9, feed_forward=9, heads=3, context=9)
     return common.evaluate(stages, tasks, model, bids, np.ones((3, 3)) - np.eye(3), np.ones((5, 2)), [9, 9])
@@ -676,7 +676,7 @@ def test_own_bids_for_another_list_are_warned_of(factor, warned, capsys):
 def test_a_given_time_holds_on_every_device():
     task = dict(FCIM.tasks[0], computation_time=140)
     devices = [T4, common.get_device("RTX 4090")]
-    tasks = common.read_tasks([task, FCIM.tasks[1]], BLOOM, *devices)
+    tasks = common.read_tasks([task, FCIM.tasks[1]], BLOOM, devices)
     times = common.layer_times(tasks, BLOOM, devices)
     assert times[0] == pytest.approx([2, 2])
     assert times[1][0] > times[1][1]

@@ -221,7 +221,7 @@ SCRIPT = [str(ROOT / "optimal.py"), "--tasks", "tasks.csv", "--objective", "turn
 FUNCTION = ["-c", f"""import sys
 sys.path.insert(0, {str(ROOT)!r})
 import common, optimal
-tasks = common.read_tasks('tasks.csv', common.get_model('GPT-Neo 1.3B'), common.get_device('T4'))
+tasks = common.read_tasks('tasks.csv', common.get_model('GPT-Neo 1.3B'), [common.get_device('T4')])
 optimal.schedule(tasks, objective='turnaround')"""]
 
 

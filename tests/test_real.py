@@ -97,7 +97,7 @@ def test_texts_and_files_are_in_the_order_of_the_list_and_stages_as_allocated(to
     assert there["label"].tolist() == ["Task 3", "Task 2", "Task 1"]
     assert command("measure", "PIPEEDGE", *short, "--out", "here")[0] == 0
     tasks_again = common.read_tasks("here/PipeEdge_measured_tasks.csv", common.get_model("GPT-Neo 1.3B"),
-                                    common.get_device("T4"))
+                                    [common.get_device("T4")])
     assert tasks_again["prompt"].tolist() == [task["prompt"] for task in tasks]
 
 

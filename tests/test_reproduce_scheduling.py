@@ -132,7 +132,7 @@ def test_the_stored_runs_are_those_of_the_command():
     fresh = tables.as_written(pd.DataFrame(rows))
     same = pd.concat([stored[(stored["regime"] == regime) & (stored["run"] == run)] for regime, _, run in cases])
     assert fresh.to_csv() == same.reset_index(drop=True).to_csv()
-    tasks = common.read_tasks(ADSA.tasks, MODEL, DEVICE)
+    tasks = common.read_tasks(ADSA.tasks, MODEL, [DEVICE])
     details = scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared")[1]
     assert details.to_csv(index=False) == of_list.to_csv(index=False)
 
@@ -444,7 +444,7 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch)
         assert re.search(r"\((s|count)\)$", label)
     assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == REGIMES
     check_texts(figure, 30)
-    tasks = common.read_tasks(ADSA.tasks, MODEL, DEVICE)
+    tasks = common.read_tasks(ADSA.tasks, MODEL, [DEVICE])
     charts = scheduling.charts(*scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared"))
     figure = draw(monkeypatch, tables.draw_charts, charts)
     assert [axes.get_title().split(":")[0] for axes in figure.axes] == WHO
@@ -457,7 +457,7 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch)
 
 
 def test_a_far_deadline_is_marked_as_later(monkeypatch):
-    tasks = common.read_tasks([*ADSA.tasks, dict(ADSA.tasks[0], label="Far", deadline=5000)], MODEL, DEVICE)
+    tasks = common.read_tasks([*ADSA.tasks, dict(ADSA.tasks[0], label="Far", deadline=5000)], MODEL, [DEVICE])
     charts = scheduling.charts(*scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared"))
     figure = draw(monkeypatch, tables.draw_charts, charts)
     assert "deadline later" in [text.get_text() for text in figure.legends[0].get_texts()]

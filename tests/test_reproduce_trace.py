@@ -44,7 +44,7 @@ def test_the_azure_trace_is_read_as_it_is(convert):
     assert column(tasks, "output_tokens") == [10, 250, 1]
     assert [task["trans_time"] for task in tasks] == ["0.100000", "2.500000", "0.010000"]
     assert err.count("\n") == 1
-    table = common.read_tasks("tasks.csv", NEO, T4)
+    table = common.read_tasks("tasks.csv", NEO, [T4])
     assert table["arrival_time"].tolist() == [0, 52000, 20576020040]
     assert table[["prompt_tokens", "output_tokens"]].to_numpy().tolist() == [[480, 10], [318, 250], [7, 1]]
     wait = table["deadline"] - table["arrival_time"] - 3 * (table["computation_time"] + table["trans_time"])
@@ -82,7 +82,7 @@ def test_the_microseconds_are_those_of_reading_and_loading_in_one_step(convert, 
     monkeypatch.setattr(common, "DEVICES", [device])
     convert(AZURE + "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n"
                     "2023-11-16 18:17:04.0781490,110,27\n2023-11-16 18:17:07.6000000,1899,1200\n", "--load", "0.9")
-    table = common.read_tasks("tasks.csv", NEO, device)
+    table = common.read_tasks("tasks.csv", NEO, [device])
     assert table[["arrival_time", "computation_time", "trans_time", "deadline"]].to_numpy().tolist() == [
         [0, 245869, 100000, 1037606], [167219, 227143, 80000, 1088648], [315752, 264241, 270000, 1918476],
         [11641166, 9739796, 12000000, 76860555]]
@@ -126,7 +126,7 @@ def test_the_written_times_are_read_as_they_are(convert):
     when, _, prompt, output = random_trace(3)
     tasks, _ = convert(AZURE + "".join(f"{row[0]},{row[1]},{row[2]}\n" for row in zip(when, prompt, output)),
                        "--load", "0.8")
-    table = common.read_tasks("tasks.csv", NEO, T4)
+    table = common.read_tasks("tasks.csv", NEO, [T4])
     for key in ("arrival_time", "trans_time", "deadline"):
         assert [f"{us // 1000000}.{us % 1000000:06d}" for us in table[key].tolist()] == [task[key] for task in tasks]
 

@@ -142,7 +142,7 @@ def test_invariants(case, policy, link):
 def test_an_urgent_late_arrival_separates_fcfs_and_adsa():
     """The first two tasks of the shipped list alone: FCFS misses Task 2, ADSA meets both."""
     device, model = common.get_device("T4"), common.get_model("GPT-Neo 1.3B")
-    tasks = common.read_tasks(ADSA.tasks[:2], model, device)
+    tasks = common.read_tasks(ADSA.tasks[:2], model, [device])
     assert (tasks["computation_time"] / 1e6).round(1).tolist() == [16.5, 4.1]
     met = {policy: common.simulate(tasks, policy.schedule(tasks), "shared")[0]["deadline_met"].tolist()
            for policy in (FCFS, ADSA)}
@@ -151,7 +151,7 @@ def test_an_urgent_late_arrival_separates_fcfs_and_adsa():
 
 def test_the_shipped_list_tells_the_schedulers_apart():
     device, model = common.get_device("T4"), common.get_model("GPT-Neo 1.3B")
-    tasks = common.read_tasks(ADSA.tasks, model, device)
+    tasks = common.read_tasks(ADSA.tasks, model, [device])
     results = {policy: common.simulate(tasks, policy.schedule(tasks), "shared")[0] for policy in [*POLICIES, optimal]}
     assert len({tuple(result["end_computation"]) for result in results.values()}) == 5
     assert results[ADSA]["preemptions"].sum() >= 1
@@ -280,7 +280,7 @@ def test_thousands_of_tasks_are_excerpted(run):
 def test_the_gantt_draws_each_task_bar_and_deadline(tmp_path):
     """Bars and marks of the figure against the schedule, read back from matplotlib's own objects."""
     from matplotlib.figure import Figure
-    tasks = common.read_tasks(FCFS.tasks, common.get_model("GPT-Neo 1.3B"), common.get_device("T4"))
+    tasks = common.read_tasks(FCFS.tasks, common.get_model("GPT-Neo 1.3B"), [common.get_device("T4")])
     result, intervals = map(common.in_seconds, common.simulate(tasks, FCFS.schedule(tasks), "shared"))
     drawn = []
     with mock.patch.object(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure)):
