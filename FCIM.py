@@ -45,8 +45,8 @@ tasks = [
 def allocate(layers, bids, times, weights=WEIGHTS, delta=DELTA, budget=BUDGET, deadline=DEADLINE, **_):
     """Stages, the winners in the order in which they won, and a report of the rounds.
 
-    layers: those of the model; bids: a table of common.read_bids; times: a row for each task of the list; budget, deadline:
-    cents and seconds for each of them. Raises NoAllocation if a round has no valid bid. (Paper, the algorithm FCIM.)
+    layers: those of the model; bids: a table of common.read_bids; times: a row for each task of the list; budget and
+    deadline: cents and seconds for each of them. Raises NoAllocation if a round has no valid bid. (The paper's FCIM.)
     """
     tasks = len(times)
     l, P, T = bids["layers"].tolist(), bids["price"].tolist(), bids["computation_time"].tolist()
