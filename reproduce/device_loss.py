@@ -24,10 +24,14 @@ import sys
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import numpy as np
+import pandas as pd
+
 import ADSA
 import common
 import FCIM
-from reproduce import tables
+from reproduce import stats, tables
+from reproduce.parallel import parallel
 from reproduce.whole_system import feed_forward, one_case, pass_stages, work_and_links
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
@@ -47,7 +51,6 @@ LOOKS = {"repair": dict(marker="o", color=common.BLUE), "anew": dict(marker="x",
 def auctioned(case, layers, bidders, todo, budget):
     """Stages by FCIM's auction of so many layers among these bidders (rows of the bids), with rewards in cents, for the
     tasks of `todo` (mask) alone. Raises NoAllocation if a round has no valid bid."""
-    import numpy as np
     bids, times = case["bids"].iloc[bidders], case["times"][:, bidders]
     whole = times.sum(axis=0)
     share = np.where(whole > 0, times[todo].sum(axis=0) / np.where(whole > 0, whole, 1), 1)  # of what a bid is for
@@ -65,7 +68,6 @@ def earned(stages, work, done):
 def repair(case, stages, work, old, s, t):
     """The pipeline after stage s has left at t (microseconds), its layers auctioned among idle bidders: its stages, all
     cents paid, and completion times. work, old: of work_and_links and feed_forward before the loss."""
-    import numpy as np
     tasks, total = case["tasks"], sum(stage["reward"] for stage in stages)
     passed = old[s][0]["completion_time"].to_numpy()  # the link that follows included: what is under way is lost
     todo = passed > t
@@ -86,7 +88,6 @@ def repair(case, stages, work, old, s, t):
 
 def anew(case, stages, work, old, s, t):
     """As repair, all layers auctioned among all bidders but the lost one."""
-    import numpy as np
     tasks, lost = case["tasks"], stages[s]["devices"]
     done = np.column_stack([result["end_computation"] <= t for result, _ in old])
     done[:, s] = old[s][0]["completion_time"] <= t
@@ -101,7 +102,7 @@ def anew(case, stages, work, old, s, t):
     return stages, paid + sum(stage["reward"] for stage in stages), completion
 
 
-def judge(tasks, model, pool, seed):
+def run_case(tasks, model, pool, seed):
     """What a loss costs, by each method, on one draw: a list of dicts; of a single one if there is no allocation."""
     case = one_case(tasks, model, pool, seed, LOAD)
     row = dict(pool=pool, seed=seed)
@@ -135,17 +136,16 @@ def judge(tasks, model, pool, seed):
 def summarise(runs):
     """A row for each pool and method, and for their difference: losses, the share after which it is possible, and means
     over the losses after which both are, each with its 95 % interval."""
-    import pandas as pd
     lines = []
     for pool, part in runs.groupby("pool", sort=False):
-        both = tables.shared_draws(part, ["seed"])
+        both = stats.shared_draws(part, ["seed"])
         first, other = (both[both["algorithm"] == name].reset_index() for name in METHODS)
         values = {**dict(zip(METHODS, (first, other))), "repair - anew": first[list(METRICS)] - other[list(METRICS)]}
         for name, found in values.items():
             possible = (part.loc[part["algorithm"] == name, "problem"] == "").to_numpy(float)
             line = dict(pool=pool, method=name, losses=part["seed"].nunique(), compared=len(first))
             for metric, numbers in [("possible", possible), *((key, found[key].to_numpy(float)) for key in METRICS)]:
-                line.update(zip((metric, f"{metric}_low", f"{metric}_high"), tables.mean(numbers)))
+                line.update(zip((metric, f"{metric}_low", f"{metric}_high"), stats.mean(numbers)))
             lines.append(line)
     return pd.DataFrame(lines).round(6)
 
@@ -162,7 +162,7 @@ def verdicts(runs):
     return lines
 
 
-def draw_losses(path, runs):
+def draw_losses(runs):
     """Draws what each loss costs by when it happens, one journal column wide: a row of panels for each metric, a column
     for each pool in which there is something to compare."""
     from matplotlib.figure import Figure
@@ -182,20 +182,17 @@ def draw_losses(path, runs):
         top.set_title(f"pool {common.shorten(pool)}: what a loss adds", fontsize=8)
         bottom.set_xlabel("time of the loss / last completion without it", fontsize=8)
     figure.align_ylabels(plots[:, 0])
-    common.finish(figure, path, keys)
+    return common.finish_figure(figure, keys)
 
 
 def draw_all(args):
     """The runs of all pools: for each loss a row of each method, or one that says why there is no allocation."""
-    import pandas as pd
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
     model, path = common.get_model(args.model), args.tasks or ""
     if path:
         for pool in common.POOLS:
-            common.allocation_case(path, model, pool, seed)  # says what is wrong with the list
-    jobs = [(path, model, pool, seed + k) for pool in common.POOLS for k in range(number)]
-    runs = pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]).reindex(columns=[
+            common.allocation_case(path, model, pool, args.seed)  # says what is wrong with the list
+    jobs = [(path, model, pool, args.seed + k) for pool in common.POOLS for k in range(args.runs)]
+    runs = pd.DataFrame([row for rows in parallel(run_case, jobs) for row in rows]).reindex(columns=[
         "pool", "seed", "algorithm", "problem", "device", "layers", "lost_at", "lost_at_share", "stages", *METRICS])
     return tables.as_written(runs.assign(model=model.name, tasks_file=path))
 
@@ -207,20 +204,16 @@ def read(folder):
 
 
 def main(name):
-    for what, value, positive in (("LOAD", LOAD, True), ("READY", READY, False)):
-        common.check_number(value, what, positive=positive)
-    tables.check_count(RUNS, "RUNS")
     parser = common.make_parser(name, __doc__, tasks=None, model=MODEL, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS)
     args = parser.parse_args()
-    common.check_writable(args.out)
     runs = everything = tables.get_runs(parser, args, read, draw_all)
     model, path = common.get_model(runs["model"][0]), runs["tasks_file"][0]
     number, seed = runs["seed"].nunique(), int(runs["seed"].min())
     none, runs = runs[runs["algorithm"] == "FCIM"], runs[runs["algorithm"] != "FCIM"]
     if runs.empty:
         raise common.NoAllocation(f"FCIM finds no allocation to lose a device of: {none['problem'].iloc[0]}")
-    table, both = summarise(runs), tables.shared_draws(runs, ["pool", "seed"])
+    table, both = summarise(runs), stats.shared_draws(runs, ["pool", "seed"])
     shown = table[["pool", "method", "losses", "compared"]].assign(**{
         metric + (f" ({unit})" if unit else ""): [
             tables.show_mean(*line) for line in table[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()]
@@ -232,7 +225,7 @@ def main(name):
              "\n".join(verdicts(runs))]
     if len(none):
         parts.append(f"Draws without an allocation by FCIM, which are left out: {len(none)}; {none['problem'].iloc[0]}")
-    figures = {} if args.no_plot or both.empty else {"": lambda path: draw_losses(path, both)}
+    figures = {} if args.no_plot or both.empty else {"": common.try_figure(draw_losses, both)}
     tables.publish("device_loss", args.out, parts, {"runs": everything, "table": table}, figures)
 
 

@@ -21,8 +21,12 @@ import textwrap
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import numpy as np
+import pandas as pd
+
 import common
-from reproduce import EDF, tables
+from reproduce import EDF, stats, tables
+from reproduce.parallel import parallel
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
 POOL = "campus"  # the devices: a name in common.POOLS
@@ -90,7 +94,6 @@ def feed_forward(stages, case, schedule):
 
 def measure(tasks, found):
     """Metrics, in seconds and counts, of what feed_forward has found."""
-    import numpy as np
     completion = found[-1][0]["completion_time"].to_numpy()
     turnaround = (completion - tasks["arrival_time"].to_numpy()) / common.US
     waiting = sum(result["waiting_time"].to_numpy() for result, _ in found) / common.US
@@ -112,7 +115,6 @@ def draw(model, pool, seed, load):
     until the layers are placed, and of mean links. Tasks arrive, evenly spread, within the time of which its slowest
     stage would be busy for `load`; a deadline is arrival + a factor of DEADLINES x the task's time through it, alone.
     """
-    import numpy as np
     rng = common.draw(seed, "tasks")
     prompt, words = (rng.integers(*most, TASKS, endpoint=True) for most in (PROMPT, WORDS))
     factor, arrival = rng.uniform(*DEADLINES, TASKS), np.sort(rng.uniform(size=TASKS))
@@ -135,7 +137,7 @@ def one_case(tasks, model, pool, seed, load):
     return tables.quiet_case(tasks, model, pool, seed) if tasks else draw(model, pool, seed, load)
 
 
-def judge(tasks, model, pool, seed, setting, load):
+def run_case(tasks, model, pool, seed, setting, load):
     """Metrics of allocators x schedulers on one draw: a list of dicts. tasks: a path, or "" for drawn lists; setting:
     its name."""
     case = one_case(tasks, model, pool, seed, load)
@@ -161,19 +163,18 @@ def judge(tasks, model, pool, seed, setting, load):
 
 
 def across(part, metric, show, columns, who=SCHEDULERS):
-    """A table of text, allocators down and schedulers across, of the rows of a table of tables.compare."""
-    import pandas as pd
+    """A table of text, allocators down and schedulers across, of the rows of a table of stats.compare."""
     part = part[part["metric"] == metric].set_index(["allocator", "algorithm"])
     return pd.DataFrame([{"allocator": allocator, **{name: show(*part.loc[(allocator, name), columns]) for name in who}}
                          for allocator in ALLOCATORS])
 
 
 def whole_against(runs):
-    """tables.compare of FCIM with ADSA, the whole system, against every other pair."""
+    """stats.compare of FCIM with ADSA, the whole system, against every other pair."""
     pairs = [(allocator, name) for allocator in ALLOCATORS for name in SCHEDULERS]
     names = {f"{allocator}, {name}": (allocator, name) for allocator, name in pairs}
     runs = runs.assign(algorithm=runs["allocator"] + ", " + runs["algorithm"])
-    table = tables.compare(runs, ["setting"], "seed", list(names), COMPARED)
+    table = stats.compare(runs, ["setting"], "seed", list(names), COMPARED)
     allocator, name = zip(*table["algorithm"].map(names))
     return table.assign(allocator=allocator, algorithm=name)
 
@@ -196,69 +197,55 @@ def verdicts(table, whole, setting):
     return [textwrap.fill(line, 120, subsequent_indent="    ") for line in lines]
 
 
-def draw_devices(path, title, names, found):
+def draw_devices(title, names, found):
     """Draws who computes which task when, a row a device or group. Told apart are CHART tasks that arrive one after
     another: those that are preempted most, the first of equal ones.
 
     names: of the devices of each stage; found: of feed_forward.
     """
     import matplotlib
-    import numpy as np
     from matplotlib.figure import Figure
     often = np.cumsum([0, *sum(result["preemptions"].to_numpy() for result, _ in found)])
     k = int((often[CHART:] - often[:-CHART]).argmax()) if len(often) > CHART else 0
     (begin, *_), first = (found[0][0][key].to_numpy()[k:k + CHART] for key in ("arrival_time", "label"))
     begin, end = begin / common.US, found[-1][0]["completion_time"].to_numpy()[k:k + CHART].max() / common.US
     keys = {}
-    with matplotlib.rc_context({"hatch.linewidth": 0.4}):
-        figure = Figure((3.5, 1.35 + 0.26 * len(names) + 0.13 * -(-len(first) // 3)), dpi=300)
-        axes = figure.subplots()
-        axes.set_yticks(range(len(names)))
-        axes.set_yticklabels([common.shorten(name) for name in names])
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        for s, (_, intervals) in enumerate(found):
-            runs = intervals[intervals["kind"] == "compute"]
-            start, width = runs["start"] / common.US, (runs["end"] - runs["start"]) / common.US
-            for k, label in enumerate(first):
-                mine = runs["label"] == label
-                colour, hatch = tables.look(k)
-                keys[common.shorten(label)] = axes.barh([s] * mine.sum(), width[mine], 0.72, start[mine], color=colour,
-                                                        hatch=hatch, edgecolor="black", linewidth=0.3)
-            others = ~runs["label"].isin(first) & (start < end) & (start + width > begin)
-            if others.any():
-                keys["other tasks"] = axes.barh([s] * others.sum(), width[others], 0.3, start[others], color="0.85",
-                                                edgecolor="0.55", linewidth=0.3)
-        axes.set_xlim(begin, end)
-        axes.set_xlabel("time (s)", fontsize=8)
-        axes.set_title(title, fontsize=8)
-        common.finish(figure, path, keys)
+    matplotlib.rcParams["hatch.linewidth"] = 0.4
+    figure = Figure((3.5, 1.35 + 0.26 * len(names) + 0.13 * -(-len(first) // 3)), dpi=300)
+    axes = figure.subplots()
+    axes.set_yticks(range(len(names)))
+    axes.set_yticklabels([common.shorten(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    for s, (_, intervals) in enumerate(found):
+        runs = intervals[intervals["kind"] == "compute"]
+        start, width = runs["start"] / common.US, (runs["end"] - runs["start"]) / common.US
+        for k, label in enumerate(first):
+            mine = runs["label"] == label
+            colour, hatch = tables.look(k)
+            keys[common.shorten(label)] = axes.barh([s] * mine.sum(), width[mine], 0.72, start[mine], color=colour,
+                                                    hatch=hatch, edgecolor="black", linewidth=0.3)
+        others = ~runs["label"].isin(first) & (start < end) & (start + width > begin)
+        if others.any():
+            keys["other tasks"] = axes.barh([s] * others.sum(), width[others], 0.3, start[others], color="0.85",
+                                            edgecolor="0.55", linewidth=0.3)
+    axes.set_xlim(begin, end)
+    axes.set_xlabel("time (s)", fontsize=8)
+    axes.set_title(title, fontsize=8)
+    return common.finish_figure(figure, keys)
 
 
 # Command line ---------------------------------------------------------------------------------------------------------
 
 
-def check_settings():
-    """UserError unless the settings are as they must be."""
-    tables.check_count(RUNS, "RUNS")
-    tables.check_count(CHART, "CHART")
-    common.require(tables.check_count(TASKS, "TASKS") > 1, "TASKS: a drawn list needs at least 2, to span some time")
-    for name, whole in (("WORDS", True), ("PROMPT", True), ("DEADLINES", False)):
-        tables.check_range(globals()[name], name, whole)
-    tables.check_settings(LOADS, "LOADS", lambda load, where: common.check_number(load, where, positive=True))
-
-
 def draw_all(args):
     """The runs of all settings: a row for each allocator and scheduler of a draw."""
-    import pandas as pd
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
     pool, path = common.find_name(args.pool, common.POOLS, "pool"), args.tasks or ""
     model = common.get_model(args.model)
     if path:
-        common.allocation_case(path, model, pool, seed)  # says what is wrong with the list
+        common.allocation_case(path, model, pool, args.seed)  # says what is wrong with the list
     settings = {os.path.basename(path): None} if path else LOADS
-    jobs = [(path, model, pool, seed + k, *setting) for setting in settings.items() for k in range(number)]
-    return tables.as_written(pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]))
+    jobs = [(path, model, pool, args.seed + k, *setting) for setting in settings.items() for k in range(args.runs)]
+    return tables.as_written(pd.DataFrame([row for rows in parallel(run_case, jobs) for row in rows]))
 
 
 def read(folder):
@@ -268,24 +255,21 @@ def read(folder):
 
 
 def main(name):
-    import pandas as pd
-    check_settings()
     parser = common.make_parser(name, __doc__, tasks=None, model=MODEL, pool=POOL, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS)
     args = parser.parse_args()
-    common.check_writable(args.out)
     runs = tables.get_runs(parser, args, read, draw_all)
     model, pool, path = common.get_model(runs["model"][0]), runs["pool"][0], runs["tasks_file"][0]
     number, seed = runs["seed"].nunique(), int(runs["seed"].min())
     settings = {setting: LOADS.get(setting) for setting in runs["setting"].unique()}
-    failed = tables.failures(runs[runs["algorithm"] == SCHEDULERS[0]], ["setting", "allocator"]).drop(
+    failed = stats.failures(runs[runs["algorithm"] == SCHEDULERS[0]], ["setting", "allocator"]).drop(
         columns="algorithm")
-    shared = tables.shared_draws(runs, ["setting", "seed"])
+    shared = stats.shared_draws(runs, ["setting", "seed"])
     if shared.empty:
         raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
-    table = tables.compare(shared, ["setting", "allocator"], "seed", SCHEDULERS, METRICS)
+    table = stats.compare(shared, ["setting", "allocator"], "seed", SCHEDULERS, METRICS)
     whole = whole_against(shared)
-    pipelines = tables.compare(shared[shared["algorithm"] == SCHEDULERS[0]].assign(algorithm=shared["allocator"]),
+    pipelines = stats.compare(shared[shared["algorithm"] == SCHEDULERS[0]].assign(algorithm=shared["allocator"]),
                                ["setting"], "seed", list(ALLOCATORS), PIPELINE)
 
     parts = [f"reproduce.whole_system: {model.name} ({model.layers} layers, {model.bits:g} bits), pool {pool}, "
@@ -327,8 +311,9 @@ def main(name):
         stages, _ = tables.script("FCIM").allocate(**case)
         found = feed_forward(stages, case, tables.script("ADSA").schedule)
         names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]
-        figures = {"": lambda path: tables.draw_bars(path, panels, "allocator", SCHEDULERS, drawn),
-                   "_devices": lambda path: draw_devices(path, f"FCIM with ADSA, {setting}, seed {seed}", names, found)}
+        figures = {"": common.try_figure(tables.draw_bars, panels, "allocator", SCHEDULERS, drawn),
+                   "_devices": common.try_figure(
+            draw_devices, f"FCIM with ADSA, {setting}, seed {seed}", names, found)}
     tables.publish("whole_system", args.out, parts, {"runs": runs, "table": table, "whole": whole,
                                                      "pipelines": pipelines, "failures": failed}, figures)
 
