@@ -27,7 +27,8 @@ if not __package__:  # run by its path: the project's folder is where modules ar
 import ADSA
 import common
 import FCIM
-from reproduce import tables
+from reproduce import stats, tables
+from reproduce.parallel import parallel
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
 POOL = "campus"  # the devices: a name in common.POOLS
@@ -57,9 +58,8 @@ def main(name):
     parser = common.make_parser(name, __doc__, tasks=None, model=MODEL, pool=POOL, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS)
     args = parser.parse_args()
-    common.check_writable(args.out)
     runs = tables.get_runs(parser, args, read, draw_all)
-    shared = tables.shared_draws(runs, ["setting", "seed"])
+    shared = stats.shared_draws(runs, ["setting", "seed"])
     if shared.empty:
         raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
 
@@ -74,8 +74,8 @@ def main(name):
     for setting in runs["setting"].unique():
         parts += setting_parts(setting, pipelines, table, whole)
     figures = {} if args.no_plot else {
-        "": lambda path: draw_means(path, table),
-        "_devices": lambda path: draw_example(path, runs),
+        "": common.try_figure(draw_means, table),
+        "_devices": common.try_figure(draw_example, runs),
     }
     tables.publish("whole_system", args.out, parts, {
         "runs": runs,
@@ -91,16 +91,14 @@ def main(name):
 
 def draw_all(args):
     """The runs of all settings: a row for each allocator and scheduler of a draw."""
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
     pool = common.find_name(args.pool, common.POOLS, "pool")
     model = common.get_model(args.model)
     path = args.tasks or ""
     if path:
-        common.allocation_case(path, model, pool, seed)  # says what is wrong with the list
+        common.allocation_case(path, model, pool, args.seed)  # says what is wrong with the list
     settings = {os.path.basename(path): None} if path else LOADS
-    jobs = [(path, model, pool, seed + k, *setting) for setting in settings.items() for k in range(number)]
-    rows = [row for of_draw in tables.parallel(run_case, jobs) for row in of_draw]
+    jobs = [(path, model, pool, args.seed + k, *setting) for setting in settings.items() for k in range(args.runs)]
+    rows = [row for of_draw in parallel(run_case, jobs) for row in of_draw]
     return tables.as_written(pd.DataFrame(rows))
 
 
@@ -124,8 +122,8 @@ def run_case(tasks, model, pool, seed, setting, load):
             continue
         row.update(problem="", **pipeline_metrics(stages, case))
         for name in SCHEDULERS:
-            found = feed_forward(stages, case, tables.script(SCHEDULERS[name]).schedule)
-            rows.append(dict(row, algorithm=name, **queue_metrics(case["tasks"], found)))
+            results, _ = feed_forward(stages, case, tables.script(SCHEDULERS[name]).schedule)
+            rows.append(dict(row, algorithm=name, **queue_metrics(case["tasks"], results)))
     return rows
 
 
@@ -199,29 +197,8 @@ def work_and_links(stages, case):
     return compute + allreduce, links
 
 
-def pass_stages(tasks, arrival, work, links, schedule, numbers):
-    """The tables of common.simulate, tasks and intervals in microseconds, of each of the stages with these numbers.
-
-    arrival: of each task at the first of them; work, links: of the whole pipeline. A stage's trans_time is the link
-    that follows, its deadline the task's less the work and links that follow that.
-    """
-    found = []
-    for s in numbers:
-        later = work[:, s + 1:].sum(axis=1) + links[s + 2:].sum()
-        queue = tasks.assign(
-            arrival_time=arrival,
-            computation_time=work[:, s],
-            trans_time=links[s + 1],
-            deadline=tasks["deadline"] - later,
-        )
-        result, intervals = common.simulate(queue, schedule(queue), "dedicated")
-        found.append((result, intervals))
-        arrival = result["completion_time"].to_numpy()
-    return found
-
-
 def feed_forward(stages, case, schedule):
-    """What becomes of the tasks in a pipeline with a queue at each stage: pass_stages over all of it.
+    """What becomes of the tasks in a pipeline with a queue at each stage: the tables of pass_stages, of all stages.
 
     stages: of an allocate; case: of common.allocation_case; schedule: function of a task table to compute intervals. As
     tasks only move forward, stage after stage is exact; with FCFS the last completion_time is that of common.evaluate.
@@ -230,6 +207,29 @@ def feed_forward(stages, case, schedule):
     work, links = work_and_links(stages, case)
     first = tasks["arrival_time"].to_numpy() + links[0]
     return pass_stages(tasks, first, work, links, schedule, range(len(stages)))
+
+
+def pass_stages(tasks, arrival, work, links, schedule, numbers):
+    """The tables of common.simulate, in microseconds, of each of the stages with these numbers: a list of those of
+    tasks, and one of those of intervals.
+
+    arrival: of each task at the first of them; work, links: of the whole pipeline. A stage's trans_time is the link
+    that follows, its deadline the task's less the work and links that follow that.
+    """
+    results, intervals = [], []
+    for s in numbers:
+        later = work[:, s + 1:].sum(axis=1) + links[s + 2:].sum()
+        queue = tasks.assign(
+            arrival_time=arrival,
+            computation_time=work[:, s],
+            trans_time=links[s + 1],
+            deadline=tasks["deadline"] - later,
+        )
+        result, runs = common.simulate(queue, schedule(queue), "dedicated")
+        results.append(result)
+        intervals.append(runs)
+        arrival = result["completion_time"].to_numpy()
+    return results, intervals
 
 
 def pipeline_metrics(stages, case):
@@ -247,9 +247,8 @@ def pipeline_metrics(stages, case):
     )
 
 
-def queue_metrics(tasks, found):
-    """Metrics, in seconds and counts, of what feed_forward has found."""
-    results = [result for result, _ in found]
+def queue_metrics(tasks, results):
+    """Metrics, in seconds and counts, of the tables of tasks that feed_forward has found."""
     waiting = sum(result["waiting_time"] for result in results) / common.US
     preemptions = sum(result["preemptions"].sum() for result in results)
     completion = results[-1]["completion_time"]
@@ -268,29 +267,29 @@ def queue_metrics(tasks, found):
 
 
 def failures(runs):
-    """tables.failures of the allocators: alike for all schedulers."""
+    """stats.failures of the allocators: alike for all schedulers."""
     runs = runs[runs["algorithm"] == "ADSA"]
-    return tables.failures(runs, ["setting", "allocator"]).drop(columns="algorithm")
+    return stats.failures(runs, ["setting", "allocator"]).drop(columns="algorithm")
 
 
 def compare_pipelines(runs):
-    """tables.compare of the allocations: alike for all schedulers."""
+    """stats.compare of the allocations: alike for all schedulers."""
     runs = runs[runs["algorithm"] == "ADSA"]
     runs = runs.assign(algorithm=runs["allocator"])
-    return tables.compare(runs, ["setting"], "seed", list(runs["allocator"].unique()), PIPELINE)
+    return stats.compare(runs, ["setting"], "seed", list(runs["allocator"].unique()), PIPELINE)
 
 
 def compare_schedulers(runs):
-    """tables.compare of ADSA with every other scheduler, the allocator the same."""
-    return tables.compare(runs, ["setting", "allocator"], "seed", list(runs["algorithm"].unique()), METRICS)
+    """stats.compare of ADSA with every other scheduler, the allocator the same."""
+    return stats.compare(runs, ["setting", "allocator"], "seed", list(runs["algorithm"].unique()), METRICS)
 
 
 def compare_pairs(runs):
-    """tables.compare of FCIM with ADSA, the whole system, against every other pair."""
+    """stats.compare of FCIM with ADSA, the whole system, against every other pair."""
     pairs = runs["allocator"] + ", " + runs["algorithm"]
     allocator = dict(zip(pairs, runs["allocator"]))
     scheduler = dict(zip(pairs, runs["algorithm"]))
-    table = tables.compare(runs.assign(algorithm=pairs), ["setting"], "seed", list(allocator), COMPARED)
+    table = stats.compare(runs.assign(algorithm=pairs), ["setting"], "seed", list(allocator), COMPARED)
     pairs = table["algorithm"]
     return table.assign(allocator=pairs.map(allocator), algorithm=pairs.map(scheduler))
 
@@ -369,59 +368,58 @@ def beaten_by(table, metric, key):
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def draw_means(path, table):
+def draw_means(table):
     """Draws means as bars: a row of panels for each of PANELS and setting."""
     panels = []
     for metric, label in PANELS.items():
         for setting in table["setting"].unique():
             panels.append((f"{metric}, {setting}", f"{label}\n{common.shorten(setting)}"))
     table = table.assign(metric=table["metric"] + ", " + table["setting"])
-    tables.draw_bars(path, panels, "allocator", list(table["algorithm"].unique()), table)
+    return tables.draw_bars(panels, "allocator", list(table["algorithm"].unique()), table)
 
 
-def draw_example(path, runs):
+def draw_example(runs):
     """Draws the first draw, FCIM with ADSA."""
     tasks, pool, setting, seed = runs[["tasks_file", "pool", "setting", "seed"]].iloc[0]
     model = common.get_model(runs["model"][0])
     case = one_case(tasks, model, pool, seed, LOADS.get(setting))
     stages, _ = FCIM.allocate(**case)
     names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]
-    found = feed_forward(stages, case, ADSA.schedule)
-    draw_devices(path, f"FCIM with ADSA, {setting}, seed {seed}", names, found)
+    title = f"FCIM with ADSA, {setting}, seed {seed}"
+    return draw_devices(title, names, *feed_forward(stages, case, ADSA.schedule))
 
 
-def draw_devices(path, title, names, found):
+def draw_devices(title, names, results, intervals):
     """Draws who computes which task when, a row a device or group. Colours mark CHART tasks that arrive one after
     another: those that are preempted most, the first of equal ones.
 
-    names: of the devices of each stage; found: of feed_forward.
+    names: of the devices of each stage; results, intervals: of feed_forward.
     """
     import matplotlib
-    from matplotlib.figure import Figure
-    first = most_preempted(found)
-    labels = found[0][0]["label"].iloc[first]
-    begin = found[0][0]["arrival_time"].iloc[first].min() / common.US
-    end = found[-1][0]["completion_time"].iloc[first].max() / common.US
-    runs = pd.concat([intervals.assign(stage=s) for s, (_, intervals) in enumerate(found)])
+    first = most_preempted(results)
+    labels = results[0]["label"].iloc[first]
+    begin = results[0]["arrival_time"].iloc[first].min() / common.US
+    end = results[-1]["completion_time"].iloc[first].max() / common.US
+    runs = pd.concat([runs.assign(stage=s) for s, runs in enumerate(intervals)])
     runs = common.in_seconds(runs[runs["kind"] == "compute"])
     is_seen = (runs["start"] < end) & (runs["end"] > begin)
     others = runs[is_seen & ~runs["label"].isin(labels)]
 
+    matplotlib.rcParams["hatch.linewidth"] = 0.4  # read when the figure is written
+    figure = common.new_figure(1.35 + 0.26 * len(names) + 0.13 * math.ceil(len(labels) / 3))
+    axes = figure.subplots()
+    common.draw_rows(axes, [common.shorten(name) for name in names], {})
     keys = {}
-    with matplotlib.rc_context({"hatch.linewidth": 0.4}):
-        figure = Figure((3.5, 1.35 + 0.26 * len(names) + 0.13 * -(-len(labels) // 3)), dpi=300)
-        axes = figure.subplots()
-        common.draw_rows(axes, [common.shorten(name) for name in names], {})
-        for k, label in enumerate(labels):
-            colour, hatch = tables.look(k)
-            part = runs[runs["label"] == label]
-            keys[common.shorten(label)] = draw_runs(axes, part, 0.72, color=colour, hatch=hatch, edgecolor="black")
-        if len(others):
-            keys["other tasks"] = draw_runs(axes, others, 0.3, color="0.85", edgecolor="0.55")
-        axes.set_xlim(begin, end)
-        axes.set_xlabel("time (s)", fontsize=8)
-        axes.set_title(title, fontsize=8)
-        common.finish(figure, path, keys)
+    for k, label in enumerate(labels):
+        colour, hatch = tables.look(k)
+        part = runs[runs["label"] == label]
+        keys[common.shorten(label)] = draw_runs(axes, part, 0.72, color=colour, hatch=hatch, edgecolor="black")
+    if len(others):
+        keys["other tasks"] = draw_runs(axes, others, 0.3, color="0.85", edgecolor="0.55")
+    axes.set_xlim(begin, end)
+    axes.set_xlabel("time (s)", fontsize=8)
+    axes.set_title(title, fontsize=8)
+    return common.finish_figure(figure, keys)
 
 
 def draw_runs(axes, runs, height, **look):
@@ -430,9 +428,9 @@ def draw_runs(axes, runs, height, **look):
     return axes.barh(runs["stage"], width, height, runs["start"], linewidth=0.3, **look)
 
 
-def most_preempted(found):
+def most_preempted(results):
     """The CHART tasks that arrive one after another and are preempted most, as a slice of the rows."""
-    preemptions = sum(result["preemptions"].to_numpy() for result, _ in found)
+    preemptions = sum(result["preemptions"] for result in results)
     before = np.cumsum([0, *preemptions])
     k = 0
     if len(preemptions) > CHART:
