@@ -137,44 +137,35 @@ def run_allocator(allocate, tasks, doc, **settings):
 
 
 def schedule_tasks(name, schedule, tasks, doc, settings):
-    args = parse_flags(name, doc, tasks, settings)
+    args = parse_flags(name, doc, tasks=tasks, **settings)
     model = get_model(args.model)
     device = get_device(args.device)
-    link = find_name(args.link, LINKS, "link")
+    args.link = find_name(args.link, LINKS, "link")
     check_writable(args.out)
     table = read_tasks(args.tasks, model, [device])
 
-    options = {key: getattr(args, key, settings[key]) for key in settings if key not in ("model", "device", "out")}
-    options["link"] = link
-    if "link" not in inspect.signature(schedule).parameters:  # a policy does not depend on it, the optimum does
-        del options["link"]
-    intervals = schedule(table, **options)
-
-    result, everything = simulate(table, intervals, link)
+    wanted = list(inspect.signature(schedule).parameters)[1:]  # the optimum depends on the link, a policy does not
+    intervals = schedule(table, **{key: getattr(args, key) for key in settings if key in wanted})
+    result, everything = simulate(table, intervals, args.link)
     metrics = scheduling_metrics(table, result, model, device)
-    metrics.update(intervals.attrs.get("metrics", {}))
     if metrics["memory_utilization"] > 1:
         warn(f"the tasks need {metrics['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
+    metrics.update(intervals.attrs.get("metrics", {}))
 
-    used = dict(scheduler=name, model=model.name, device=device.type, link=link)
-    used.update(own_settings(settings))
-    used.update(measured_on(table))
+    settings = dict(scheduler=name, model=measured(table, "model") or model.name,
+                    device=measured(table, "device") or device.type, link=args.link, **own_settings(settings))
     result, everything = in_seconds(result), in_seconds(everything)
     files = {"tasks.csv": result, "intervals.csv": everything}
     if not args.no_plot and len(result) <= PLOT_ROWS:
         files["gantt.png"] = try_figure(schedule_figure, name, result, everything)
     elif not args.no_plot:
-        files["overview.png"] = try_figure(overview_figure, name, result, table["kv_bytes"], model, device)
-    paths = write_run(args.out, name, files, {**used, "tasks_file": source_of(args.tasks), **metrics})
-
-    print_heading(metrics["tasks"], used, intervals.attrs.get("summary", []))
-    print_metrics(metrics)
-    print_table(result.drop(columns=TOO_WIDE), f" in {args.out}")
-    print(f"\nwritten: {', '.join(paths)}")
+        memory = weight_bytes(table, model), table["kv_bytes"], device
+        files["overview.png"] = try_figure(overview_figure, name, result, *memory)
+    report(args, settings, metrics, intervals.attrs.get("summary", []), [result], files)
 
 
 def allocate_layers(name, allocate, tasks, doc, settings):
-    args = parse_flags(name, doc, tasks, settings)
+    args = parse_flags(name, doc, tasks=tasks, **settings)
     model = get_model(args.model)
     pool = find_name(args.pool, POOLS, "pool")
     seed = int(check_number(args.seed, "--seed", whole=True))
@@ -183,31 +174,19 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     check_writable(args.out)
     case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
 
-    stages, notes = allocate(**case, **own_settings(settings))
+    own = own_settings(settings)
+    stages, notes = allocate(**case, **own)
     stages, result, intervals, metrics = evaluate(stages, **case)
 
-    used = dict(algorithm=name, model=model.name, pool=pool, seed=seed)
-    used.update(own_settings(settings))
-    sources = {f"{key}_file": source_of(getattr(args, key)) for key in ("tasks", "bids", "links")}
+    settings = dict(algorithm=name, model=model.name, pool=pool, seed=seed, **own)
     stages, result, intervals = in_seconds(stages), in_seconds(result).sort_index(), in_seconds(intervals)
+    links = case["links"].rename_axis("").reset_index()
     files = {"stages.csv": stages.drop(columns="allreduce_time"), "tasks.csv": result, "intervals.csv": intervals,
-             "bids.csv": case["bids"], "links.csv": case["links"].rename_axis("").reset_index()}
+             "bids.csv": case["bids"], "links.csv": links}
     if not args.no_plot:
         files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {pool}", stages, len(result))
-    paths = write_run(args.out, name, files, {**used, **sources, **metrics})
-
-    print_heading(metrics["tasks"], used, notes)
-    print("stages; computation time of all tasks, link delay of one (s), reward and utility (cents)")
-    print_table(files["stages.csv"])
-    print("")
-    print_metrics(metrics)
-    print_table(result.drop(columns=TOO_WIDE), f" in {args.out}")
-    print(f"\nwritten: {', '.join(paths)}")
-
-
-def script_name():
-    """Name of the script that was started: a run's name, in what it prints and in its files."""
-    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    notes = [*notes, "In the table of stages computation time is of all tasks, link delay of one; seconds and cents."]
+    report(args, settings, metrics, notes, [files["stages.csv"], result], files)
 
 
 def own_settings(settings):
@@ -215,18 +194,17 @@ def own_settings(settings):
     return {key: value for key, value in settings.items() if key not in FLAGS}
 
 
-def source_of(rows):
-    """Where a list comes from: its file, the script that was started, or, of None, a draw."""
-    if rows is None:
-        return "drawn"
-    return rows if isinstance(rows, str) else os.path.basename(sys.argv[0])
-
-
 # Flags, and how a run ends --------------------------------------------------------------------------------------------
-def parse_flags(name, doc, tasks, settings):
-    """The settings of one of the nine, as overridden by its flags."""
-    flags = {key: value for key, value in settings.items() if key in FLAGS}
-    return make_parser(name, doc, tasks=tasks, **flags).parse_args()
+def script_name():
+    """Name of the script that was started: a run's name, in what it prints and in its files."""
+    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
+
+
+def parse_flags(name, doc, **settings):
+    """The settings at the top of one of the nine, as its flags override them."""
+    parser = make_parser(name, doc, **{key: settings[key] for key in FLAGS if key in settings})
+    parser.set_defaults(**own_settings(settings))
+    return parser.parse_args()
 
 
 def make_parser(name, doc, plot=True, **settings):
@@ -243,26 +221,20 @@ def make_parser(name, doc, plot=True, **settings):
 
 
 def run(main, name, *arguments):
-    """main(name, *arguments). It exits with one line on standard error: status 1 for NoAllocation, 2 for a UserError,
-    130 when interrupted. A SIGTERM ends it as an exit does: nothing is left behind."""
+    """main(name, *arguments). What stops it is said in one line on standard error: NoAllocation (exit status 1), a
+    UserError (2), an interrupt (130). A SIGTERM ends it as an exit does: nothing is left behind."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(name, *arguments)
-        print(end="", flush=True)
-    except NoAllocation as error:
-        print(f"{name}: {format_value(error)}", file=sys.stderr)
-        sys.exit(1)
-    except (UserError, ImportError) as error:
-        print(f"{name}: {format_value(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:  # of standard output: full, or closed by its reader, `head` perhaps
+        sys.stdout.flush()
+    except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
+        print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
+        sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
+    except BrokenPipeError:  # its reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where python's own last flush goes
-        sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
+        sys.exit(141)
 
 
 # Models and devices by name -------------------------------------------------------------------------------------------
@@ -337,9 +309,9 @@ def read_tasks(tasks, model, devices):
     """
     place = tasks if isinstance(tasks, str) else "tasks"
     table = read_table(tasks, "task", TASK, TASK_OPTIONS)
-    check_rows(~table["label"].duplicated(), table["label"], f"{place}, row {{}}, label", "is there already")
-    check_rows(table["deadline"] >= table["arrival_time"], table["deadline"], f"{place}, row {{}}, deadline",
-               "is before arrival_time")
+    label, due = table["label"], table["deadline"]
+    check_rows(~label.duplicated(), label, f"{place}, row {{}}, label", "is there already")
+    check_rows(due >= table["arrival_time"], due, f"{place}, row {{}}, deadline", "is before arrival_time")
 
     table = with_tokens(table, model)
     cache = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
@@ -357,22 +329,22 @@ def with_tokens(table, model):
     """The table of tasks with the tokens of each, estimated where they are not given, and cut to the context."""
     words = table["prompt"].str.split().str.len()
     unbroken = table["prompt_tokens"].isna() & (table["prompt"].str.len() > 40 * (words + 5))
-    if unbroken.any():
-        label = table["label"][unbroken.idxmax()]
-        warn(f"{unbroken.sum()} of {len(table)} tasks have a long prompt with hardly any spaces, whose words cannot be "
-             f"counted, {shown(label)} first: give prompt_tokens")
+    warn_of(table["label"][unbroken], len(table), "have a long prompt with hardly any spaces, whose words cannot be "
+            "counted: give prompt_tokens")
     prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
     output = table["output_tokens"].fillna(count_tokens(table["output_words"])).astype("int64")
 
     # An output may claim up to half of the context from its prompt, and then runs until the context is full.
-    fits = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
-    table = table.assign(prompt_tokens=fits, output_tokens=np.minimum(output, model.context - fits))
+    table["prompt_tokens"] = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
+    table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
     cut = (table["prompt_tokens"] < prompt) | (table["output_tokens"] < output)
-    if cut.any():
-        label = table["label"][cut.idxmax()]
-        warn(f"{cut.sum()} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped, "
-             f"{shown(label)} first")
+    warn_of(table["label"][cut], len(table), f"exceed the {model.context} tokens of {model.name} and run capped")
     return table
+
+
+def warn_of(labels, number, what):
+    if len(labels):
+        warn(f"{len(labels)} of {number} tasks {what} (first {shown(labels.iloc[0])})")
 
 
 def count_tokens(words):
@@ -381,8 +353,10 @@ def count_tokens(words):
 
 def layer_time(model, device, prompt_tokens, output_tokens):
     """Seconds that one layer takes for a task (numbers or arrays): a roofline of arithmetic and of weight reading."""
-    compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)  # of one token
-    read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)  # of the weights, once
+    flops = device.compute_share * device.tflops * 1e12
+    bandwidth = device.bandwidth_share * device.bandwidth * 1e9
+    compute = 2 * model.params / flops  # of one token
+    read = model.layer_bytes / bandwidth  # of the weights, once
     return np.maximum(compute * prompt_tokens, read) + output_tokens * max(read, compute)
 
 
@@ -393,14 +367,9 @@ def layer_times(tasks, model, devices):
     return np.where(np.isnan(given), np.array(estimates).T, given)
 
 
-def measured_on(tasks):
-    """The model and the device of a measured list, in place of those of the estimates."""
-    found = {}
-    for key in ("model", "device"):
-        names = tasks[f"measured_{key}"].dropna().unique()
-        if len(names):
-            found[key] = ", ".join(names) + " (measured)"
-    return found
+def measured(tasks, key):
+    """The model or the device that a measured list names; an empty text for a list that is estimated."""
+    return ", ".join(tasks[f"measured_{key}"].dropna().unique())
 
 
 # Schedules ------------------------------------------------------------------------------------------------------------
@@ -423,10 +392,13 @@ def next_run(schedule, waiting, now):
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
     table = pd.DataFrame(runs, columns=["row", "start", "end"], dtype="int64")
-    goes_on = (table["row"] == table["row"].shift()) & (table["start"] == table["end"].shift())
-    joined = table.groupby((~goes_on).cumsum()).agg({"row": "first", "start": "first", "end": "last"})
-    labels = tasks["label"].to_numpy()[joined["row"]]
-    return pd.DataFrame({"label": labels, "start": joined["start"].to_numpy(), "end": joined["end"].to_numpy()})
+    before = table.shift()
+    goes_on = (table["row"] == before["row"]) & (table["start"] == before["end"])
+    piece = table.groupby((~goes_on).cumsum())
+    joined = piece.first()
+    joined["end"] = piece["end"].last()
+    joined["label"] = tasks["label"].to_numpy()[joined["row"]]
+    return joined[["label", "start", "end"]].reset_index(drop=True)
 
 
 def simulate(tasks, intervals, link):
@@ -460,22 +432,15 @@ def simulate(tasks, intervals, link):
 def check_schedule(tasks, intervals):
     """The intervals grouped by row of `tasks`. UserError unless every task is computed whole, from its arrival on, and
     no two at once."""
-    is_table = isinstance(intervals, pd.DataFrame) and {"label", "start", "end"} <= set(intervals)
-    require(is_table, "schedule must return a table of label, start and end (see common.interval_table)")
-    row = pd.Index(tasks["label"]).get_indexer(intervals["label"])
-    require((row >= 0).all(), "the schedule is wrong: it computes a task that is not in the list")
-    require(len(np.unique(row)) == len(tasks), "the schedule is wrong: it does not compute every task")
-    is_forward = (intervals["start"] <= intervals["end"]).all()
-    require(is_forward, "the schedule is wrong: an interval ends before it starts")
-
-    by_task = intervals.groupby(row)
-    wrong = "the schedule is wrong: {1}"
-    done = by_task["end"].sum().to_numpy() - by_task["start"].sum().to_numpy()
-    check_rows(done == tasks["computation_time"], tasks["label"], wrong, "is not computed for as long as it takes")
-    start = by_task["start"].min().to_numpy()
-    check_rows(start >= tasks["arrival_time"], tasks["label"], wrong, "runs before it arrives")
+    require(isinstance(intervals, pd.DataFrame), "schedule must return a table of common.interval_table")
+    by_task = intervals.groupby(pd.Index(tasks["label"]).get_indexer(intervals["label"]))
+    done = (by_task["end"].sum() - by_task["start"].sum()).reindex(range(len(tasks)))
+    start = by_task["start"].min().reindex(range(len(tasks)))
     in_time = intervals.sort_values(["start", "end"])
-    alone = in_time["start"] >= in_time["end"].shift().fillna(0).cummax()
+    alone = in_time["start"] >= in_time["end"].shift().cummax().fillna(0)
+    wrong = "the schedule is wrong"
+    check_rows(done == tasks["computation_time"].to_numpy(), tasks["label"], wrong, "is not computed whole")
+    check_rows(start >= tasks["arrival_time"].to_numpy(), tasks["label"], wrong, "runs before it arrives")
     check_rows(alone, in_time["label"], wrong, "runs while another task does")
     return by_task
 
@@ -501,35 +466,44 @@ def scheduling_metrics(tasks, result, model, device):
     """The metrics of a schedule (README defines them): seconds, counts, shares, GB (1e9 bytes)."""
     metrics = {"tasks": len(result)}
     for key in ("waiting_time", "response_time", "turnaround_time"):
-        metrics[f"mean_{key}"] = round(float(result[key].mean()) / US, 6)
-        for percent, value in zip((50, 95, 99), np.percentile(result[key], (50, 95, 99))):
-            metrics[f"p{percent}_{key}"] = round(float(value) / US, 6)
-    metrics["mean_uplink_waiting_time"] = round(float(result["uplink_waiting_time"].mean()) / US, 6)
-    metrics["deadlines_met"] = int(result["deadline_met"].sum())
-    late = (result["completion_time"] - result["deadline"]).clip(lower=0)
-    metrics["mean_tardiness"] = round(float(late.mean()) / US, 6)
-    metrics["T_end"] = int(result["completion_time"].max()) / US
-    metrics["preemptions"] = int(result["preemptions"].sum())
+        metrics[f"mean_{key}"] = rounded_seconds(result[key].mean())
+        for percent in (50, 95, 99):
+            metrics[f"p{percent}_{key}"] = rounded_seconds(np.percentile(result[key], percent))
 
-    span = (int(result["completion_time"].max()) - int(result["arrival_time"].min())) / US or math.nan
-    metrics["throughput"] = len(result) / span
-    metrics["tokens_per_second"] = int(tasks["output_tokens"].sum()) / span
-    metrics["processor_utilization"] = int(result["computation_time"].sum()) / US / span
-    metrics["uplink_utilization"] = int(result["trans_time"].sum()) / US / span
-
-    _, held = memory_held(result, tasks["kv_bytes"])
-    peak = (weight_bytes(tasks, model) + float(held.max())) / 1e9
-    metrics["peak_memory_gb"] = peak
-    metrics["memory_utilization"] = peak / device.memory
+    tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
+    T_end = result["completion_time"].max() / US
+    span = T_end - result["arrival_time"].min() / US or math.nan
+    peak = (weight_bytes(tasks, model) + memory_held(result, tasks["kv_bytes"])["held"].max()) / 1e9
+    metrics.update({
+        "mean_uplink_waiting_time": rounded_seconds(result["uplink_waiting_time"].mean()),
+        "deadlines_met": result["deadline_met"].sum(),
+        "mean_tardiness": rounded_seconds(tardiness.mean()),
+        "T_end": T_end,
+        "preemptions": result["preemptions"].sum(),
+        "throughput": len(result) / span,
+        "tokens_per_second": tasks["output_tokens"].sum() / span,
+        "processor_utilization": result["computation_time"].sum() / US / span,
+        "uplink_utilization": result["trans_time"].sum() / US / span,
+        "peak_memory_gb": peak,
+        "memory_utilization": peak / device.memory,
+    })
     return metrics
 
 
+def rounded_seconds(microseconds):
+    return round(float(microseconds) / US, 6)
+
+
 def memory_held(result, kv_bytes):
-    """Times at which what the started and unfinished tasks hold changes, and the bytes from then on: two arrays."""
-    when = np.concatenate([result["end_computation"], result["start_time"]])  # at one instant: freed, then taken
-    change = np.concatenate([-kv_bytes, kv_bytes])
-    order = np.argsort(when, kind="stable")
-    return when[order], change[order].cumsum()
+    """Table of the instants at which a task starts or is computed, and the bytes that the tasks between hold then."""
+    freed = pd.DataFrame({"time": result["end_computation"], "held": -kv_bytes})
+    taken = pd.DataFrame({"time": result["start_time"], "held": kv_bytes})
+    return running_sum([freed, taken], "held")  # at one instant: freed, then taken
+
+
+def running_sum(changes, key):
+    table = pd.concat(changes).sort_values("time", kind="stable")
+    return table.assign(**{key: table[key].cumsum()})
 
 
 def weight_bytes(tasks, model):
@@ -547,6 +521,7 @@ def in_seconds(table):
 # Bids and links -------------------------------------------------------------------------------------------------------
 BID = {"device": str, "layers": int, "price": float, "computation_time": float}
 BID_OPTIONS = {"type": str, "host": str, "capacity": int, "true_cost": float}
+BID_COLUMNS = ["device", "type", "host", "capacity", "layers", "price", "computation_time", "true_cost"]
 
 
 def allocation_case(tasks, model, pool, seed, bids=None, links=None):
@@ -556,27 +531,36 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     devices = pd.DataFrame(POOLS[pool], columns=["device", "type", "host"]).set_index("device")
     types = [get_device(name) for name in devices["type"]]
     tasks = read_tasks(tasks, model, types).sort_values("arrival_time", kind="stable")
-    times = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
     layer_bytes = model.layer_bytes + tasks["kv_bytes"].max() / model.layers
-    devices["capacity"] = [int(MEMORY_SHARE * device.memory * 1e9 / layer_bytes) for device in types]
     devices["memory"] = [device.memory for device in types]
+    devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / layer_bytes).astype(int)
     devices["price_per_hour"] = [device.price_per_hour for device in types]
+    times = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
     devices["layer_time"] = times.sum()  # s: over the list
 
-    bid_table = read_bids(draw_bids(model.layers, devices, seed) if bids is None else bids, model, devices)
-    expected = (bid_table["layers"] * bid_table["device"].map(devices["layer_time"])).sum()
-    promised = bid_table["computation_time"].sum()
-    if bids is not None and not expected / 2 <= promised <= 2 * expected:
+    drawn = draw_bids(model.layers, devices, seed)
+    bids = read_bids(drawn if bids is None else bids, model, devices)
+    names = list(bids["device"])
+    links = read_links(links, names, devices, seed)
+    expected = (bids["layers"] * bids["device"].map(devices["layer_time"])).sum()
+    promised = bids["computation_time"].sum()
+    if not expected / 2 <= promised <= 2 * expected:
         warn(f"the bids promise {promised:g} s in all, the estimate is {expected:g} s: are they for this task list?")
 
     # A bid promises one time for the whole list; each task has the share of it that the estimates give it.
-    share = (times / times.sum()).fillna(1 / len(tasks))[bid_table["device"]].to_numpy()
-    link_table = read_links(links, list(bid_table["device"]), devices, seed)
-    return dict(tasks=tasks, model=model, layers=model.layers, bids=bid_table, links=link_table,
-                delay=link_table.to_numpy(),
-                times=share * (bid_table["computation_time"] / bid_table["layers"]).to_numpy(),
-                arrivals=tasks["arrival_time"].to_numpy() / US,
-                memory=devices.loc[bid_table["device"], "memory"].tolist(), seed=seed)
+    share = (times / times.sum()).fillna(1 / len(tasks))[names].to_numpy()
+    return {
+        "tasks": tasks,
+        "model": model,
+        "layers": model.layers,
+        "bids": bids,
+        "links": links,
+        "delay": links.to_numpy(),
+        "times": share * (bids["computation_time"] / bids["layers"]).to_numpy(),
+        "arrivals": tasks["arrival_time"].to_numpy() / US,
+        "memory": devices["memory"][names].tolist(),
+        "seed": seed,
+    }
 
 
 def draw(seed, *names):
@@ -590,21 +574,21 @@ def six_digits(number):
 
 def draw_bids(layers, devices, seed):
     """A bid of each device that holds a layer; the least offers are raised where all together are fewer than layers."""
-    most = {name: min(count, layers) for name, count in devices["capacity"].items() if count > 0}
+    most = devices["capacity"][devices["capacity"] > 0].clip(upper=layers)
     offers, margins = {}, {}
-    for name in most:
-        (least, greatest), (low, high) = OFFER, MARGIN
-        share, margins[name] = draw(seed, name).uniform((least, low), (greatest, high))
+    for name in most.index:
+        source = draw(seed, name)
+        share, margins[name] = source.uniform(*OFFER), source.uniform(*MARGIN)
         offers[name] = max(1, min(int(devices["capacity"][name] * share), layers))
-    while sum(offers.values()) < min(layers, sum(most.values())):
-        raisable = [name for name in most if offers[name] < most[name]]
+    while sum(offers.values()) < min(layers, most.sum()):
+        raisable = [name for name in offers if offers[name] < most[name]]
         offers[min(raisable, key=lambda name: offers[name] / most[name])] += 1
 
     bids = []
     for name, n in offers.items():
         time = six_digits(n * devices["layer_time"][name])
         price = six_digits(time * devices["price_per_hour"][name] * 100 / 3600 * margins[name])
-        bids.append({"device": name, "layers": n, "price": price, "computation_time": time})
+        bids.append(dict(device=name, layers=n, price=price, computation_time=time))
     return bids
 
 
@@ -612,48 +596,38 @@ def read_bids(bids, model, devices):
     """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents; where
     it is not given, the device's rent for that time). bids: a list of dicts, or the path of a CSV or JSON file of them;
     devices: table by name of type, host, capacity (layers) and price_per_hour. Raises UserError."""
-    place = bids if isinstance(bids, str) else "bids"
+    where = (bids if isinstance(bids, str) else "bids") + ", row {}, "
     if not len(bids):
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
-    rows = []
-    for k, bid in enumerate(read_table(bids, "bid", BID, BID_OPTIONS).to_dict("records"), 1):
-        where, name = f"{place}, row {k}", bid["device"]
-        require(name in devices.index, f"{where}, device: unknown device {shown(name)}: choose from "
-                f"{', '.join(devices.index)}, or add it to the pool in common.POOLS")
-        require(all(row["device"] != name for row in rows), f"{where}, device: {name} bids twice")
-        device = devices.loc[name]
-        for field in ("type", "host", "capacity"):
-            given = bid[field]
-            require(pd.isna(given) or given == device[field],
-                    f"{where}, {field}: {shown(given)}, but {name} has {device[field]}")
-        most = min(device["capacity"], model.layers)
-        require(1 <= bid["layers"] <= most,
-                f"{where}, layers: {bid['layers']} is not from 1 to {most}, what {name} holds of {model.name}")
-        cost = bid["true_cost"]
-        if pd.isna(cost):
-            cost = six_digits(bid["computation_time"] * device["price_per_hour"] * 100 / 3600)
-        rows.append({"device": name, "type": device["type"], "host": device["host"], "capacity": device["capacity"],
-                     "layers": bid["layers"], "price": bid["price"], "computation_time": bid["computation_time"],
-                     "true_cost": cost})
-    return pd.DataFrame(rows)
+    table = read_table(bids, "bid", BID, BID_OPTIONS).astype({"layers": "int64"})
+    name = table["device"]
+    check_rows(name.isin(devices.index), name, where + "device", f"is not in the pool ({', '.join(devices.index)}); a "
+               "line in common.POOLS adds it")
+    check_rows(~name.duplicated(), name, where + "device", "bids twice")
+    facts = devices.loc[name].reset_index()
+    fits = table["layers"].between(1, facts["capacity"].clip(upper=model.layers))
+    check_rows(fits, table["layers"], where + "layers", f"is not from 1 to what the device holds of {model.name}")
+
+    rent = (table["computation_time"] * facts["price_per_hour"] * 100 / 3600).map(six_digits)
+    table["true_cost"] = table["true_cost"].fillna(rent)
+    return table.assign(**facts[["type", "host", "capacity"]])[BID_COLUMNS]
 
 
 def read_links(links, bidders, devices, seed):
     """Seconds to pass one task's activations over each link: a square table over the bidders and, last, the client.
     links: None (drawn), a dict of dicts of seconds, or the path of a JSON file of it or of a square CSV as
     NAME_links.csv; a pair may be given one way or both. devices: table by name, with host. Raises UserError."""
-    names, known = [*bidders, "client"], [*devices.index, "client"]
+    names = [*bidders, "client"]
     place = links if isinstance(links, str) else "links"
-    given = {} if links is None else given_links(links, place, known)
+    rows = read_file(links) if isinstance(links, str) else links
+    if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
+        rows = rows.set_index(rows.columns[0]).to_dict("index")
     table = pd.DataFrame(0.0, names, names)
     for one, other in itertools.combinations(names, 2):
         if links is None:
             seconds = draw_link(one, other, devices, seed)
         else:
-            both = [given[pair] for pair in ((one, other), (other, one)) if pair in given]
-            require(both, f"{place}, {one} to {other}: missing")
-            require(both[0] == both[-1], f"{place}, {one} to {other}: {both[0]} s, but {both[-1]} s back")
-            seconds = both[0]
+            seconds = given_link(one, other, rows, f"{place}, {one} to {other}")
         table.loc[one, other] = table.loc[other, one] = seconds
     return table
 
@@ -664,23 +638,13 @@ def draw_link(one, other, devices, seed):
     return round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
 
 
-def given_links(links, place, known):
-    """{(one, other): seconds} of links as a user gives them (see read_links)."""
-    rows = read_file(links) if isinstance(links, str) else links
-    if isinstance(rows, pd.DataFrame):  # of a CSV file: the first column names the row
-        rows = {row[0]: {name: cell for name, cell in zip(rows.columns[1:], row[1:]) if cell != ""}
-                for row in rows.to_numpy()}
-    is_dict = isinstance(rows, dict) and rows and all(isinstance(row, dict) for row in rows.values())
-    require(is_dict, f"{place}: must hold a row of seconds for each device, as NAME_links.csv does")
-    given = {}
-    for one, row in rows.items():
-        for other, cell in row.items():
-            for name in (one, other):
-                require(name in known, f"{place}, {one} to {other}: {shown(name)} is no device")
-            seconds = check_number(cell, f"{place}, {one} to {other}")
-            require(one != other or seconds == 0, f"{place}, {one} to {other}: {seconds} s, but that is no link")
-            given[one, other] = seconds
-    return given
+def given_link(one, other, rows, where):
+    """Seconds of a link as a user gives them, one way or both. rows: {name: {name: seconds}}."""
+    cells = rows.get(one, {}).get(other, ""), rows.get(other, {}).get(one, "")
+    ways = [check_number(cell, where) for cell in cells if cell != ""]
+    require(ways, f"{where}: missing")
+    require(ways[0] == ways[-1], f"{where}: {ways[0]} s, but {ways[-1]} s back")
+    return ways[0]
 
 
 # Pipelines ------------------------------------------------------------------------------------------------------------
@@ -694,11 +658,10 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     """
     check_stages(stages, bids, model.layers)
     groups = [stage["devices"] for stage in stages]
-    layers = np.array([int(stage["layers"]) for stage in stages])
     names = ["+".join(bids["device"][group]) for group in groups]
+    layers = np.array([int(stage["layers"]) for stage in stages])
     compute, allreduce, links = stage_times(groups, layers, delay, times)
-    arrival = tasks["arrival_time"].to_numpy()
-    ready, start, end = pipeline(arrival, links, compute + allreduce)
+    ready, start, end = pipeline(tasks["arrival_time"].to_numpy(), links, compute + allreduce)
 
     computed = tasks.assign(computation_time=compute.sum(axis=1), trans_time=links[-1])
     waiting = (start - ready).sum(axis=1)
@@ -706,62 +669,86 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     intervals = pipeline_intervals(result["label"], names, links, ready, start, end)
 
     shares = device_shares(stages, bids, memory)
-    total = shares.groupby("stage")[["paid", "cost", "memory"]].sum()
+    total = shares.groupby("stage").sum()
     held = layers * (model.layer_bytes + tasks["kv_bytes"].max() / model.layers) / 1e9
     table = pd.DataFrame({
-        "stage": range(1, len(stages) + 1), "devices": names, "tensor_parallel": [len(group) for group in groups],
-        "first_layer": layers.cumsum() - layers, "last_layer": layers.cumsum() - 1, "layers": layers,
-        "computation_time": compute.sum(axis=0), "link_delay": links[:-1], "reward": total["paid"],
-        "utility": total["paid"] - total["cost"], "memory_gb": held, "memory_utilization": held / total["memory"],
-        "allreduce_time": allreduce}).round(6)
-
-    metrics = {"tasks": len(tasks), "devices": len(shares), "total_cost": shares["paid"].sum()}
-    metrics["completion_time"] = result["completion_time"].max() / US
-    metrics["computation_time"] = compute.sum() / US
-    metrics["communication_time"] = len(tasks) * (links.sum() + allreduce.sum()) / US
-    both = metrics["communication_time"] + metrics["computation_time"]
-    metrics["communication_overhead"] = metrics["communication_time"] / (both or 1)
-    metrics["memory_utilization"] = held.sum() / shares["memory"].sum()
-    for what in ("layers", "rewards"):
-        metrics[f"fairness_{what}"] = jain(shares[what], len(shares))
-        metrics[f"fairness_{what}_all"] = jain(shares[what], len(bids))
-    metrics["cost_efficiency"] = model.layers / metrics["total_cost"] if metrics["total_cost"] else math.inf
-    metrics["deadlines_met"] = int(result["deadline_met"].sum())
-    metrics["mean_turnaround_time"] = float(result["turnaround_time"].mean()) / US
-    metrics["p95_turnaround_time"] = float(np.percentile(result["turnaround_time"], 95)) / US
-    metrics["mean_waiting_time"] = float(result["waiting_time"].mean()) / US
-    metrics = {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
+        "stage": range(1, len(stages) + 1),
+        "devices": names,
+        "tensor_parallel": [len(group) for group in groups],
+        "first_layer": layers.cumsum() - layers,
+        "last_layer": layers.cumsum() - 1,
+        "layers": layers,
+        "computation_time": compute.sum(axis=0),
+        "link_delay": links[:-1],
+        "reward": total["rewards"],
+        "utility": total["rewards"] - total["cost"],
+        "memory_gb": held,
+        "memory_utilization": held / total["memory"],
+        "allreduce_time": allreduce,
+    }).round(6)
+    communication = len(tasks) * (links.sum() + allreduce.sum()) / US
+    metrics = allocation_metrics(result, shares, len(bids), held.sum(), compute.sum() / US, communication)
     return table, result, intervals, metrics
+
+
+def allocation_metrics(result, shares, bidders, held, computation, communication):
+    """The metrics of an allocation (README defines them). shares: table of device_shares; bidders: their number; held:
+    GB; computation, communication: s, of all tasks."""
+    layers, rewards = shares["layers"], shares["rewards"]
+    turnaround = result["turnaround_time"] / US
+    cost = rewards.sum()
+    metrics = {
+        "tasks": len(result),
+        "devices": len(shares),
+        "total_cost": cost,
+        "completion_time": result["completion_time"].max() / US,
+        "computation_time": computation,
+        "communication_time": communication,
+        "communication_overhead": communication / ((communication + computation) or 1),
+        "memory_utilization": held / shares["memory"].sum(),
+        "fairness_layers": jain(layers, len(shares)),
+        "fairness_rewards": jain(rewards, len(shares)),
+        "cost_efficiency": layers.sum() / cost if cost else math.inf,
+        "deadlines_met": result["deadline_met"].sum(),
+        "fairness_layers_all": jain(layers, bidders),
+        "fairness_rewards_all": jain(rewards, bidders),
+        "mean_turnaround_time": turnaround.mean(),
+        "p95_turnaround_time": np.percentile(turnaround, 95),
+        "mean_waiting_time": result["waiting_time"].mean() / US,
+    }
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
 
 
 def check_stages(stages, bids, layers):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
-    is_list = isinstance(stages, list) and stages and all(isinstance(stage, dict) for stage in stages)
-    require(is_list, 'allocate must return a list of stages, {"devices": [rows of bids], "layers": n}, and of notes')
-    require(len({"reward" in stage for stage in stages}) == 1, "all stages must have a reward, or none")
+    wrong = "the allocation is wrong:"
     used = [i for stage in stages for i in stage["devices"]]
     for i in used:
-        require(i in range(len(bids)), f"the allocation is wrong: {shown(i)} is not a row of the bids")
-        require(used.count(i) == 1, f"the allocation is wrong: {bids['device'][i]} is used twice")
-    for k, stage in enumerate(stages, 1):
-        n = check_number(stage["layers"], f"the allocation is wrong: stage {k}, layers", whole=True)
-        require(n >= 1 and stage["devices"], f"the allocation is wrong: stage {k} is empty")
+        require(used.count(i) == 1, f"{wrong} {bids['device'][i]} is used twice")
+    for stage in stages:
         for i in stage["devices"]:
             most = len(stage["devices"]) * bids["layers"][i]
-            require(n <= most, f"the allocation is wrong: stage {k}: more than {bids['device'][i]} offers")
+            require(1 <= stage["layers"] <= most, f"{wrong} {bids['device'][i]} is given {stage['layers']} layers")
     held = sum(stage["layers"] for stage in stages)
-    require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
+    require(held == layers, f"{wrong} it holds {held} of {layers} layers")
 
 
 def stage_times(groups, layers, delay, times):
     """Whole microseconds: each task's computation (tasks, stages); the all-reduces of a task (stages,); the links into
     the stages and, last, to the client (stages + 1,). groups: rows of the bids in each stage; layers: array (stages,);
     delay, times: see allocation_case."""
-    compute, allreduce = zip(*(group_times(times, delay, group) for group in groups))
+    compute = np.empty((len(times), len(groups)))
+    allreduce = np.empty(len(groups))
+    for s, group in enumerate(groups):
+        compute[:, s], allreduce[s] = group_times(times, delay, group)
     client = [len(delay) - 1]
-    links = [delay[np.ix_(one, other)].min() for one, other in zip([client, *groups], [*groups, client])]
-    seconds = np.array(compute).T * layers, np.array(allreduce) * layers, np.array(links)
-    return tuple(np.rint(part * US).astype("int64") for part in seconds)
+    ways = zip([client, *groups], [*groups, client])
+    links = np.array([delay[np.ix_(one, other)].min() for one, other in ways])
+    return microseconds(compute * layers), microseconds(allreduce * layers), microseconds(links)
+
+
+def microseconds(seconds):
+    return np.rint(seconds * US).astype("int64")
 
 
 def group_times(times, delay, group):
@@ -785,27 +772,29 @@ def pipeline(arrival, links, work):
 
 def pipeline_intervals(labels, names, links, ready, start, end):
     """Each task's way through the stages, in order: sent over the link into a stage, computed, and sent back."""
-    parts = []
+    ways = []
     for s, name in enumerate(names):
-        place = {"stage": s + 1, "devices": name}
-        parts.append(dict(label=labels, kind="transmit", start=ready[:, s] - links[s], end=ready[:, s], **place))
-        parts.append(dict(label=labels, kind="compute", start=start[:, s], end=end[:, s], **place))
-    back = {"stage": len(names) + 1, "devices": "client"}
-    parts.append(dict(label=labels, kind="transmit", start=end[:, -1], end=end[:, -1] + links[-1], **back))
-    return pd.concat([pd.DataFrame(part) for part in parts]).sort_index(kind="stable")
+        place = {"label": labels, "stage": s + 1, "devices": name}
+        ways.append({**place, "kind": "transmit", "start": ready[:, s] - links[s], "end": ready[:, s]})
+        ways.append({**place, "kind": "compute", "start": start[:, s], "end": end[:, s]})
+    back = end[:, -1]
+    place = {"label": labels, "stage": len(names) + 1, "devices": "client"}
+    ways.append({**place, "kind": "transmit", "start": back, "end": back + links[-1]})
+    table = pd.concat([pd.DataFrame(way) for way in ways]).sort_index(kind="stable")
+    return table[["label", "kind", "start", "end", "stage", "devices"]]
 
 
 def device_shares(stages, bids, memory):
-    """A row for each device used: its stage, its layers, what it is paid for them, their true cost, its memory."""
+    """A row for each device used: its stage, layers, rewards (cents), their true cost (cents), its memory (GB)."""
     rows = []
     for s, stage in enumerate(stages):
         for i in stage["devices"]:
             layers = stage["layers"] / len(stage["devices"])
-            paid = layers * bids["price"][i] / bids["layers"][i]
+            rewards = layers * bids["price"][i] / bids["layers"][i]
             if "reward" in stage:
-                paid = stage["reward"] / len(stage["devices"])
+                rewards = stage["reward"] / len(stage["devices"])
             cost = layers * bids["true_cost"][i] / bids["layers"][i]
-            rows.append({"stage": s, "layers": layers, "paid": paid, "rewards": paid, "cost": cost, "memory": memory[i]})
+            rows.append(dict(stage=s, layers=layers, rewards=rewards, cost=cost, memory=memory[i]))
     return pd.DataFrame(rows)
 
 
@@ -824,12 +813,6 @@ def check_writable(out):
         parent = os.path.dirname(parent)
     is_open = os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)
     require(is_open, f"--out {out}: {parent} is not a folder that can be written in")
-
-
-def write_run(out, name, files, metrics):
-    """Writes the files of a run of the nine, {end of a file's name: content}, and its metrics; returns their paths."""
-    files = {**files, "metrics.csv": pd.DataFrame([metrics])}
-    return write_files(out, {f"{name}_{end}": content for end, content in files.items()})
 
 
 def write_files(out, files):
@@ -855,30 +838,43 @@ def write_file(path, content):
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)
     else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a letter that the font lacks becomes a box
-            content.savefig(path)
+        content.savefig(path)
 
 
-def print_heading(tasks, settings, notes):
-    name, *values = settings.values()
-    keys = list(settings)[1:]
-    print(f"{name}: {tasks:,} tasks", *(f"{key} {value}" for key, value in zip(keys, values)), sep=", ")
-    print(*map(printable, notes), "", sep="\n")
+def report(args, settings, metrics, notes, tables, files):
+    """Writes the files of a run of the nine, {end of a file's name: content}, then prints it."""
+    sources = {f"{key}_file": source_of(getattr(args, key)) for key in ("tasks", "bids", "links") if key in args}
+    name = next(iter(settings.values()))
+    files = {**files, "metrics.csv": pd.DataFrame([{**settings, **sources, **metrics}])}
+    paths = write_files(args.out, {f"{name}_{end}": content for end, content in files.items()})
+
+    used = [f"{key} {value}" for key, value in settings.items()][1:]
+    print(f"{name}: {metrics['tasks']:,} tasks, {', '.join(used)}")
+    print(*notes, "", sep="\n")
+    print_metrics(metrics)
+    for table in tables:
+        print_table(table.drop(columns=TOO_WIDE, errors="ignore"), f" in {args.out}")
+        print("")
+    print(f"written: {', '.join(paths)}")
+
+
+def source_of(rows):
+    """Where a list comes from: its file, the script that was started, or, of None, a draw."""
+    if rows is None:
+        return "drawn"
+    return rows if isinstance(rows, str) else os.path.basename(sys.argv[0])
 
 
 def print_metrics(metrics):
     """Prints the metrics: a small table of those that have percentiles, then the others, a line each."""
-    columns = {"mean": "mean", "p50": "50 %", "p95": "95 %", "p99": "99 %"}
-    times = [key[4:] for key in metrics if key.startswith("p99_")]
-    if times:
-        rows = [{"time (s)": time.replace("_time", ""), **{title: metrics[f"{column}_{time}"]
-                                                           for column, title in columns.items()}} for time in times]
+    others, rows = dict(metrics), []
+    if "p99_waiting_time" in metrics:
+        for time in ("waiting", "response", "turnaround"):
+            columns = {column: others.pop(f"{column}_{time}_time") for column in ("mean", "p50", "p95", "p99")}
+            rows.append({"time (s)": time, **columns})
         print_table(pd.DataFrame(rows))
         print("")
-    of_table = {f"{column}_{time}" for column in columns for time in times}
-    others = {key: format_value(value) for key, value in metrics.items() if key not in of_table}
-    print(pd.Series(others).to_string())
+    print(pd.Series(others).map(format_value).to_string())
     print("")
 
 
@@ -896,14 +892,7 @@ def print_table(table, more=""):
 
 def format_value(value):
     """A cell of a table as text, in one line."""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return " ".join(printable(str(value)).split())
-
-
-def printable(text):
-    """The text without what a terminal would obey and not show."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return f"{value:.3f}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
@@ -945,19 +934,18 @@ def draw_schedule(axes, title, result, intervals):
         bars[kind] = part["label"].map(row_of), part["end"] - part["start"], part["start"]
     keys.update(draw_rows(axes, rows["label"].map(shorten), bars))
 
-    # Every bar is whole. A deadline may be far: one beyond half as much again becomes an arrow at the edge.
+    # Every bar is whole. A deadline far beyond the bars would squeeze them: it becomes an arrow at the edge.
     left, last = rows["arrival_time"].min(), rows["completion_time"].max()
-    limit = left + max(1.5 * (last - left), 1e-3)
-    right = max(last, left + 1e-3, *rows["deadline"][rows["deadline"] <= limit])
+    near = rows["deadline"] <= left + 1.5 * (last - left)
+    right = max(last, left + 1e-3, *rows["deadline"][near])
     axes.set_xlim(left, right + 0.02 * (right - left))
-    far = rows["deadline"] > right
-    for key, some, style in (
-            ("deadline met", rows["deadline_met"] & ~far, dict(marker="|", color="black")),
-            ("deadline missed", ~rows["deadline_met"], dict(marker="x", color=RED)),
-            ("deadline later", far, dict(marker=">", color="black", clip_on=False))):
+    later = ~near & rows["deadline_met"]
+    at = rows["deadline"].where(~later, axes.get_xlim()[1])
+    for key, some, style in (("deadline met", near & rows["deadline_met"], dict(marker="|", color="black")),
+                             ("deadline missed", ~rows["deadline_met"], dict(marker="x", color=RED)),
+                             ("deadline later", later, dict(marker=">", color="black", clip_on=False))):
         if some.any():
-            at = rows["deadline"][some].clip(upper=axes.get_xlim()[1])
-            keys[key], = axes.plot(at, rows.index[some], linestyle="none", markersize=5, markeredgewidth=1.3, **style)
+            keys[key], = axes.plot(at[some], rows.index[some], linestyle="none", markersize=5, **style)
     axes.set_title(title, fontsize=8)
     axes.set_xlabel("time (s)", fontsize=8)
     return keys
@@ -972,33 +960,31 @@ def draw_rows(axes, names, bars):
             for kind, (at, width, start) in bars.items() if np.any(width)}
 
 
-def overview_figure(title, result, kv_bytes, model, device):
+def overview_figure(title, result, weights, kv_bytes, device):
     """Figure of a long schedule (table in seconds): distributions of waiting and turnaround; tasks in the system and
-    memory held over time."""
+    memory held over time. weights, kv_bytes: bytes, of the model and of each task."""
     figure = new_figure(5)
     top, middle, bottom = figure.subplots(3, 1)
     keys = {}
-    for key, colour, style in (("waiting_time", ORANGE, "--"), ("turnaround_time", BLUE, "-")):
-        keys[key.replace("_time", "")], = draw_distribution(top, result[key], color=colour, linestyle=style)
+    keys["waiting"], = draw_distribution(top, result["waiting_time"], color=ORANGE, linestyle="--")
+    keys["turnaround"], = draw_distribution(top, result["turnaround_time"], color=BLUE)
     set_time_scale(top, result["turnaround_time"])
-    met = result["deadline_met"].sum()
-    top.set_title(f"{title}: {met:,} of {len(result):,} deadlines met", fontsize=8)
+    top.set_title(f"{title}: {result['deadline_met'].sum():,} of {len(result):,} deadlines met", fontsize=8)
     top.set_xlabel("time of a task (s)", fontsize=8)
     top.set_ylabel("share of tasks", fontsize=8)
 
-    when, present = tasks_present(result)
-    middle.step(when, present, color=BLUE, linewidth=0.8, where="post")
+    present = tasks_present(result)
+    middle.step(present["time"], present["present"], color=BLUE, linewidth=0.8, where="post")
     middle.set_ylabel("tasks in system", fontsize=8)
-    middle.set_ylim(bottom=0)
-    when, held = memory_held(result, kv_bytes)
-    weights = model.layers * model.layer_bytes
-    keys["memory held"], = bottom.step(when, (weights + held) / 1e9, color=SKY, linewidth=0.8, where="post")
+    memory = memory_held(result, kv_bytes)
+    held = (weights + memory["held"]) / 1e9
+    keys["memory held"], = bottom.step(memory["time"], held, color=SKY, linewidth=0.8, where="post")
     keys[f"memory of a {device.type}"] = bottom.axhline(device.memory, color=RED, linestyle=":", linewidth=1)
     bottom.set_ylabel("memory (GB)", fontsize=8)
-    bottom.set_ylim(bottom=0)
-    for axes in (middle, bottom):
-        axes.set_xlim(result["arrival_time"].min(), result["completion_time"].max())
     bottom.set_xlabel("time (s)", fontsize=8)
+    for axes in (middle, bottom):
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(result["arrival_time"].min(), result["completion_time"].max())
     return finish_figure(figure, keys)
 
 
@@ -1009,18 +995,18 @@ def draw_distribution(axes, values, **style):
 
 
 def set_time_scale(axes, values):
-    """A logarithmic scale where the values span more than two decades."""
-    if values.quantile(0.95) > 100 * max(values.quantile(0.05), 1e-9):
-        axes.set_xscale("symlog", linthresh=max(values.quantile(0.05), values.max() / 1e4))
+    """A logarithmic scale where most values span more than two decades; from 0 on in either case."""
+    low, high = values.quantile(0.05), values.quantile(0.95)
+    if high > 100 * low:
+        axes.set_xscale("symlog", linthresh=max(low, high / 1e4))
     axes.set_xlim(left=0)
 
 
 def tasks_present(result):
-    """Times at which the number of tasks that have arrived and are not back changes, and the number from then on."""
-    when = np.concatenate([result["completion_time"], result["arrival_time"]])
-    change = np.repeat([-1, 1], len(result))
-    order = np.argsort(when, kind="stable")
-    return when[order], change[order].cumsum()
+    """Table of the instants at which a task arrives or is back, and the number of tasks between from then on."""
+    back = pd.DataFrame({"time": result["completion_time"], "present": -1})
+    here = pd.DataFrame({"time": result["arrival_time"], "present": 1})
+    return running_sum([back, here], "present")
 
 
 def layers_figure(title, stages, tasks):
@@ -1044,9 +1030,8 @@ def finish_figure(figure, keys):
         axes.spines["right"].set_visible(False)
     figure.legend(keys.values(), keys, fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
     lines = math.ceil(len(keys) / 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a letter that the font lacks becomes a box
-        figure.tight_layout(rect=(0, (0.1 + 0.13 * lines) / figure.get_figheight(), 1, 1), pad=0.5)
+    warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
+    figure.tight_layout(rect=(0, (0.1 + 0.13 * lines) / figure.get_figheight(), 1, 1), pad=0.5)
     return figure
 
 
@@ -1060,105 +1045,70 @@ def shorten(name):
 def read_table(rows, what, needed, options):
     """Table of a list of dicts, or of the path of a file of them, with a column for each field of needed and options.
 
-    what: "task" or "bid"; needed, options: {field: str, int or float}. Numbers are from 0 to 1e9; those of options
-    that a row does not give are NaN. UserError names the place, row and field of what is not as it must be.
+    what: "task" or "bid"; needed, options: {field: str, int or float}. Numbers are from 0 to 1e9; a field of options
+    that a row does not give is NaN. UserError names the place, row and field of what is not as it must be.
     """
     place = rows if isinstance(rows, str) else f"{what}s"
-    rows = read_file(rows) if isinstance(rows, str) else rows
-    require(isinstance(rows, (list, tuple, pd.DataFrame)), f"{place}: must hold a list of {what}s")
-    require(len(rows), f"{place}: no {what}s")
-    if not isinstance(rows, pd.DataFrame):
-        is_row = [isinstance(row, dict) for row in rows]
-        check_rows(is_row, rows, f"{place}, row {{}}", f"is not a {what}")
-        rows = pd.DataFrame(list(rows), dtype=object)
-
+    table = pd.DataFrame(read_file(rows) if isinstance(rows, str) else rows, dtype=object)
+    require(len(table), f"{place}: no {what}s")
     kinds = {**needed, **options}
-    for field in rows:
-        if field not in kinds:
-            k = rows[field].notna().to_numpy().argmax() + 1
-            raise UserError(f"{place}, row {k}: unknown field {shown(field)}; the fields of a {what} are "
-                            f"{', '.join(needed)}")
-    table = {}
+    for field in table:
+        row = table[field].notna().to_numpy().argmax() + 1
+        require(field in kinds, f"{place}, row {row}: unknown field {shown(field)}")
+
+    table = table.reindex(columns=list(kinds))
     for field, kind in kinds.items():
-        column = rows[field] if field in rows else pd.Series(np.nan, rows.index, dtype=object)
         where = f"{place}, row {{}}, {field}"
+        column = table[field] if field == "prompt" else table[field].replace("", np.nan)
         if field in needed:
-            is_there = column.notna() & ((column != "") | (field == "prompt"))
-            check_rows(is_there, column, where, f"missing; the fields of a {what} are {', '.join(needed)}", False)
+            check_rows(column.notna(), column, where, f"is missing; the fields of a {what} are {', '.join(needed)}")
         table[field] = read_texts(column, where) if kind is str else read_numbers(column, kind, where)
-    return pd.DataFrame(table)
+    return table
 
 
 def read_texts(column, where):
-    is_text = column.isna() | (column.map(type) == str)
-    check_rows(is_text, column, where, "is not a text")
+    check_rows(column.isna() | (column.map(type) == str), column, where, "is not a text")
     return column
 
 
 def read_numbers(column, kind, where):
     """A column as numbers; NaN where nothing is given."""
-    column = column.where(column != "", np.nan)
-    try:
-        numbers = column.to_numpy(object).astype(float)
-    except (TypeError, ValueError):
-        is_number = column.map(lambda cell: not math.isnan(to_number(cell)) or cell != cell)
-        check_rows(is_number, column, where, "is not a number")
-    is_bool = column.map(type) == bool
-    check_rows(~is_bool, column, where, "is not a number")
-    is_missing = np.isnan(numbers)
-    check_rows(is_missing | (numbers >= 0) & (numbers <= 1e9), column, where, "is not from 0 to 1e9")
-    if kind is int:
-        check_rows(is_missing | (numbers == np.floor(numbers)), column, where, "is not a whole number")
-        if not is_missing.any():
-            numbers = numbers.astype("int64")
+    numbers = column.map(to_number).astype(float)
+    check_rows(numbers.notna() | column.isna(), column, where, "is not a number")
+    check_rows(~((numbers < 0) | (numbers > 1e9)), column, where, "is not from 0 to 1e9")
+    check_rows(numbers.isna() | (numbers % 1 == 0) | (kind is float), column, where, "is not a whole number")
     return numbers
 
 
-def check_rows(good, values, where, what, show=True):
-    """UserError about the first row that is not good (arrays). where: {} stands for its number, {1} for its value."""
-    good = np.asarray(good)
+def check_rows(good, values, where, what):
+    """UserError about the first of the rows that are not good. where: with {} for the number of the row."""
     if not good.all():
-        k = int(good.argmin())
-        value = shown(np.asarray(values, dtype=object)[k])
-        place = where.format(k + 1, value)
-        raise UserError(f"{place}: {value} {what}" if show and "{1}" not in where else f"{place} {what}")
+        k = int(good.to_numpy().argmin())
+        raise UserError(f"{where.format(k + 1)}: {shown(values.iloc[k])} {what}")
 
 
 def read_file(path):
-    """The rows of a CSV file (a table of texts), of a script's list, or what a JSON file holds. Raises UserError."""
-    if path.lower().endswith(".py"):
-        return read_script(path)
+    """The rows of a CSV file (a table of texts), what a JSON file holds, or the `tasks` of a script. Raises UserError."""
+    is_json = path.lower().endswith(".json")
     try:
+        if path.lower().endswith(".py"):
+            return runpy.run_path(path)["tasks"]
         with open(path, "rb") as file:
             content = file.read()
-        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"  # as PowerShell's `>` writes
-        text = content.decode(encoding)
-        if path.lower().endswith(".json"):
+        is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # as PowerShell's `>` writes
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        if is_json:
             return json.loads(text)
-        first = text.split("\n", 1)[0]
-        require("," in first or ";" not in first,
-                f"{path}: the header has no commas but semicolons: are the columns separated by ';'?")
-        table = pd.read_csv(io.StringIO(text), header=None, dtype=str, keep_default_na=False)
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except OSError as error:
         raise UserError(f"{path or shown(path)}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, not CSV
-        kind = "JSON" if path.lower().endswith(".json") else "CSV"
-        raise UserError(f"{path}: not a {kind} file ({format_value(error)})") from error
-    header, table = table.iloc[0].tolist(), table[1:].reset_index(drop=True)
-    for name in header:
-        require(header.count(name) == 1, f"{path}: the header names {shown(name)} twice")
-    check_rows(table.notna().all(axis=1), table[0], f"{path}, row {{}}", "fewer fields than in the header", False)
-    return table.set_axis(header, axis=1)
-
-
-def read_script(path):
-    """The `tasks` of a script."""
-    try:
-        return runpy.run_path(path)["tasks"]
-    except KeyError:
-        raise UserError(f"{path}: has no list `tasks`") from None
-    except Exception as error:  # whatever a script may raise
-        raise UserError(f"{path}: {type(error).__name__}: {format_value(error)}") from error
+    except Exception as error:  # not UTF-8, not JSON, not CSV, or whatever a script may raise
+        kind = "JSON file" if is_json else "script with a list `tasks`" if path.endswith(".py") else "CSV file"
+        raise UserError(f"{path}: not a {kind} ({format_value(error) or type(error).__name__})") from error
+    first = text.split("\n", 1)[0]
+    require("," in first or ";" not in first, f"{path}: no commas in the header: are the columns separated by ';'?")
+    require(isinstance(table.index, pd.RangeIndex), f"{path}, row 1: more fields than in the header")
+    return table
 
 
 # Names, numbers, errors -----------------------------------------------------------------------------------------------
