@@ -486,13 +486,13 @@ def next_run(schedule, waiting, now):
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
     table = pd.DataFrame(runs, columns=["row", "start", "end"], dtype="int64")
-    before = table.shift()
-    goes_on = (table["row"] == before["row"]) & (table["start"] == before["end"])
-    piece = table.groupby((~goes_on).cumsum())
-    joined = piece.first()
-    joined["end"] = piece["end"].last()
-    joined["label"] = tasks["label"].to_numpy()[joined["row"]]
-    return joined[["label", "start", "end"]].reset_index(drop=True)
+    row, start, end = (table[key].to_numpy() for key in table)
+    goes_on = (row[1:] == row[:-1]) & (start[1:] == end[:-1])  # the run after it belongs to the same interval
+    first = np.ones(len(table), dtype=bool)
+    last = np.ones(len(table), dtype=bool)
+    first[1:] = ~goes_on
+    last[:-1] = ~goes_on
+    return pd.DataFrame({"label": tasks["label"].to_numpy()[row[first]], "start": start[first], "end": end[last]})
 
 
 def simulate(tasks, intervals, link):
