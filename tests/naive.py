@@ -202,7 +202,7 @@ def fcim(layers, offers, weights, delta, budget, deadline):
                 if most > least:
                     score[i] += weight * (values[i] - least) / (most - least)
         per_layer = criteria[2]
-        ranked = sorted(valid, key=lambda i: (score[i], per_layer[i], i))  # noqa: B023 - the round at hand is meant
+        ranked = sorted(valid, key=lambda i: (score[i], per_layer[i], i))
         winner = ranked[0]
         l, P, _ = offers[winner]
         n, c = min(l, missing), per_layer[winner]
