@@ -77,13 +77,12 @@ def draw_all(args):
     first = {}  # of pools of the same devices only the first is run
     for pool in pools:
         first[pool] = next(other for other in pools if devices_of(other) == devices_of(pool))
-    seeds = range(args.seed, args.seed + args.runs)
-    jobs = [(args.tasks, *case) for case in itertools.product(
-        common.MODELS, dict.fromkeys(first.values()), (DRAWN, TRUE), seeds)]
-    found = {job[1:]: result for job, result in zip(jobs, parallel(run_case, jobs))}
+    cases = list(itertools.product(common.MODELS, pools, (DRAWN, TRUE), range(args.seed, args.seed + args.runs)))
+    todo = [case for case in cases if case[1] in first.values()]
+    found = dict(zip(todo, parallel(run_case, [(args.tasks, *case) for case in todo])))
 
     rows, curves = [], []
-    for model, pool, asked, seed in itertools.product(common.MODELS, pools, (DRAWN, TRUE), seeds):
+    for model, pool, asked, seed in cases:
         its_rows, its_curves = found[model, first[pool], asked, seed]
         rows += [dict(row, pool=pool) for row in its_rows]
         curves += [dict(row, pool=pool) for row in its_curves]
@@ -149,10 +148,11 @@ def run_case(tasks, model, pool, asked, seed):
 def auction_case(tasks, model, pool, asked, seed):
     """A drawn auction: its case, its bids (table), the true costs."""
     drawn = tables.quiet_case(tasks, model, pool, seed)
-    bids, number = drawn["bids"], len(drawn["tasks"])
-    price = bids["true_cost"] if asked == TRUE else bids["price"]
-    case = dict(layers=model.layers, l=bids["layers"].tolist(), P=price.tolist(), T=bids["computation_time"].tolist(),
-                weights=FCIM.WEIGHTS, delta=FCIM.DELTA, most_paid=FCIM.BUDGET * number, longest=FCIM.DEADLINE * number)
+    bids = drawn["bids"]
+    if asked == TRUE:
+        bids["price"] = bids["true_cost"]
+    case = FCIM_critical.auction_case(model.layers, bids, len(drawn["tasks"]), FCIM.WEIGHTS, FCIM.DELTA, FCIM.BUDGET,
+                                      FCIM.DEADLINE)
     return case, bids, (bids["true_cost"] / bids["layers"]).tolist()
 
 
@@ -176,7 +176,7 @@ def by_paper(case, cost):
 
 def by_critical(case, cost, i, curve):
     """The outcome for i by Myerson's payments. curve: of FCIM_critical.layers_won."""
-    price = case["P"][i] / case["l"][i]
+    price = FCIM_critical.price_of(case, i)
     n = next((n for x, n in curve if x >= price), 0)
     paid = FCIM_critical.payment(price, n, curve) if n else 0.0
     return dict(paid=paid, utility=paid - cost[i] * n)
@@ -186,14 +186,14 @@ def try_lies(case, cost, i, curve):
     """What other bids would bring to i, all else equal: a row (dict) a lie: its kind and how much it differs from the
     true bid, the utility under both payments, and the rule of the paper's. curve: layers won, of the true bid."""
     l, P, T = case["l"][i], case["P"][i], case["T"][i]
-    fewer = sorted({max(1, int(l * part)) for part in OFFERS})
-    bids = [("price", k, dict(l=l, P=P * k, T=T)) for k in PRICES]
-    bids += [("layers", n / l, dict(l=n, P=P * n / l, T=T * n / l)) for n in fewer]
+    bids = [("price", k, dict(P=k * P)) for k in PRICES]
+    for part in OFFERS:
+        n = max(1, int(l * part))
+        bids.append(("layers", part, dict(l=n, P=P * n / l, T=T * n / l)))
 
     rows = []
     for lie, much, bid in bids:
-        lied = {key: [*case[key][:i], bid[key], *case[key][i + 1:]] for key in bid}
-        other = dict(case, **lied)
+        other = FCIM_critical.with_bid(case, i, **bid)
         paper = by_paper(other, cost).get(i, dict(utility=0.0, rule=LOSES))
         its_curve = curve if lie == "price" else FCIM_critical.layers_won(i, other)  # n(x) does not depend on its price
         critical = by_critical(other, cost, i, its_curve)
