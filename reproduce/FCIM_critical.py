@@ -6,7 +6,9 @@
 The auction is FCIM's: the same winners and layers. A winner is paid its price for them, and what it could have won at
 higher prices besides: then a device gains most by asking its true cost, as long as asking more never wins it more
 layers (R. Myerson, "Optimal auction design", 1981; A. Archer, E. Tardos, "Truthful mechanisms for one-parameter
-agents", 2001). The payments may add up to more than the budget, which the report says.
+agents", 2001). Whether that is so is checked at 66 prices of each device, which the report says. It makes the price
+truthful and nothing else: a device may still gain by promising another time or by offering fewer layers. The payments
+may add up to more than the budget, which the report says too.
 """
 import math
 import pathlib
@@ -38,10 +40,11 @@ def allocate(layers, bids, times, weights=FCIM.WEIGHTS, delta=FCIM.DELTA, budget
     beyond = max(total - case["most_paid"], 0)
     notes.append(f"critical payments instead: {total:.3f} cents in all, {beyond:.3f} beyond BUDGET")
     more = [device for device, curve in zip(bids["device"], curves) if not never_grows(curve)]
+    checked = f"checked at {STEPS + 2} prices of each device: asking more"
     if more:
-        notes.append(f"truthfulness is not proven for this draw: asking more would win {', '.join(more)} more layers")
+        notes.append(f"{checked} would win {', '.join(more)} more layers; true prices are not proven best here")
     else:
-        notes.append("asking more wins no device more layers, as far as tried")
+        notes.append(f"{checked} wins none more layers, and so true prices are best, as far as that shows")
     return stages, notes
 
 
