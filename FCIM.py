@@ -56,6 +56,7 @@ def allocate(layers, bids, times, weights=WEIGHTS, delta=DELTA, budget=BUDGET, d
 
 
 NINE_DIGITS = Context(prec=9)  # of values a layer, before they are compared
+SURE_DIGITS = Context(prec=20)  # of a score, which is computed in 28: so that equal ones are equal
 WITHIN = Decimal("1e-9")  # of budget and deadline: what is still within them
 
 
@@ -91,8 +92,8 @@ def auction(layers, l, P, T, weights, delta, most_paid, longest):
     missing, left, longest = layers, decimal(most_paid), decimal(longest)
     waiting, rounds = list(range(len(l))), []
     while missing:
-        dear = [i for i in waiting if P[i] > left + WITHIN]
-        late = [i for i in waiting if T[i] > longest + WITHIN]
+        dear = [i for i in waiting if P[i] - left > WITHIN]
+        late = [i for i in waiting if T[i] - longest > WITHIN]
         valid = [i for i in waiting if i not in dear and i not in late]
         if not waiting:
             raise common.NoAllocation(f"the offers add up to {sum(l)} of {layers} layers")
@@ -120,12 +121,13 @@ def scores(valid, criteria, weights):
     """{valid bid: alpha N(L/l) + beta N(T/l) + gamma N(P/l)}. criteria: L/l, T/l and P/l, each a list over the bids."""
     score = dict.fromkeys(valid, Decimal(0))
     for weight, values in zip(map(decimal, weights), criteria):
-        least = min(values[i] for i in valid)
-        span = max(values[i] for i in valid) - least
+        of_round = [values[i] for i in valid]
+        least = min(of_round)
+        span = max(of_round) - least
         if span:  # N: min-max over the round, 0 where all are equal
             for i in valid:
                 score[i] += weight * (values[i] - least) / span
-    return {i: round(score[i], 15) for i in valid}  # of 28 digits: equal ones are equal
+    return {i: SURE_DIGITS.plus(score[i]) for i in valid}
 
 
 def reward(ranked, n, l, P, is_cheapest, weights, delta, left):

@@ -5,7 +5,8 @@
 
 The paper claims that every winner's utility is positive; the thesis speaks of truthful participation (S. Habibi, O.
 Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025). In auctions of bids at true cost each device in
-turn changes its bid, all else equal, under the paper's payments and under those of FCIM_critical, which are ours.
+turn changes its bid, all else equal, under the paper's payments and under those of FCIM_critical, which are ours. What
+a device's true cost is there is its drawn price: so true costs differ within a type (equal ones flatter an auction).
 """
 import itertools
 import pathlib
@@ -25,15 +26,20 @@ SEED = 0  # of the first draw
 RUNS = 30  # auctions of each model, pool and kind of price
 OUT = "results"  # where the files go
 POOLS = ["campus", "paper", "workstations"]  # the devices: names in common.POOLS. Hosts play no part in an auction
-PRICES = [k / 10 for k in range(3, 61)]  # a device asks so many times its price instead
-OFFERS = [0.25, 0.5, 0.75]  # or offers so much of its layers, at its price and time a layer
+PRICES = [*(k / 10 for k in range(3, 31)), 3.5, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30]  # a device asks so many times its
+OFFERS = [0.25, 0.5, 0.75]  # price instead; or offers so much of its layers, at its price and time a layer
+TIMES = [0.25, 0.5, 0.75, 1.5]  # or promises so many times its time, at its price
 
 KEYS = ["model", "pool"]
-DRAWN, TRUE = "as drawn", "true cost"  # the price of every bid: as drawn, or what it costs
+DRAWN, TRUE = "as drawn", "true cost"  # the price of every bid: the drawn one, above its cost, or taken as its cost
 PAYMENTS = ["paper", "critical"]
-LIES = {"price": "asking another price", "layers": "offering fewer layers"}
+LIES = {"price": "asking another price", "layers": "offering fewer layers", "time": "promising another time"}
 LONE, WHOLE, PART, LOSES = "lone bid: as asked", "all it offers: as asked", "a part: second price", "wins nothing"
+NOTHING = dict(layers=0, paid=0.0, utility=0.0, rule=LOSES)  # the outcome for who wins no layers
 TOLERANCE = 1e-6  # cents: results are rounded to this
+LOOKS = [dict(color=common.BLUE, linestyle="-", marker="o"), dict(color=common.ORANGE, linestyle="--", marker="s"),
+         dict(color=common.RED, linestyle=":", marker="v"), dict(color=common.SKY, linestyle="-.", marker="^"),
+         dict(color="black", linestyle="-", marker="D")]  # of the models' curves
 SHOWN = (0.5, 3)  # times its price between which the figure shows utilities
 GAINS = [f"gain_by_{lie}_{payment}" for lie in LIES for payment in PAYMENTS]
 COLUMNS = [*KEYS, "seed", "asked", "device", "type", "budget", "allocation", "rule", "paid_paper", "utility_paper",
@@ -113,8 +119,8 @@ def read(folder):
 
 
 # One auction ----------------------------------------------------------------------------------------------------------
-# case: the arguments of FCIM.auction, a dict; cost: true cost of a layer of each device, cents. An outcome for a device
-# is what it is paid and its utility (cents), and the rule by which it is paid.
+# case: the arguments of FCIM.auction, a dict; cost: true cost of a layer of each device, cents. An outcome: the layers
+# that a device wins, what it is paid and its utility (cents), and the rule by which it is paid.
 
 
 def run_case(tasks, model, pool, asked, seed):
@@ -123,21 +129,19 @@ def run_case(tasks, model, pool, asked, seed):
     case, bids, cost = auction_case(tasks, model, pool, asked, seed)
     draw = dict(model=model.name, pool=pool, seed=seed)
     honest = by_paper(case, cost)
-    nothing = dict(paid=0.0, utility=0.0, rule=LOSES if honest else "")
 
     rows, lies = [], []
     for i, (device, kind) in enumerate(zip(bids["device"], bids["type"])):
-        own = honest.get(i, nothing)
-        row = dict(draw, asked=asked, device=device, type=kind, budget=case["most_paid"], allocation=bool(honest),
-                   rule=own["rule"], paid_paper=own["paid"], utility_paper=own["utility"], paid_critical=0.0,
-                   utility_critical=0.0)
+        own = honest.get(i, NOTHING)
+        row = dict(draw, asked=asked, device=device, type=kind, budget=case["most_paid"], allocation=bool(honest))
+        row.update(rule=own["rule"] if honest else "", paid_paper=own["paid"], utility_paper=own["utility"])
+        row.update(paid_critical=0.0, utility_critical=0.0)
         rows.append(row)
         is_tested = bool(honest) and asked == TRUE
         if is_tested or i in honest:
             curve = FCIM_critical.layers_won(i, case)
-            own = by_critical(case, cost, i, curve)
-            row.update(paid_critical=own["paid"], utility_critical=own["utility"],
-                       monotone=FCIM_critical.never_grows(curve))
+            row["paid_critical"], row["utility_critical"] = by_critical(case, cost, i, curve)
+            row["monotone"] = FCIM_critical.never_grows(curve)
         if is_tested:
             tried = try_lies(case, cost, i, curve)
             row.update(best_gains(row, tried))
@@ -146,14 +150,13 @@ def run_case(tasks, model, pool, asked, seed):
 
 
 def auction_case(tasks, model, pool, asked, seed):
-    """A drawn auction: its case, its bids (table), the true costs."""
+    """A drawn auction: its case, its bids (table), the true costs: what the bids ask, or what running them costs."""
     drawn = tables.quiet_case(tasks, model, pool, seed)
     bids = drawn["bids"]
-    if asked == TRUE:
-        bids["price"] = bids["true_cost"]
     case = FCIM_critical.auction_case(model.layers, bids, len(drawn["tasks"]), FCIM.WEIGHTS, FCIM.DELTA, FCIM.BUDGET,
                                       FCIM.DEADLINE)
-    return case, bids, (bids["true_cost"] / bids["layers"]).tolist()
+    cost = bids["price"] if asked == TRUE else bids["true_cost"]
+    return case, bids, (cost / bids["layers"]).tolist()
 
 
 def by_paper(case, cost):
@@ -170,16 +173,19 @@ def by_paper(case, cost):
             rule = WHOLE
         else:
             rule = PART
-        outcomes[won.winner] = dict(paid=won.reward, utility=won.reward - cost[won.winner] * won.layers, rule=rule)
+        utility = won.reward - cost[won.winner] * won.layers
+        outcomes[won.winner] = dict(layers=won.layers, paid=won.reward, utility=utility, rule=rule)
     return outcomes
 
 
 def by_critical(case, cost, i, curve):
-    """The outcome for i by Myerson's payments. curve: of FCIM_critical.layers_won."""
+    """What i is paid by Myerson's rule, and its utility. curve: of FCIM_critical.layers_won."""
     price = FCIM_critical.price_of(case, i)
-    n = next((n for x, n in curve if x >= price), 0)
-    paid = FCIM_critical.payment(price, n, curve) if n else 0.0
-    return dict(paid=paid, utility=paid - cost[i] * n)
+    from_price = [n for x, n in curve if x >= price]
+    if not from_price or from_price[0] == 0:
+        return 0.0, 0.0
+    paid = FCIM_critical.payment(price, from_price[0], curve)
+    return paid, paid - cost[i] * from_price[0]
 
 
 def try_lies(case, cost, i, curve):
@@ -190,14 +196,17 @@ def try_lies(case, cost, i, curve):
     for part in OFFERS:
         n = max(1, int(l * part))
         bids.append(("layers", part, dict(l=n, P=P * n / l, T=T * n / l)))
+    bids += [("time", k, dict(T=k * T)) for k in TIMES]
 
     rows = []
     for lie, much, bid in bids:
         other = FCIM_critical.with_bid(case, i, **bid)
-        paper = by_paper(other, cost).get(i, dict(utility=0.0, rule=LOSES))
-        its_curve = curve if lie == "price" else FCIM_critical.layers_won(i, other)  # n(x) does not depend on its price
-        critical = by_critical(other, cost, i, its_curve)
-        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical["utility"], rule=paper["rule"]))
+        paper = by_paper(other, cost).get(i, NOTHING)
+        critical = 0.0
+        if paper["layers"]:  # the layers won are the same under both payments
+            its_curve = curve if lie == "price" else FCIM_critical.layers_won(i, other)  # alike for all of its prices
+            _, critical = by_critical(other, cost, i, its_curve)
+        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical, rule=paper["rule"]))
     return rows
 
 
@@ -295,17 +304,19 @@ def who_gains(rows):
 REMARKS = """\
 Pools of the same devices give the same auctions, whatever their hosts. Where the offers only just suffice, every
 device is needed and may ask what the budget allows. not monotone: devices that would win more layers by asking
-more; then Myerson's payments are not proven truthful. They promise nothing about offers of fewer layers."""
+more; then Myerson's payments are not proven truthful. They make the price alone truthful: offers of fewer layers, and
+promises of other times, can pay under them as under the paper's. A promised time is taken as it is, kept or not."""
 
 
 def heading(rows):
     seeds = rows["seed"].nunique()
+    offers, times = (", ".join(map(str, values)) for values in (OFFERS, TIMES))
     return (f"reproduce.incentives: {rows['model'].nunique()} models, pools {', '.join(rows['pool'].unique())}, "
-            f"{seeds} seeds from {rows['seed'].min()}, prices as drawn or at true cost.\n"
+            f"{seeds} seeds from {rows['seed'].min()}, prices as drawn, or taken as the true costs.\n"
             "Payments: the paper's, and critical (Myerson's rule, ours).\n"
             "Gain: the most that a device could add to its utility (cents) over its true bid, all else equal, by "
-            f"asking\n{min(PRICES):g} to {max(PRICES):g} times its price, or by offering "
-            f"{', '.join(map(str, OFFERS))} of its layers at its price and time a layer.\n{tables.legend(seeds)}")
+            f"asking\n{min(PRICES):g} to {max(PRICES):g} times its price, by offering {offers} of its layers at its "
+            f"price and time a layer,\nor by promising {times} times its time.\n{tables.legend(seeds)}")
 
 
 def show_promises(table):
@@ -374,13 +385,12 @@ def draw_curves(curves):
 
 def draw_models(axes, curves, columns):
     """Draws a line a model, with its 95 % interval. Returns its legend."""
-    colours, styles = (common.BLUE, common.ORANGE, common.RED, common.SKY, "black"), ("-", "--", ":", "-.")
     at, keys = [float(key[len("asks_"):]) for key in columns], {}
     for k, (model, lines) in enumerate(curves.groupby("model", sort=False)):
+        look = LOOKS[k % len(LOOKS)]
         mean, low, high = zip(*(stats.mean(lines[key].to_numpy()) for key in columns))
-        axes.fill_between(at, low, high, color=colours[k % 5], alpha=0.25, linewidth=0)
-        keys[common.shorten(model)], = axes.plot(at, mean, color=colours[k % 5], linestyle=styles[k % 4], linewidth=1.1,
-                                                 marker="osv^D"[k % 5], markersize=3, markevery=(k, 5))
+        axes.fill_between(at, low, high, color=look["color"], alpha=0.25, linewidth=0)
+        keys[common.shorten(model)], = axes.plot(at, mean, **look, linewidth=1.1, markersize=3, markevery=(k, 5))
     axes.axvline(1, color="0.5", linewidth=0.7)
     axes.axhline(0, color="0.5", linewidth=0.7)
     return keys
