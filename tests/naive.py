@@ -185,42 +185,58 @@ def bottleneck(path, counts, t, delay):
 # FCIM -----------------------------------------------------------------------------------------------------------------
 
 
-def fcim(layers, offers, weights, delta, budget, deadline):
+def nine_digits(x):
+    """A fraction rounded to nine significant digits."""
+    scale = Fraction(1)
+    while x and x * scale < 10 ** 8:
+        scale *= 10
+    while x * scale >= 10 ** 9:
+        scale /= 10
+    return round(x * scale) / scale
+
+
+def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
     """The rules of the mechanism one after another, in fractions: [(device, layers, reward)], or None where a round has
-    no valid bid. offers: (layers, price, computation time) of each device; numbers, taken as the decimals they show."""
+    no valid bid. offers: (layers, price, computation time) of each device; budget, deadline: for each of the tasks. All
+    are numbers or texts, taken as the decimals that they show."""
     offers = [[Fraction(str(value)) for value in offer] for offer in offers]
     alpha, beta, gamma = (Fraction(str(weight)) for weight in weights)
     delta, budget, deadline = (Fraction(str(value)) for value in (delta, budget, deadline))
+    within = Fraction("1e-9")
+    budget, deadline = budget * tasks, deadline * tasks
+    per_layer = [P / l for l, P, _ in offers]
+    criteria = [[nine_digits(layers / l) for l, _, _ in offers], [nine_digits(T / l) for l, _, T in offers],
+                [nine_digits(c) for c in per_layer]]
+    shown = criteria[2]
     present, out, missing = list(range(len(offers))), [], layers
     while missing > 0:
-        valid = [i for i in present if offers[i][1] <= budget and offers[i][2] <= deadline]
+        valid = [i for i in present if offers[i][1] <= budget + within and offers[i][2] <= deadline + within]
         if not valid:
             return None
-        criteria = [{i: layers / offers[i][0] for i in valid}, {i: offers[i][2] / offers[i][0] for i in valid},
-                    {i: offers[i][1] / offers[i][0] for i in valid}]
         score = dict.fromkeys(valid, 0)
         for weight, values in zip((alpha, beta, gamma), criteria):
-            least, most = min(values.values()), max(values.values())
+            least, most = min(values[i] for i in valid), max(values[i] for i in valid)
             for i in valid:
                 if most > least:
                     score[i] += weight * (values[i] - least) / (most - least)
         per_layer = criteria[2]
         ranked = sorted(valid, key=lambda i: (score[i], per_layer[i], i))
+        ranked = sorted(valid, key=lambda i: (score[i], shown[i], i))
         winner = ranked[0]
         l, P, _ = offers[winner]
         n, c = min(l, missing), per_layer[winner]
-        average = sum(per_layer.values()) / len(valid)
+        average = sum(per_layer[i] for i in valid) / len(valid)
         if len(valid) == 1:
             paid = c * n
         elif gamma > alpha + beta and n == l:
             paid = P
-        elif gamma > alpha + beta or all(c <= other for other in per_layer.values()):
+        elif gamma > alpha + beta or all(shown[winner] <= shown[i] for i in valid):
             paid = per_layer[ranked[1]] * n
         else:
             paid = max(per_layer[ranked[1]], c) * n - delta * n * (c - average)
         paid = max(paid, c * n)
         paid = min(paid, budget)
-        out.append((winner, n, paid))
+        out.append((winner, int(n), paid))
         present.remove(winner)
         missing -= n
         budget -= paid
