@@ -1061,7 +1061,7 @@ def read_table(rows, what, needed, options):
         where = f"{place}, row {{}}, {field}"
         column = table[field] if field == "prompt" else table[field].replace("", np.nan)
         if field in needed:
-            check_rows(column.notna(), column, where, f"is missing; the fields of a {what} are {', '.join(needed)}")
+            check_rows(column.notna(), column, where, f"missing; the fields of a {what} are {', '.join(needed)}")
         table[field] = read_texts(column, where) if kind is str else read_numbers(column, kind, where)
     return table
 
@@ -1073,7 +1073,10 @@ def read_texts(column, where):
 
 def read_numbers(column, kind, where):
     """A column as numbers; NaN where nothing is given."""
-    numbers = column.map(to_number).astype(float)
+    try:
+        numbers = column.astype(float)
+    except (TypeError, ValueError):  # one of them is no number: which?
+        numbers = column.map(to_number)
     check_rows(numbers.notna() | column.isna(), column, where, "is not a number")
     check_rows(~((numbers < 0) | (numbers > 1e9)), column, where, "is not from 0 to 1e9")
     check_rows(numbers.isna() | (numbers % 1 == 0) | (kind is float), column, where, "is not a whole number")
@@ -1084,7 +1087,8 @@ def check_rows(good, values, where, what):
     """UserError about the first of the rows that are not good. where: with {} for the number of the row."""
     if not good.all():
         k = int(good.to_numpy().argmin())
-        raise UserError(f"{where.format(k + 1)}: {shown(values.iloc[k])} {what}")
+        value = "" if pd.isna(values.iloc[k]) else f"{shown(values.iloc[k])} "
+        raise UserError(f"{where.format(k + 1)}: {value}{what}")
 
 
 def read_file(path):
