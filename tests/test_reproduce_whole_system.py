@@ -234,6 +234,36 @@ def test_draws_without_an_allocation_are_counted(small, monkeypatch):
     assert err.startswith("reproduce.whole_system: no draw on which every method finds an allocation: no valid bid")
 
 
+def test_own_allocators_and_schedulers_are_compared_with_all_others(small):
+    pathlib.Path("Mine.py").write_text("import FCIM\ndef allocate(**case):\n    return FCIM.allocate(**case)\n")
+    pathlib.Path("Line.py").write_text("import FCFS\ndef schedule(tasks):\n    return FCFS.schedule(tasks)\n")
+    status, out, err = small("--runs", "1", "--also", "Mine.py", "--also", "Line.py", "--no-plot")
+    assert (status, err) == (0, "")
+    runs = pd.read_csv("results/whole_system_runs.csv")
+    assert set(runs["allocator"]) == {*ALLOCATORS, "Mine"}
+    assert set(runs["algorithm"]) == {*whole_system.SCHEDULERS, "Line"}
+    runs = runs.set_index(["setting", "allocator", "algorithm"])[list(whole_system.METRICS)].sort_index()
+    for setting in whole_system.LOADS:
+        runs_of = runs.loc[setting]
+        assert runs_of.loc["Mine"].equals(runs_of.loc["FCIM"])
+        assert runs_of.xs("Line", level=1).equals(runs_of.xs("FCFS", level=1))
+    for line in ("deadlines_met: change of FCIM with ADSA", "deadlines_met: ADSA's change"):
+        table = out.split(line)[1].split("\n\n")[0]
+        assert "Line" in table.splitlines()[1]
+        assert "\nMine " in table
+
+
+@pytest.mark.parametrize("text, message", [
+    ("value = 5", "--also own.py: has no function allocate, nor schedule"),
+    ("import nothing_of_the_kind", "--also own.py: ModuleNotFoundError"),
+    ("import FCFS\ndef schedule(tasks): return FCFS.schedule(tasks)[1:]", "own: the schedule is wrong"),
+    ("def allocate(bids, **_): return [dict(devices=[0], layers=1)], []", "own: the allocation is wrong"),
+])
+def test_own_scripts_that_cannot_be_compared_are_named(text, message, small):
+    pathlib.Path("own.py").write_text(text)
+    refused(small("--runs", "1", "--also", "own.py"), message)
+
+
 @pytest.mark.parametrize("arguments, message", [
     (("--tasks", "none.csv"), "none.csv: No such file"),
     (("--runs", "0"), "--runs: 0 is not positive"),
