@@ -275,11 +275,11 @@ def pipeline_metrics(stages, case):
     work, links = work_and_links(stages, case)
     alone = work.sum(axis=1) + links.sum()
     busy = work.sum(axis=0)
-    span = np.ptp(case["arrivals"]) or math.nan
+    span = np.ptp(case["tasks"]["arrival_time"].to_numpy()) or math.nan
     return dict(
         stages=len(stages),
         time_alone=alone.mean() / common.US,
-        slowest_stage_load=busy.max() / common.US / span,
+        slowest_stage_load=busy.max() / span,
         total_cost=metrics["total_cost"],
     )
 
@@ -293,7 +293,7 @@ def queue_metrics(tasks, results):
     return dict(
         mean_waiting_time=round(waiting.mean(), 6),
         mean_turnaround_time=round(turnaround.mean(), 6),
-        p95_turnaround_time=round(turnaround.quantile(0.95), 6),
+        p95_turnaround_time=round(float(np.percentile(turnaround, 95)), 6),
         deadlines_met=int((completion <= tasks["deadline"]).sum()),
         T_end=completion.max() / common.US,
         preemptions=int(preemptions),
