@@ -33,6 +33,7 @@ def command(monkeypatch, tmp_path, capsys):
     """Runs a command of real/ in this process, in an empty folder; returns exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])  # a command sets the first
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # no number of threads is tried
 
     def command(name, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
@@ -294,7 +295,7 @@ def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_needs_no_package_and_a_path_serves_as_well(name, tmp_path):
-    for package in "torch", "transformers", "numpy", "pandas", "matplotlib", "pulp":
+    for package in "torch", "transformers", "matplotlib", "pulp":
         (tmp_path / f"{package}.py").write_text("raise ImportError('not needed')")
     for start in ([f"{ROOT}/real/{name}.py"], ["-m", f"real.{name}"]):
         done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True,

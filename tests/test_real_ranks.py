@@ -186,7 +186,7 @@ def random_tokens():
     whole = sum(row["seconds"] for row in rows)
     assert 0.3 * whole < sum(stage["seconds"] for stage in stages) < whole
     model, _ = real.load_whole(None, arguments[1], 7)
-    again = real.generate(model, *arguments[3:])
+    again = list(real.generate(model, *arguments[3:]))
     assert [row["ids"] for row in again] == [row["ids"] for row in rows]
     texts = real.texts_table(tasks_of(PROMPTS, TOKENS), again, real.load_tokenizer()[1])
     for row, (_, line) in zip(again, texts.iterrows()):
