@@ -61,8 +61,8 @@ def add_repeats(parser):
 
 
 def add_threads(parser):
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of torch on a CPU (otherwise OMP_NUM_THREADS, "
-                        "or the fastest number)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of torch on a CPU (otherwise "
+                        "OMP_NUM_THREADS, or the fastest number)")
 
 
 def check_count(value, flag):
