@@ -41,6 +41,7 @@ REGIMES = {  # load (computation / span of arrivals), deadline: arrival + this x
 
 POLICIES = ["ADSA", "FCFS", "SRTF", "LLF"]
 EDF = "EDF (reference)"
+SCRIPTS = {**{name: name for name in POLICIES}, EDF: "reproduce.EDF"}
 FREE = claims.FREE
 OPTIMA = {"optimal (makespan)": "makespan", "optimal (turnaround)": "turnaround"}
 LIST = "list"  # stands for a regime in the runs of the list of tasks that is no random one
@@ -152,8 +153,7 @@ def draw_all(args):
     """The runs, a row for each method and list, and the intervals of the list that is no random one."""
     link = common.find_name(args.link, common.LINKS, "link")
     device = common.get_device(args.device)
-    methods = tables.load_scripts(POLICIES, args.also, "schedule")
-    methods[EDF] = "reproduce.EDF"
+    methods = tables.load_scripts(SCRIPTS, args.also, "schedule")
     model = common.get_model(args.model)
     tasks = common.read_tasks(args.tasks, model, [device])
     cases = [(LIST, args.seed, 0), *((regime, args.seed, run) for regime in REGIMES for run in range(args.runs))]

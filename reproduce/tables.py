@@ -95,7 +95,7 @@ def read_runs(folder, name, numbers, texts=(), who=()):
 
 @functools.lru_cache(None)
 def script(name):
-    """Module of one of the nine, by its name, or of a script of the user's, by the whole path of its .py file."""
+    """Module of this name, or of a script of the user's, by the whole path of its file."""
     if not name.endswith(".py"):
         return importlib.import_module(name)
     folder, file = os.path.split(name)
@@ -107,10 +107,10 @@ def script(name):
     return module
 
 
-def load_scripts(names, also, function):
-    """{name: what `script` takes} of the methods compared: `names`, and the further scripts `also` (paths) of the
-    user's, each of which must have the function."""
-    methods = {name: name for name in names}
+def load_scripts(scripts, also, function):
+    """{name: what `script` takes} of the methods compared: `scripts`, and the further ones `also` (paths) of the user's,
+    each of which must have the function."""
+    methods = dict(scripts)
     for given in also:
         where, path = f"--also {given}", os.path.abspath(given)
         common.require(path.endswith(".py"), f"{where}: not a Python script (.py)")
@@ -123,6 +123,11 @@ def load_scripts(names, also, function):
         common.require(name not in methods, f"{where}: there is a method {name} already")
         methods[name] = path
     return methods
+
+
+def slug(name):
+    """A name as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def quiet_case(*arguments):
@@ -249,53 +254,41 @@ def look(k):
     return COLOURS[k % 6], HATCHES[(k + k // 6) % 6]
 
 
-def draw_bars(panels, groups, who, table, columns=None):
-    """Draws means with their 95 % intervals as bars, one journal column wide: a row of panels for each metric.
+def draw_bars(panels, groups, who, table, title=None):
+    """Figure of means with their 95 % intervals as bars, one journal column wide: a panel for each metric.
 
-    panels: a list of (metric, axis label with its unit); groups: the key of `table` (one of compare()) whose values
-    stand on the x axis; who: the algorithms, a bar each; columns: the key whose values have a column of panels each.
-    Over bars that are all equal, to 1 %, stands "alike".
+    panels: a list of (metric, axis label with its unit); groups: the key of `table` (one of stats.compare) whose values
+    stand on the x axis; who: the algorithms, a bar each.
     """
     import matplotlib
     from matplotlib.figure import Figure
-    values = [None] if columns is None else table[columns].unique().tolist()
-    names, width, keys = table[groups].unique().tolist(), 0.84 / len(who), {}
-    crowded = len(names) * len(values) > 6
+    names = table[groups].unique().tolist()
+    places, width = np.arange(len(names)), 0.84 / len(who)
     matplotlib.rcParams["hatch.linewidth"] = 0.4  # read when the figure is written
-    figure = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6) + 0.4 * crowded), dpi=300)
-    plots = figure.subplots(len(panels), len(values), sharex=True, sharey="row", squeeze=False)
-    for (metric, label), row in zip(panels, plots):
-        for value, axes in zip(values, row):
-            part = table[(table["metric"] == metric) & (columns is None or table[columns] == value)]
-            for k, name in enumerate(who):
-                bars = part[part["algorithm"] == name].set_index(groups).reindex(names)
-                at = np.arange(len(names)) + (k - (len(who) - 1) / 2) * width
-                colour, hatch = look(k)
-                keys[name] = axes.bar(at, bars["mean"], width, color=colour, hatch=hatch, edgecolor="black",
-                                      linewidth=0.4)
-                ends = np.array([bars["mean"] - bars["low"], bars["high"] - bars["mean"]])
-                axes.errorbar(at, bars["mean"], np.nan_to_num(ends).clip(0), fmt="none", ecolor="black",
-                              elinewidth=0.7, capsize=1.5, capthick=0.7)
-            if len(who) > 2:
-                ends = part.groupby(groups)["mean"].agg(["min", "max"]).reindex(names)
-                for k in np.flatnonzero(ends["max"] - ends["min"] <= 0.01 * ends["max"]):
-                    axes.text(k, 0.5, "alike", transform=axes.get_xaxis_transform(), fontsize=6.5, rotation=90,
-                              ha="center", va="center", bbox=dict(boxstyle="square,pad=0.15", fc="white", lw=0))
-            if (part["mean"] < 0).any():
-                axes.axhline(0, color="black", linewidth=0.6)
-            axes.locator_params(axis="y", nbins=4)
-        if (table["mean"][table["metric"] == metric] >= 0).all():
-            row[0].set_ylim(bottom=0)
-        row[0].set_ylabel(label, fontsize=7)
-    for value, top, bottom in zip(values, plots[0], plots[-1]):
-        if value is not None:
-            top.set_title(common.shorten(value), fontsize=8)
-        bottom.set_xticks(range(len(names)))
-        labels = [textwrap.fill(common.shorten(name), 16 if crowded else 8, break_long_words=False)
-                  for name in names]
-        bottom.set_xticklabels(labels, rotation=90 if crowded else 0)
-        bottom.set_xlabel(groups, fontsize=8)
-    figure.align_ylabels(plots[:, 0])
+    figure, keys = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6)), dpi=300), {}
+    plots = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for (metric, label), axes in zip(panels, plots):
+        part = table[table["metric"] == metric]
+        for k, name in enumerate(who):
+            bars = part[part["algorithm"] == name].set_index(groups).reindex(names)
+            at = places + (k - (len(who) - 1) / 2) * width
+            colour, hatch = look(k)
+            keys[name] = axes.bar(at, bars["mean"], width, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4)
+            ends = np.array([bars["mean"] - bars["low"], bars["high"] - bars["mean"]])
+            axes.errorbar(at, bars["mean"], np.nan_to_num(ends).clip(0), fmt="none", ecolor="black", elinewidth=0.7,
+                          capsize=1.5, capthick=0.7)
+        if (part["mean"] < 0).any():
+            axes.axhline(0, color="black", linewidth=0.6)
+        else:
+            axes.set_ylim(bottom=0)
+        axes.locator_params(axis="y", nbins=4)
+        axes.set_ylabel(label, fontsize=7)
+    if title:
+        plots[0].set_title(title, fontsize=8)
+    plots[-1].set_xticks(places)
+    plots[-1].set_xticklabels([textwrap.fill(common.shorten(name), 8, break_long_words=False) for name in names])
+    plots[-1].set_xlabel(groups, fontsize=8)
+    figure.align_ylabels(plots)
     return common.finish_figure(figure, keys)
 
 
