@@ -108,8 +108,8 @@ def script(name):
 
 
 def load_scripts(scripts, also, function):
-    """{name: what `script` takes} of the methods compared: `scripts`, and the further ones `also` (paths) of the user's,
-    each of which must have the function."""
+    """{name: what `script` takes} of the methods compared: `scripts`, and the further ones `also` (paths) of the
+    user's, each of which must have the function."""
     methods = dict(scripts)
     for given in also:
         where, path = f"--also {given}", os.path.abspath(given)
