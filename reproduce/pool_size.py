@@ -5,8 +5,8 @@
 
 Half of the devices are RTX 4090, half T4, each a host of its own; a larger pool is a smaller one and more: a device has
 the same links and makes the same bid in all sizes but the smallest. There the offers drawn are too few for the model,
-so that all are raised, until every device must run all that it offers. The paper claims 54.7 % less communication overhead
-and 36.9 % less completion time (S. Habibi, O. Ercetin, IEEE Access 13, 2025).
+so that all are raised, until every device must run all that it offers. The paper claims 54.7 % less communication
+overhead and 36.9 % less completion time (S. Habibi, O. Ercetin, IEEE Access 13, 2025).
 """
 import pathlib
 import sys

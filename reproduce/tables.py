@@ -292,25 +292,37 @@ def draw_bars(panels, groups, who, table, title=None):
     return common.finish_figure(figure, keys)
 
 
+PAGE, ROW, HEAD = 9, 0.15, 0.41  # inches: a page's height; of a chart's rows, each, and of what is above and below them
+
+
+def on_pages(charts):
+    """The charts (see draw_charts) of each figure, so that none is taller than a page."""
+    rows = min(max(3, len(charts[0][1])), common.PLOT_ROWS)
+    number = max(1, int((PAGE - 0.85) / (HEAD + ROW * rows)))
+    return [charts[k:k + number] for k in range(0, len(charts), number)]
+
+
 def draw_charts(charts):
-    """Draws schedules one above the other on one scale of time: (title, the tables of simulate in seconds) of each."""
+    """Figure of schedules one above the other on one scale of time: (title, the tables of common.simulate in seconds)
+    of each."""
     from matplotlib.figure import Figure
     rows = min(max(3, len(charts[0][1])), common.PLOT_ROWS)
-    figure, keys = Figure((3.5, 0.85 + len(charts) * (0.45 + 0.2 * rows)), dpi=300), {}
+    figure, keys = Figure((3.5, 0.85 + len(charts) * (HEAD + ROW * rows)), dpi=300), {}
     plots = figure.subplots(len(charts), 1, squeeze=False)[:, 0]
-    drawn = [common.draw_schedule(axes, *chart) for axes, chart in zip(plots, charts)]
-    left, right = (end(ends) for end, ends in zip((min, max), zip(*(axes.get_xlim() for axes in plots))))
-    for axes, (_, result, _), more in zip(plots, charts, drawn):
+    legends = [common.draw_schedule(axes, *chart) for axes, chart in zip(plots, charts)]
+    left = min(axes.get_xlim()[0] for axes in plots)
+    right = max(axes.get_xlim()[1] for axes in plots)
+    for axes, (_, result, _), legend in zip(plots, charts, legends):
         axes.set_xlim(left, right)
         if axes is not plots[-1]:
             axes.set_xlabel("")
             axes.set_xticklabels([])
-        if "deadline later" in more:  # than the end of the scale that this chart alone would have
-            later = more["deadline later"]
+        if "deadline later" in legend:  # than the end that this chart would have alone
+            later = legend["deadline later"]
             rows = result.sort_values("arrival_time", kind="stable").iloc[later.get_ydata()]
-            later.set_xdata(np.minimum(rows["deadline"].to_numpy(), right))
+            later.set_xdata(rows["deadline"].clip(upper=right))
             if (rows["deadline_met"] & (rows["deadline"] <= right)).all():
                 later.set_marker("|")
-                del more["deadline later"]
-        keys.update(more)
+                del legend["deadline later"]
+        keys.update(legend)
     return common.finish_figure(figure, keys)
