@@ -22,7 +22,7 @@ if not __package__:  # run by its path: the project's folder is where modules ar
 import common
 import FCIM
 import PipeDream
-from reproduce import claims, stats, tables
+from reproduce import claims, latex, stats, tables
 from reproduce.parallel import parallel
 
 MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS, or folders
@@ -222,9 +222,9 @@ def main(name):
     figures = {}
     if not args.no_plot:
         for pool, part in table.groupby("pool", sort=False):
-            figures[f"_{tables.slug(pool)}"] = common.try_figure(tables.draw_bars, PANELS, "model", who, part, pool)
+            figures[f"_{latex.slug(pool)}"] = common.try_figure(tables.draw_bars, PANELS, "model", who, part, pool)
     tables.publish("allocation", args.out, parts, {"runs": runs, "table": table, "priorities": priorities,
-                                                   "claims": claim, "failures": failed}, figures)
+                                                   "claims": claim, "failures": failed}, figures, args.format)
 
 
 if __name__ == "__main__":

@@ -128,12 +128,13 @@ def main(name):
         parts.append(("Draws without an allocation", failed))
     for metric, unit in METRICS.items():
         what = f"{metric} ({unit})" if unit else metric
-        parts.append((f"{what}: means, and FCIM's change in % against the others", by_size(table, metric)))
+        parts.append((f"{what}: means, and FCIM's change in % against the others", by_size(table, metric),
+                      0 if metric == "devices" else -1))
     parts += [("The paper's claims and what is found here", claims.show(claim)), claims.RULES]
 
     figures = {} if args.no_plot else {"": common.try_figure(draw_changes, table)}
     tables.publish("pool_size", args.out, parts, {"runs": runs, "table": table, "claims": claim, "failures": failed},
-                   figures)
+                   figures, args.format)
 
 
 if __name__ == "__main__":

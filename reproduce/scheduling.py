@@ -73,17 +73,23 @@ def random_tasks(regime, seed, run, model, device):
     draw = np.random.default_rng((seed, run))
     prompt = draw.integers(*PROMPT, TASKS, endpoint=True)
     output = draw.integers(*WORDS, TASKS, endpoint=True)
-    output = np.minimum(output, int(model.context / common.TOKENS_PER_WORD) - max(PROMPT) - 2)  # none runs capped
-    trans, factor = draw.uniform(*TRANS, TASKS), draw.uniform(*factors, TASKS)
+    trans = draw.uniform(*TRANS, TASKS)
+    factor = draw.uniform(*factors, TASKS)
     arrival = np.sort(draw.uniform(0, 1, TASKS))
-    table = common.read_tasks([
-        {"label": f"Task {k + 1}", "prompt": "word " * int(prompt[k]), "arrival_time": 0,
-         "output_words": int(output[k]), "trans_time": float(trans[k]), "deadline": 0}
-        for k in range(TASKS)], model, [device])
-    arrival = arrival - arrival[0] + trace.later(arrival, table["computation_time"].to_numpy(), load)
-    arrival = np.rint(arrival).astype("int64")
-    due = np.rint(factor * (table["computation_time"] + table["trans_time"])).astype("int64")
-    return table.assign(arrival_time=arrival, deadline=arrival + due)
+
+    most = int(model.context / common.TOKENS_PER_WORD) - max(PROMPT) - 2  # so that none runs capped
+    rows = []
+    for k in range(TASKS):
+        rows.append({"label": f"Task {k + 1}", "prompt": "word " * int(prompt[k]), "arrival_time": 0,
+                     "output_words": min(int(output[k]), most), "trans_time": float(trans[k]), "deadline": 0})
+    table = common.read_tasks(rows, model, [device])
+
+    work = table["computation_time"].to_numpy()
+    arrival = arrival - arrival[0] + trace.later(arrival, work, load)
+    table["arrival_time"] = np.rint(arrival).astype("int64")
+    allowed = factor * (table["computation_time"] + table["trans_time"])
+    table["deadline"] = table["arrival_time"] + np.rint(allowed).astype("int64")
+    return table
 
 
 def run_case(tasks, methods, model, device, link):
@@ -112,13 +118,13 @@ def run_case(tasks, methods, model, device, link):
 
 def add_distances(rows):
     """Adds to the metrics of each method how far it is from the two optima, the last rows, where those are proven."""
-    for key, best in zip(("T_end", "mean_turnaround_time"), rows[-2:]):
+    for metric, best in zip(("T_end", "mean_turnaround_time"), rows[-2:]):
         for row in rows:
-            behind = best["deadlines_met"] - row["deadlines_met"] if best["proven_optimal"] else math.nan
-            row[f"{key}_above"] = math.nan
-            if behind == 0 and best[key] > 0:  # with fewer deadlines met, less time would prove nothing
-                row[f"{key}_above"] = round(100 * (row[key] / best[key] - 1), 4) + 0
-            row["deadlines_behind"] = behind
+            row[f"{metric}_above"] = row["deadlines_behind"] = math.nan
+            if best["proven_optimal"]:
+                row["deadlines_behind"] = best["deadlines_met"] - row["deadlines_met"]
+            if row["deadlines_behind"] == 0 and best[metric] > 0:  # with fewer met, less time would prove nothing
+                row[f"{metric}_above"] = round(100 * (row[metric] / best[metric] - 1), 4) + 0
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -127,12 +133,12 @@ def add_distances(rows):
 def heading(runs, drawn):
     """What was run, and how to read it. drawn: the runs of random lists, perhaps none."""
     about = runs.iloc[0]
-    lines = [f"reproduce.scheduling: {about['model']} on {about['device']}, {about['link']} uplink"]
+    text = f"reproduce.scheduling: {about['model']} on {about['device']}, {about['link']} uplink\n"
     if len(drawn):
-        lines += [f"random lists: {drawn['tasks'].iloc[0]} tasks, {WORDS[0]}..{WORDS[1]} words of output, "
-                  f"{PROMPT[0]}..{PROMPT[1]} of prompt, {TRANS[0]}..{TRANS[1]} s of transmission, seed {about['seed']}",
-                  tables.legend(drawn["run"].nunique())]
-    return "\n".join([*lines, LEGEND])
+        words, prompt, trans = (f"{least}..{most}" for least, most in (WORDS, PROMPT, TRANS))
+        text += (f"random lists: {drawn['tasks'].iloc[0]} tasks, {words} words of output, {prompt} of prompt, {trans} "
+                 f"s of transmission, seed {about['seed']}\n{tables.legend(drawn['run'].nunique())}\n")
+    return text + LEGEND
 
 
 def compare(runs, keys, who, units):
@@ -144,22 +150,22 @@ def compare(runs, keys, who, units):
 
 def readable(caption, table, runs, who, units):
     """Two captions and tables for reading, of one regime: means and counts; ADSA's change."""
+    of_tasks = {**units, **ABOVE, "deadlines_met": f"of {runs['tasks'].iloc[0]}"}
+    means = tables.means(table, who, of_tasks)
     compared = table[table["metric"] == "T_end_above"].set_index("algorithm")["runs"]
     proven = runs.dropna(subset=["proven_optimal"]).groupby("algorithm")["proven_optimal"].sum()
-    counts = pd.DataFrame([
-        {"metric": "as many deadlines met (lists)", **compared.astype(int).astype(str)},
-        {"metric": "proven optimal (lists)", **proven.astype(int).astype(str)}])
-    of_tasks = {**units, **ABOVE, "deadlines_met": f"of {runs['tasks'].iloc[0]}"}
-    means = pd.concat([tables.means(table, who, of_tasks), counts]).fillna("")
+    for what, count in (("as many deadlines met (lists)", compared), ("proven optimal (lists)", proven)):
+        means.loc[len(means)] = {"metric": what, **{name: f"{count[name]:.0f}" for name in who if name in count}}
     changes = tables.changes(table, [name for name in who if name not in OPTIMA], units)
-    return [(caption, means), (f"{caption.split(':')[0]}, ADSA's change in % against each", changes)]
+    return [(caption, means.fillna("")), (f"{caption.split(':')[0]}, ADSA's change in % against each", changes)]
 
 
 def of_list(table, one, who, units):
-    """What `readable` gives of the list that is no random one, without the intervals that a single run has not; and
-    what is proven."""
-    parts = readable(f"The list: {one['tasks'].iloc[0]:,} tasks", table, one, who, units)
-    parts = [(caption, part.replace([r"(\.0+)? \u00b1 n/a$", r" \[n/a\]$"], "", regex=True)) for caption, part in parts]
+    """What `readable` gives of the list that is no random one; and what is proven of it."""
+    parts = []
+    for caption, part in readable(f"The list: {one['tasks'].iloc[0]:,} tasks", table, one, who, units):
+        without = part.replace([r"(\.0+)? \u00b1 n/a$", r" \[n/a\]$"], "", regex=True)  # intervals: it is one run
+        parts.append((caption, without))
     lines = []
     for name, proof in zip(one["algorithm"], one["proof"]):
         lines += [f"the list, {name}: {line}" for line in proof.split(" | ") if line]
@@ -185,9 +191,9 @@ def beaten(table, who):
     for regime, part in table.groupby("regime", sort=False):
         row = {"regime": regime}
         for metric in ("deadlines_met", *[key for key in UNITS if key.startswith("mean")]):
-            others = part[(part["metric"] == metric) & part["algorithm"].isin(who) & (part["algorithm"] != "ADSA")]
-            worse = others["change_high"] < 0 if metric == "deadlines_met" else others["change_low"] > 0
-            row[metric] = ", ".join(others["algorithm"][worse].str.split(" ").str[0]) or "nobody"
+            of_metric = part[(part["metric"] == metric) & part["algorithm"].isin(who)].set_index("algorithm")
+            worse = of_metric["change_high"] < 0 if metric == "deadlines_met" else of_metric["change_low"] > 0
+            row[metric] = ", ".join(name.split()[0] for name in worse.index[worse]) or "nobody"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -198,33 +204,39 @@ def beaten(table, who):
 def list_figures(one, details):
     """Figures of the list that is no random one, {end of the name: Figure}: Gantt charts, or, of a long list, an
     overview of the policies."""
-    results = {name: part.drop_duplicates("label") for name, part in details.groupby("algorithm", sort=False)}
-    title = {row["algorithm"]: f"{row['algorithm']}: {row['deadlines_met']:,} of {row['tasks']:,} deadlines met"
-             for row in one.to_dict("records") if row["algorithm"] != FREE}
-    if is_long(one):
-        return {"_overview": common.try_figure(draw_overview, {
-            title[name]: result for name, result in results.items() if name in title and name not in OPTIMA})}
-    charts = [(title[name], results[name], details[details["algorithm"] == name]) for name in title]
-    return {f"_gantt{f'_{k}' if k > 1 else ''}": common.try_figure(tables.draw_charts, some)
-            for k, some in enumerate(tables.on_pages(charts), 1)}
+    one = one[one["algorithm"] != FREE].set_index("algorithm")
+    results = {name: details[details["algorithm"] == name].drop_duplicates("label") for name in one.index}
+    if is_long(one["tasks"].iloc[0]):
+        policies = {name: result for name, result in results.items() if name not in OPTIMA}
+        return {"_overview": common.try_figure(draw_overview, policies)}
+    charts = []
+    for name, result in results.items():
+        title = f"{name}: {one.loc[name, 'deadlines_met']} of {one.loc[name, 'tasks']} deadlines met"
+        charts.append((title, result, details[details["algorithm"] == name]))
+    figures = {}
+    for page, some in enumerate(tables.on_pages(charts), 1):
+        figures["_gantt" if page == 1 else f"_gantt_{page}"] = common.try_figure(tables.draw_charts, some)
+    return figures
 
 
 def draw_overview(results):
     """Figure of long schedules, {name: table of tasks in seconds}, one journal column wide: the distributions of
     waiting and turnaround, and the tasks in the system over time, a line a schedule."""
-    figure = common.new_figure(5.2 + 0.13 * len(results))
+    figure = common.new_figure(5.2 + 0.13 * (len(results) // 3))
     plots = figure.subplots(3, 1)
     keys = {}
     for k, (name, result) in enumerate(results.items()):
         look = dict(color=LINES[k % 6], linestyle=("-", "--", "-.", ":")[k % 4])
-        for axes, key in zip(plots, ("waiting_time", "turnaround_time")):
-            keys[name], = common.draw_distribution(axes, result[key], **look)
-        when, present = common.tasks_present(result)
-        plots[2].step(when, present, where="post", linewidth=0.9, **look)
+        for axes, what in zip(plots, ("waiting", "turnaround")):
+            keys[name], = common.draw_distribution(axes, result[f"{what}_time"], **look)
+        system = common.tasks_present(result)
+        plots[2].step(system["time"], system["present"], where="post", linewidth=0.9, **look)
     everybody = pd.concat(results.values())
-    for axes, key, label in zip(plots, ("waiting_time", "turnaround_time"), ("waiting", "turnaround")):
-        common.set_time_scale(axes, everybody[key])
-        axes.set_xlabel(f"{label} of a task (s)", fontsize=8)
+    for axes, what in zip(plots, ("waiting", "turnaround")):
+        times = everybody[f"{what}_time"]
+        common.set_time_scale(axes, times)
+        axes.set_xlim(left=times.min())
+        axes.set_xlabel(f"{what} of a task (s)", fontsize=8)
         axes.set_ylabel("share of tasks", fontsize=8)
     plots[2].set_xlabel("time (s)", fontsize=8)
     plots[2].set_ylabel("tasks in system", fontsize=8)
@@ -237,9 +249,8 @@ def draw_overview(results):
 # The script -----------------------------------------------------------------------------------------------------------
 
 
-def is_long(tasks):
-    """Whether these tasks, or runs of a list, are of more tasks than a Gantt chart shows."""
-    number = tasks["tasks"].iloc[0] if "tasks" in tasks else len(tasks)
+def is_long(number):
+    """Whether so many tasks are more than a Gantt chart shows."""
     return number > common.PLOT_ROWS
 
 
@@ -251,9 +262,11 @@ def draw_all(args):
     model = common.get_model(args.model)
     cases = [(LIST, args.seed, 0)]
     lists = [common.read_tasks(args.tasks, model, [device])]
-    if not is_long(lists[0]):
-        cases += [(regime, args.seed, run) for regime in REGIMES for run in range(args.runs)]
-        lists += [random_tasks(*case, model, device) for case in cases[1:]]
+    if not is_long(len(lists[0])):
+        for regime in REGIMES:
+            for run in range(args.runs):
+                cases.append((regime, args.seed, run))
+                lists.append(random_tasks(regime, args.seed, run, model, device))
     found = parallel(run_case, [(tasks, methods, model, device, link) for tasks in lists])
 
     rows = []
@@ -265,14 +278,17 @@ def draw_all(args):
 
 def read(folder):
     """What draw_all returned, of an earlier run."""
-    runs = tables.read_runs(folder, "scheduling_runs.csv", ["seed", "run", "tasks", *UNITS, *FAR, *ABOVE],
-                            ["regime", "model", "device", "link", "proof"], [*SCRIPTS, FREE, *OPTIMA])
-    common.require((runs["regime"] == LIST).any(), f"--from {folder}: no runs of {LIST}")
-    for regime in runs["regime"].unique():
+    texts = ["regime", "model", "device", "link", "proof"]
+    runs = tables.read_runs(folder, "scheduling_runs.csv", ["seed", "run", "tasks", *UNITS, *FAR, *ABOVE], texts,
+                            [*SCRIPTS, FREE, *OPTIMA])
+    regimes = runs["regime"].unique()
+    common.require(LIST in regimes, f"--from {folder}: no runs of {LIST}")
+    for regime in regimes:
         common.find_name(regime, [LIST, *REGIMES], f"--from {folder}, regime")
-    columns = ["start", "end", *(key for key in common.RESULT if key != "label")]
-    return runs, tables.read_runs(folder, "scheduling_list_runs.csv", columns, ["label", "kind"],
-                                  runs["algorithm"].unique())
+    numbers = ["start", "end", *common.RESULT[1:]]
+    details = tables.read_runs(folder, "scheduling_list_runs.csv", numbers, ["label", "kind"],
+                               runs["algorithm"].unique())
+    return runs, details
 
 
 def main(name):
@@ -287,7 +303,7 @@ def main(name):
         common.warn(f"weights and KV caches reach {one['peak_memory_gb'].max():.1f} GB, more than the "
                     f"{one['device'].iloc[0]} has: these are the times of one that could hold them")
 
-    units = {**UNITS, **FAR} if is_long(one) else UNITS
+    units = {**UNITS, **FAR} if is_long(one["tasks"].iloc[0]) else UNITS
     list_table = compare(one, ["tasks"], who, units)
     change = list_table.pivot(index="algorithm", columns="metric", values="change")[list(units)]
     files = {"runs": runs, "list_runs": details, "list": one.join(change.add_prefix("change_"), on="algorithm")}
@@ -301,7 +317,7 @@ def main(name):
                   claims.RULES, WHY]
         if not args.no_plot:
             figures[""] = common.try_figure(tables.draw_bars, PANELS, "regime", who, table)
-    tables.publish("scheduling", args.out, parts, files, figures)
+    tables.publish("scheduling", args.out, parts, files, figures, args.format)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the scripts of reproduce/ share: flags, earlier runs, further scripts; tables, LaTeX and bars."""
+"""What the scripts of reproduce/ share: flags, earlier runs, further scripts; tables and bars."""
 import contextlib
 import functools
 import importlib
@@ -7,7 +7,6 @@ import io
 import math
 import os
 import pathlib
-import re
 import sys
 import textwrap
 
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import common
-from reproduce import stats
+from reproduce import latex, stats
 
 TEXTS = ["algorithm", "model", "pool", "asked", "device", "rule", "problem", "regime", "label", "kind", "link",
          "tasks_file", "proof", "setting", "allocator"]  # columns of runs
@@ -32,6 +31,7 @@ def add_flags(parser, runs, also=False):
     parser.add_argument("--runs", metavar="N", type=int, default=runs, help="random cases of each setting")
     parser.add_argument("--from", metavar="DIR", dest="source",
                         help="run nothing: tables and figures of the runs that an earlier run has written into DIR")
+    parser.add_argument("--format", choices=["png", "pdf"], default="png", help="pdf: figures as PDF besides PNG")
     if also:
         parser.add_argument("--also", metavar="SCRIPT.py", action="append", default=[],
                             help="a script of your own to compare as well (may be given again)")
@@ -46,7 +46,7 @@ def get_runs(parser, args, read, draw_all):
         args.seed = int(common.check_number(args.seed, "--seed", whole=True))
         return draw_all(args)
     for key, value in vars(args).items():
-        common.require(key in ("source", "out", "no_plot") or value == parser.get_default(key),
+        common.require(key in ("source", "out", "no_plot", "format") or value == parser.get_default(key),
                        f"--{key.replace('_', '-')}: has no effect with --from")
     return read(args.source)
 
@@ -125,11 +125,6 @@ def load_scripts(scripts, also, function):
     return methods
 
 
-def slug(name):
-    """A name as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
 def quiet_case(*arguments):
     """common.allocation_case for one of many draws, without its warnings: of the first draw they have been given."""
     with contextlib.redirect_stderr(io.StringIO()):
@@ -196,16 +191,20 @@ def shared_line(failed):
 # Files, terminal, figures ---------------------------------------------------------------------------------------------
 
 
-def publish(name, out, parts, tables, figures):
+def publish(name, out, parts, tables, figures, form="png"):
     """Writes the files of a script, then prints what it has found.
 
-    parts: in the order in which they are printed, lines of text, or pairs of a caption and a table, which go into the
-    LaTeX file too; tables: {what it holds: table} of the CSV files; figures: {end of its name: Figure, or None}.
+    parts: in the order in which they are printed, lines of text, or tuples of a caption, a table and, perhaps, whether
+    more (1) or less (-1) is better in all of its rows: each such table is a LaTeX file too. tables: {what it holds:
+    table} of the CSV files; figures: {end of its name: Figure, or None}; form: "pdf" writes them as PDF besides PNG.
     """
-    paths = common.write_files(out, {
-        **{f"{name}_{what}.csv": table for what, table in tables.items()},
-        f"{name}.tex": latex([part for part in parts if not isinstance(part, str)]),
-        **{f"{name}{end}.png": figure for end, figure in figures.items() if figure is not None}})
+    for_latex = latex.files(name, [part for part in parts if not isinstance(part, str)])
+    files = {f"{name}_{what}.csv": table for what, table in tables.items()}
+    for end, figure in figures.items():
+        files[f"{name}{end}.png"] = figure
+        if form == "pdf":
+            files[f"{name}{end}.pdf"] = figure
+    paths = common.write_files(out, {**files, **for_latex})
     for part in parts:
         if isinstance(part, str):
             print(part)
@@ -213,40 +212,22 @@ def publish(name, out, parts, tables, figures):
             print(part[0])
             print_table(part[1])
         print("")
-    print(f"written: {', '.join(paths)}")
+    others = [path for path in paths if not path.endswith(".tex")]
+    print(f"written: {', '.join(others)}, and {len(for_latex)} tables in {os.path.join(out, name)}_*.tex")
 
 
 def print_table(table):
     """Prints all of a table, its long names stacked, numbers to the right, with two spaces between columns: cells such
     as means hold one."""
-    number = re.compile(r"[~+-]*(\d|inf)|nan|n/a|not tested|$")
     names = [column.replace("_", " ").split() for column in table]
     height, columns = max(map(len, names)), []
     for name, column in zip(names, table):
         cells = [common.format_value(cell) for cell in table[column].tolist()]
         lines = [""] * (height - len(name)) + name + cells
-        width, is_text = max(map(len, lines)), not all(map(number.match, cells)) or not columns
+        width, is_text = max(map(len, lines)), not all(map(latex.NUMBER.match, cells)) or not columns
         columns.append([line.ljust(width) if is_text else line.rjust(width) for line in lines])
     for line in zip(*columns):
         print("  ".join(line).rstrip())
-
-
-def latex(parts):
-    """Tables as LaTeX (booktabs): parts is a list of (caption, table)."""
-    marks = {"\\": r"\textbackslash{}", "\u00b1": r"$\pm$", "~": r"$\sim$", "^": r"\^{}",
-             **{mark: "\\" + mark for mark in "%&_#${}"}}
-
-    def text(cell):
-        return "".join(marks.get(letter, letter) for letter in common.format_value(cell))
-
-    lines = [r"% \usepackage{booktabs}"]
-    for caption, table in parts:
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{text(caption)}}}",
-                  rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule",
-                  " & ".join(map(text, table)) + r" \\", r"\midrule",
-                  *(" & ".join(map(text, row)) + r" \\" for row in table.to_numpy()),
-                  r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    return "\n".join(lines)
 
 
 def look(k):
@@ -292,7 +273,7 @@ def draw_bars(panels, groups, who, table, title=None):
     return common.finish_figure(figure, keys)
 
 
-PAGE, ROW, HEAD = 9, 0.15, 0.41  # inches: a page's height; of a chart's rows, each, and of what is above and below them
+PAGE, ROW, HEAD = 9, 0.15, 0.41  # inches: of a page; of a row of a chart; above and below its rows
 
 
 def on_pages(charts):
