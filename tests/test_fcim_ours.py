@@ -123,7 +123,7 @@ def test_the_order_changes_no_winner_and_no_reward():
         placed, more = run_case(FCIM_links, layers, offers, delay, **setting)
         path = [i for stage in placed for i in stage["devices"]]
         before = [i for stage in won for i in stage["devices"]]
-        assert sorted(placed, key=lambda stage: before.index(stage["devices"][0])) == won  # noqa: B023 - of this case
+        assert sorted(placed, key=lambda stage: before.index(stage["devices"][0])) == won
         assert naive.way(delay, path) <= naive.way(delay, before)
         _, proof = FCIM_links.by_links(before, delay)
         assert proof.startswith("proven") == (len(won) <= FCIM_links.EXACT)
