@@ -106,7 +106,7 @@ def test_the_tables_follow_from_the_runs(stored):
 
 
 def test_pools_of_the_same_devices_give_the_same(run, monkeypatch):
-    monkeypatch.setattr(common, "MODELS", common.MODELS[2:])
+    monkeypatch.setattr(incentives, "MODELS", incentives.MODELS[2:])
     monkeypatch.setitem(common.POOLS, "campus", common.POOLS["workstations"][::-1])
     status, out, err = run("reproduce/incentives", "--runs", "1")
     assert (status, err) == (0, "")
