@@ -18,7 +18,7 @@ FIVE = ["FCIM", "FCIM, links", "HexGen", "PipeDream", "PipeEdge"]
 NEO = common.get_model("GPT-Neo 1.3B")
 FIGURES = str(ROOT / "reproduce" / "figures")
 PRIORITIES = ["cost first", "time first", "devices first"]
-SETTINGS = [(model.name, pool) for model in common.MODELS for pool in common.POOLS]
+SETTINGS = [(model, pool) for model in allocation.MODELS for pool in common.POOLS]
 METRICS = ["completion_time", "computation_time", "communication_time", "communication_overhead", "total_cost",
            "memory_utilization", "fairness_layers", "fairness_rewards", "devices", "cost_efficiency", "deadlines_met",
            "utility"]
@@ -133,7 +133,7 @@ def test_no_text_of_the_figure_is_cut_off_or_covers_another(compared, monkeypatc
 @pytest.fixture
 def few(monkeypatch):
     """One model on two pools, to be quick."""
-    monkeypatch.setattr(common, "MODELS", common.MODELS[2:])
+    monkeypatch.setattr(allocation, "MODELS", allocation.MODELS[2:])
     monkeypatch.setattr(common, "POOLS", {pool: common.POOLS[pool] for pool in ("paper", "workstations")})
 
 
