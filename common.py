@@ -968,7 +968,7 @@ def print_metrics(metrics):
             rows.append({"time (s)": time, **columns})
         print_table(pd.DataFrame(rows))
         print("")
-    print(pd.Series(others).map(format_value).to_string())
+    print(pd.Series(others, dtype=object).map(format_value).to_string())
     print("")
 
 
