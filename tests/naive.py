@@ -4,6 +4,7 @@ A case is a list of tasks (arrival, computation, trans, deadline) in whole ticks
 (task, start, end) in order of time; runs of one task that follow on each other count as one.
 """
 import math
+from fractions import Fraction
 from itertools import combinations, permutations
 
 import numpy as np
@@ -181,8 +182,66 @@ def bottleneck(path, counts, t, delay):
     return max(parts)
 
 
-# HexGen: a stage is a group of devices; w (tasks, stages): seconds of a layer, d (stages + 1): of the links, the last
-# of them to the client; offers: layers a device
+# FCIM -----------------------------------------------------------------------------------------------------------------
+
+
+def fcim(layers, offers, weights, delta, budget, deadline):
+    """The rules of the mechanism one after another, in fractions: [(device, layers, reward)], or None where a round has
+    no valid bid. offers: (layers, price, computation time) of each device; numbers, taken as the decimals they show."""
+    offers = [[Fraction(str(value)) for value in offer] for offer in offers]
+    alpha, beta, gamma = (Fraction(str(weight)) for weight in weights)
+    delta, budget, deadline = (Fraction(str(value)) for value in (delta, budget, deadline))
+    present, out, missing = list(range(len(offers))), [], layers
+    while missing > 0:
+        valid = [i for i in present if offers[i][1] <= budget and offers[i][2] <= deadline]
+        if not valid:
+            return None
+        criteria = [{i: layers / offers[i][0] for i in valid}, {i: offers[i][2] / offers[i][0] for i in valid},
+                    {i: offers[i][1] / offers[i][0] for i in valid}]
+        score = dict.fromkeys(valid, 0)
+        for weight, values in zip((alpha, beta, gamma), criteria):
+            least, most = min(values.values()), max(values.values())
+            for i in valid:
+                if most > least:
+                    score[i] += weight * (values[i] - least) / (most - least)
+        per_layer = criteria[2]
+        ranked = sorted(valid, key=lambda i: (score[i], per_layer[i], i))  # noqa: B023 - the round at hand is meant
+        winner = ranked[0]
+        l, P, _ = offers[winner]
+        n, c = min(l, missing), per_layer[winner]
+        average = sum(per_layer.values()) / len(valid)
+        if len(valid) == 1:
+            paid = c * n
+        elif gamma > alpha + beta and n == l:
+            paid = P
+        elif gamma > alpha + beta or all(c <= other for other in per_layer.values()):
+            paid = per_layer[ranked[1]] * n
+        else:
+            paid = max(per_layer[ranked[1]], c) * n - delta * n * (c - average)
+        paid = max(paid, c * n)
+        paid = min(paid, budget)
+        out.append((winner, n, paid))
+        present.remove(winner)
+        missing -= n
+        budget -= paid
+    return out
+
+
+def way(delay, order):
+    """Links of a task, client to client (the last of delay, s), in microseconds, as integers of Python."""
+    path = [len(delay) - 1, *order, len(delay) - 1]
+    return sum(round(float(delay[i, j]) * 1e6) for i, j in zip(path, path[1:]))
+
+
+def least_way(delay, won):
+    """Of all orders of the winners the one of least links; of equal ones that in which who has won first goes first."""
+    best = min(permutations(range(len(won))), key=lambda order: (way(delay, [won[i] for i in order]), order))
+    return [won[i] for i in best]
+
+
+# HexGen ---------------------------------------------------------------------------------------------------------------
+# A stage is a group of devices. w (tasks, stages): seconds of a layer; d (stages + 1): of the links, the last of them to
+# the client; offers: layers a device.
 
 
 def list_completion(n, w, d, arrivals):
