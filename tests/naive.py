@@ -240,8 +240,8 @@ def least_way(delay, won):
 
 
 # HexGen ---------------------------------------------------------------------------------------------------------------
-# A stage is a group of devices. w (tasks, stages): seconds of a layer; d (stages + 1): of the links, the last of them to
-# the client; offers: layers a device.
+# A stage is a group of devices. w (tasks, stages): seconds of a layer; d (stages + 1): of the links, the last one
+# to the client; offers: layers a device.
 
 
 def list_completion(n, w, d, arrivals):
