@@ -6,25 +6,274 @@
 Of the runs that reproduce.allocation, pool_size, scheduling and incentives have written: those in reproduce/figures,
 or in the folder of --from. (S. Habibi, O. Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025.)
 """
+import math
+import os
 import pathlib
 import sys
 
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import pandas as pd
+
 import common
-from reproduce import allocation, incentives, pool_size, scheduling, tables
+from reproduce import stats, tables
 
 FIGURES = str(pathlib.Path(__file__).resolve().parent / "figures")  # the runs that are shown in README.md
 OUT = "results"  # where the files go
 
+# What the paper claims, and its readings ------------------------------------------------------------------------------
+
+OVERHEAD, COMPLETION, QUEUEING = -54.7, -36.9, -39  # %: of communication, of completion time, of queueing delay
+BASELINES = {"static": ["PipeDream"], "performance-driven": ["HexGen", "PipeEdge"]}  # of the paper's allocation
+METHODS = ["FCIM", *BASELINES["static"], *BASELINES["performance-driven"]]
+ALLOCATION = [  # claim, how it is read, metric, the paper's figure; of the settings with a choice
+    ("communication overhead", "ratio", "communication_overhead", OVERHEAD),
+    ("communication overhead", "time", "communication_time", OVERHEAD),
+    ("completion time", "completion", "completion_time", COMPLETION),
+    ("completion time", "completion, list not planned on", "completion_time_unseen", COMPLETION),
+    ("completion time", "completion of a task", "mean_turnaround_time", COMPLETION),
+    ("completion time", "computation", "computation_time", COMPLETION)]
+NO_CHOICE = [  # of the others
+    ("communication overhead", "time, no choice", "communication_time", OVERHEAD),
+    ("completion time", "completion, no choice", "completion_time", COMPLETION)]
+PRIORITIES = ["cost first", "time first", "devices first"]  # of FCIM's weights
+FAIRNESS = [  # how it is read, metric, of whom
+    ("Jain's index of layers", "fairness_layers", ["FCIM"]),
+    ("Jain's index of layers, over all that bid", "fairness_layers_all", ["FCIM"]),
+    ("Jain's index of rewards", "fairness_rewards", ["FCIM"]),
+    ("Jain's index of rewards, over all that bid", "fairness_rewards_all", ["FCIM"]),
+    ("Jain's index of layers, shifting priorities", "fairness_layers", PRIORITIES),
+    ("Jain's index of rewards, shifting priorities", "fairness_rewards", PRIORITIES)]
+POOL_SIZE = [("communication overhead", "time, by pool size", "communication_time", OVERHEAD),
+             ("completion time", "completion, by pool size", "completion_time", COMPLETION)]
+STRICT = "strict"  # the regime of reproduce.scheduling in which the claim is tested
+FREE = "ADSA (uplink free)"  # its results leave without contention, those of all others do not: as published
+RIVALS = ["FCFS", "SRTF", "LLF"]
+SCHEDULING = [  # how queueing delay is read, metric, of which schedule, against whom
+    ("response time (first start - arrival), FCFS", "mean_response_time", "ADSA", ["FCFS"]),
+    ("response time, all three", "mean_response_time", "ADSA", RIVALS),
+    ("waiting time (ready, not running), all three", "mean_waiting_time", "ADSA", RIVALS),
+    ("waiting for processor and uplink, all three", "mean_both_waiting_times", "ADSA", RIVALS),
+    ("the same, ADSA's uplink free", "mean_both_waiting_times", FREE, RIVALS),
+    ("turnaround (the published waiting_times), all three", "mean_turnaround_time", "ADSA", RIVALS)]
+TOLERANCE = 1e-6  # cents: a gain of less is none, as results are rounded to this
+WINNERS = [("winners, prices as drawn", "as drawn"), ("winners, prices at true cost", "true cost")]
+LIES = [("no gain by asking another price", "gain_by_price"), ("no gain by offering fewer layers", "gain_by_layers")]
+PAYMENTS = [("", "paper"), (", FCIM_critical (ours)", "critical")]
+
+
+def of_allocation(runs):
+    """The table of claims of the runs of reproduce.allocation: draws that all methods share count."""
+    keys = ["model", "pool"]
+    runs = stats.shared_draws(runs, [*keys, "seed"])
+    choice = with_choice(runs)
+    rows = []
+    for readings, some in ((ALLOCATION, runs[choice]), (NO_CHOICE, runs[~choice])):
+        for claim, reading, metric, paper in readings:
+            for kind, others in BASELINES.items():
+                settings = stats.in_settings(some, keys, "seed", metric, "FCIM", others)
+                rows.append(change_row(claim, f"{reading}, {kind}", "allocation", paper, settings))
+    for reading, metric, firsts in FAIRNESS:
+        settings = {}
+        for first in firsts:
+            for case, pair in stats.in_settings(runs, keys, "seed", metric, first, METHODS[1:]).items():
+                settings[case if first == "FCIM" else (*case, first)] = pair
+        rows.append(always_row("fairness", reading, "allocation", settings))
+    return pd.DataFrame(rows)
+
+
+def with_choice(runs):
+    """Which runs are of a setting with a choice: FCIM leaves a bidder out, on some draw."""
+    left_out = (runs["algorithm"] == "FCIM") & (runs["devices"] < runs["bidders"])
+    return left_out.groupby([runs["model"], runs["pool"]]).transform("any")
+
+
+def of_pool_size(runs):
+    """The table of claims of the runs of reproduce.pool_size: draws that all methods share count."""
+    runs = stats.shared_draws(runs, ["size", "seed"])
+    rows = []
+    for claim, reading, metric, paper in POOL_SIZE:
+        for kind, others in BASELINES.items():
+            settings = stats.in_settings(runs, ["pool"], "seed", metric, "FCIM", others)
+            found = change_row(claim, f"{reading}, {kind}", "pool_size", paper, settings)
+            by_size = [stats.all_changes({case: pair for case, pair in settings.items() if case[0] == size})
+                       for size in runs["pool"].unique()]
+            found["verdict"] = verdict_sizes(paper, by_size)
+            rows.append(found)
+    return pd.DataFrame(rows)
+
+
+def of_scheduling(runs):
+    """The table of claims of the runs of reproduce.scheduling, in the regime STRICT."""
+    runs = runs[runs["regime"] == STRICT]
+    runs = runs.assign(mean_both_waiting_times=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
+    rows = []
+    for reading, metric, who, others in SCHEDULING:
+        settings = stats.in_settings(runs, ["regime"], "run", metric, who, others)
+        rows.append(change_row("queueing delay", reading, "scheduling", QUEUEING, settings))
+    return pd.DataFrame(rows)
+
+
+def of_incentives(rows):
+    """The table of claims of the runs of reproduce.incentives: of the auctions that have an allocation."""
+    rows = rows[rows["allocation"]]
+    won, true = rows[rows["paid_paper"] > 0], rows[rows["asked"] == "true cost"]
+    found = []
+    for reading, asked in WINNERS:
+        part = won[won["asked"] == asked]
+        found.append(share_row("positive utility", reading, "all > 0", part, part["utility_paper"] > TOLERANCE))
+    for more, payment in PAYMENTS:
+        for reading, gain in LIES:
+            none = true[f"{gain}_{payment}"] <= TOLERANCE
+            found.append(share_row("truthfulness", reading + more, "all", true, none))
+    return pd.DataFrame(found)
+
 
 def collect(folder):
-    """The tables of claims of all scripts, one below the other."""
-    import pandas as pd
-    return pd.concat([allocation.claims(allocation.read(folder)), pool_size.claims(pool_size.read(folder)),
-                      scheduling.claims(scheduling.read(folder)[0]), incentives.claims(incentives.read(folder)[0])],
-                     ignore_index=True)
+    """The tables of claims of all scripts, one below the other, by the runs in a folder."""
+    metrics = [reading[2] for reading in ALLOCATION] + [reading[1] for reading in FAIRNESS]
+    allocation = tables.read_runs(folder, "allocation_runs.csv", ["seed", "devices", "bidders", *metrics],
+                                  ["model", "pool", "problem"], [*METHODS, *PRIORITIES])
+    pool_size = tables.read_runs(folder, "pool_size_runs.csv", ["size", "seed", *(reading[2] for reading in POOL_SIZE)],
+                                 ["pool", "problem"], METHODS)
+    scheduling = tables.read_runs(
+        folder, "scheduling_runs.csv",
+        ["run", *(f"mean_{what}_time" for what in ("response", "waiting", "uplink_waiting", "turnaround"))], ["regime"],
+        ["ADSA", FREE, *RIVALS])
+    gains = [f"{gain}_{payment}" for _, gain in LIES for _, payment in PAYMENTS]
+    incentives = tables.read_runs(folder, "incentives_runs.csv",
+                                  ["seed", "allocation", "paid_paper", "utility_paper", *gains],
+                                  ["model", "pool", "asked"])
+    return pd.concat([of_allocation(allocation), of_pool_size(pool_size), of_scheduling(scheduling),
+                      of_incentives(incentives)], ignore_index=True)
+
+
+# Verdicts -------------------------------------------------------------------------------------------------------------
+
+HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
+RULES = f"""ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the best of
+them, picked with the results known [its own interval]. Allocation, overhead and completion time: of the settings with a
+choice, in which FCIM leaves a bidder out; "no choice": of the others.
+A change in %: it {HOLDS} if the whole interval of ours lies at or beyond the paper's figure; it {HOLDS} in part
+if that whole interval lies on the paper's side of 0, or the most favourable reaches the paper's figure ("up to"), its
+interval not holding 0; else it {NOT}.
+By pool size: it {HOLDS}, or {NOT}, if that is so at every size by itself; else it {HOLDS} in part.
+"always higher": it {HOLDS} if the whole interval of ours lies above 0, and of no setting and method below it;
+in part if of some it does; else it {NOT}.
+"all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the most favourable
+setting; else it {NOT}."""
+
+
+def verdict_change(paper, ours, best):
+    """Of a change in %, paper, by two of ours, each with its interval: of the mean, of the best setting."""
+    if any(map(math.isnan, (*ours, *best))):
+        return UNTESTED
+    sign = math.copysign(1, paper)  # so that more is always better
+    ours, best = [sign * value for value in ours], [sign * value for value in best]
+    if min(ours) >= abs(paper):
+        return HOLDS
+    up_to = best[0] >= abs(paper) and min(best) > 0
+    return IN_PART if min(ours) > 0 or up_to else NOT
+
+
+def verdict_sizes(paper, by_size):
+    """Of a change in %, paper, by those of each size of a pool: (mean over methods, {case: change of one method})."""
+    verdicts = set()
+    for ours, each in by_size:
+        best = most_favourable(each, math.copysign(1, paper))
+        verdicts.add(verdict_change(paper, ours, each[best]))
+    verdicts.discard(UNTESTED)
+    if not verdicts:
+        return UNTESTED
+    return verdicts.pop() if len(verdicts) == 1 else IN_PART
+
+
+def verdict_always(ours, each):
+    """Of "always higher", by ours, the change with its interval, and those of each setting and method."""
+    if any(map(math.isnan, ours)):
+        return UNTESTED
+    if ours[1] <= 0:
+        return NOT
+    return IN_PART if any(high < 0 for _, _, high in each) else HOLDS
+
+
+def verdict_all(share, best):
+    """Of a claim about all cases, by the share (%) of those in which it is so: of all, of the best setting."""
+    if math.isnan(share):
+        return UNTESTED
+    if share == 100:
+        return HOLDS
+    return IN_PART if best == 100 else NOT
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
+
+
+def row(claim, reading, command, paper, ours, best, best_in, verdict):
+    """A row of a table of claims. ours, best: (value, low, high), of the mean over settings and of the most favourable
+    one, whose name is best_in."""
+    numbers = [round(float(value), 6) for value in (*ours, *best)]
+    return {"claim": claim, "reading": reading, "command": command, "paper": paper, "best_in": best_in,
+            "verdict": verdict, **dict(zip(("ours", "low", "high", "best", "best_low", "best_high"), numbers))}
+
+
+def change_row(claim, reading, command, paper, settings):
+    """A row about a change in %. settings: of stats.in_settings."""
+    ours, each = stats.all_changes(settings)
+    best = most_favourable(each, math.copysign(1, paper))
+    found = each.get(best, stats.NONE)
+    return row(claim, reading, command, f"{paper:+.1f} %", ours, found, name_of(best),
+               verdict_change(paper, ours, found))
+
+
+def always_row(claim, reading, command, settings):
+    """A row about what is always higher. settings: of stats.in_settings."""
+    ours, each = stats.all_changes(settings)
+    best = most_favourable(each, 1)
+    return row(claim, reading, command, "always higher", ours, each.get(best, stats.NONE), name_of(best),
+               verdict_always(ours, each.values()))
+
+
+def most_favourable(each, sign):
+    """Which of the changes, {case: (value, low, high)}, is most to this side; none of none."""
+    return max(each, key=lambda case: -math.inf if math.isnan(each[case][0]) else sign * each[case][0], default=())
+
+
+def name_of(case):
+    return ", ".join(map(str, case))
+
+
+def share_row(claim, reading, wanted, cases, is_so):
+    """A row about a share of cases. cases: model, pool and seed of each; is_so: truth values, a row a case."""
+    shares = 100 * is_so.astype(float)
+    ours = stats.mean(shares.groupby(cases["seed"]).mean().to_numpy())
+    each = {", ".join(setting): stats.mean(shares[part.index].groupby(part["seed"]).mean().to_numpy())
+            for setting, part in cases.groupby(["model", "pool"], sort=False)}
+    best = max(each, key=lambda setting: each[setting][0], default="")
+    found = each.get(best, stats.NONE)
+    return row(claim, reading, "incentives", wanted, ours, found, best, verdict_all(ours[0], found[0]))
+
+
+def show(table):
+    """A table of claims as text."""
+    rows = []
+    for line in table.to_dict("records"):
+        cells = {key: line[key] for key in ("claim", "reading", "command", "paper")}
+        for what, keys in (("ours (%)", ("ours", "low", "high")),
+                           ("most favourable (%)", ("best", "best_low", "best_high"))):
+            text = tables.show_change(*(line[key] for key in keys)).lstrip(tables.SAME)
+            is_share = line["paper"].startswith("all")
+            cells[what] = text.replace("+", "") if is_share else text
+        rows.append({**cells, "which": line["best_in"], "verdict": line["verdict"]})
+    return pd.DataFrame(rows)
+
+
+def source_line(folder):
+    """Whose runs these are."""
+    if os.path.abspath(folder) == FIGURES:
+        return "Of the runs that are stored in reproduce/figures; --from results: of your own."
+    return f"Of the runs in {folder}."
 
 
 def main(name):
@@ -32,9 +281,10 @@ def main(name):
     parser.add_argument("--from", metavar="DIR", dest="source", default=FIGURES, help="the folder of the runs")
     args = parser.parse_args()
     common.check_writable(args.out)
-    claim = collect(args.source)
-    tables.publish("claims", args.out, [("What the paper claims, and what is found here", tables.show_claims(claim)),
-                                        tables.RULES], {"table": claim}, {})
+    table = collect(args.source)
+    tables.publish("claims", args.out, [
+        ("What the paper claims, and what is found here", show(table)), source_line(args.source), RULES],
+        {"table": table}, {})
 
 
 if __name__ == "__main__":
