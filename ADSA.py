@@ -8,7 +8,7 @@ transmission times are alike, else the longest transmission first. If every task
 order, its first task runs; else the task with the least slack does. (S. Habibi, O. Ercetin, "Edge-LLM Inference With
 Cost-Aware Layer Allocation and Adaptive Scheduling", IEEE Access 13, 2025.)
 
-A decision costs O(log n): the slacks of a whole order are kept in a segment tree.
+A decision costs O(log n): the least slack of an order stands at the root of a tree (Order, at the end).
 """
 import heapq
 import math
@@ -38,127 +38,142 @@ tasks = [
 ]
 
 
-# An order of tasks as a segment tree (S, B) over static ranks. With S_i the remaining time of the task at rank i and
-# B_i = deadline - trans - S_i, a node holds S = Sl + Sr and B = min(Bl, Br - Sl): the least of deadline - trans -
-# (remaining times up to and including the task) over its tasks. The root's B - now is the least slack of the order.
-
-
-def new_tree(n):
-    """Tree over n ranks, all empty (S = 0, B = infinity)."""
-    size = 1 << max(0, n - 1).bit_length()
-    return [0] * (2 * size), [math.inf] * (2 * size)
-
-
-def set_leaf(tree, rank, s, b):
-    """Puts a leaf (s, b) and brings its ancestors up to date."""
-    S, B = tree
-    i = rank + len(S) // 2
-    if S[i] == s and B[i] == b:
-        return
-    S[i], B[i] = s, b
-    while i > 1:  # s and b: of the child i, then of its parent
-        if i & 1:
-            left = S[i - 1]
-            s += left
-            b -= left
-            if B[i - 1] <= b:
-                b = B[i - 1]
-        else:
-            right = B[i + 1] - s
-            s += S[i + 1]
-            if right < b:
-                b = right
-        i >>= 1
-        S[i] = s
-        B[i] = b
-
-
-def least_slack(tree):
-    """Rank of the task with the least slack, the first in order of equal ones."""
-    S, B = tree
-    i, leaves = 1, len(S) // 2
-    while i < leaves:
-        i *= 2
-        if B[i + 1] - S[i] < B[i]:
-            i += 1
-    return i - leaves
-
-
-def busy_periods(a, p):
-    """Ranges [lo, hi) of tasks by arrival between which the processor, whatever the policy, stands idle."""
-    lo, end = 0, a[0]
-    for i in range(len(a)):
-        if a[i] > end:
-            yield lo, i
-            lo = i
-        end = max(end, a[i]) + p[i]
-    yield lo, len(a)
-
-
-def busy_period(a, p, q, d, alike):
-    """Runs (task, start, end) of one busy period; arrival, computation, trans and deadline by order of arrival."""
-    n = len(a)
-    by_trans = sorted(range(n), key=lambda j: -q[j])  # stable: equal ones stay in order of arrival
-    rank = [0] * n
-    for r, j in enumerate(by_trans):
-        rank[j] = r
-    remaining, done = list(p), [False] * n
-    trees = new_tree(n), new_tree(n)  # by arrival, by trans
-    changed = [], []  # tasks that a tree does not show as they are: it is brought up to date when it is consulted
-    longest, shortest = [], []  # heaps of the ranks by trans of the tasks present, and of their negatives
-    oldest = i = 0  # first unfinished task; next to arrive
-    now, runs = a[0], []
-    while i < n or oldest < n:
-        while i < n and a[i] <= now:
-            heapq.heappush(longest, rank[i])
-            heapq.heappush(shortest, -rank[i])
-            changed[0].append(i)
-            changed[1].append(i)
-            i += 1
-        while done[by_trans[longest[0]]]:
-            heapq.heappop(longest)
-        while done[by_trans[-shortest[0]]]:
-            heapq.heappop(shortest)
-        if longest[0] == -shortest[0]:  # alone
-            j = oldest
-        else:
-            trans_order = q[by_trans[longest[0]]] - q[by_trans[-shortest[0]]] >= alike
-            tree, j = trees[trans_order], by_trans[longest[0]] if trans_order else oldest
-            for c in changed[trans_order]:
-                r = rank[c] if trans_order else c
-                if done[c]:
-                    set_leaf(tree, r, 0, math.inf)
-                else:
-                    set_leaf(tree, r, remaining[c], d[c] - q[c] - remaining[c])
-            changed[trans_order].clear()
-            if tree[1][1] < now:  # some slack is negative
-                j = least_slack(tree)
-                j = by_trans[j] if trans_order else j
-        end = now + remaining[j]
-        if i < n and a[i] < end:
-            end = a[i]
-        remaining[j] -= end - now
-        done[j] = remaining[j] == 0
-        changed[0].append(j)
-        changed[1].append(j)
-        runs.append((j, now, end))
-        now = end
-        while oldest < i and done[oldest]:
-            oldest += 1
-    return runs
-
-
-def schedule(tasks):
-    """Compute intervals (label, start, end; microseconds) of a task table, in order of time."""
+def schedule(tasks, alike=ALIKE):
+    """Compute intervals (label, start, end; microseconds) of a task table, in order of time. alike: seconds."""
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
-    a, p, q, d = (queue[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline"))
-    alike = round(common.check_number(ALIKE, "ALIKE") * common.US)
+    columns = [queue[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline")]
+    alike = round(alike * common.US)
     runs = []
-    for lo, hi in busy_periods(a, p):
-        period = busy_period(a[lo:hi], p[lo:hi], q[lo:hi], d[lo:hi], alike)
-        runs += [(lo + j, start, end) for j, start, end in period]
+    for first, after in busy_periods(*columns[:2]):
+        period = [column[first:after] for column in columns]
+        runs += [(first + task, start, end) for task, start, end in busy_period(*period, alike)]
     return common.interval_table(queue, runs)
 
 
+def busy_period(arrival, computation, trans, deadline, alike):
+    """Runs (task, start, end) of one busy period. Tasks count from 0 in order of arrival; times are microseconds."""
+    n = len(arrival)
+    remaining = list(computation)
+    latest = [deadline[task] - trans[task] for task in range(n)]  # when the computation must end
+    by_arrival = Order(range(n), latest)
+    by_trans = Order(sorted(range(n), key=lambda task: -trans[task]), latest)  # equal ones stay in order of arrival
+    present = set()  # the tasks that have arrived and are not done
+    longest, shortest = [], []  # heaps of their (transmission time, task); those done are dropped once they are on top
+    coming, now, runs = 0, arrival[0], []
+    while coming < n or present:
+        while coming < n and arrival[coming] <= now:
+            present.add(coming)
+            heapq.heappush(longest, (-trans[coming], coming))
+            heapq.heappush(shortest, (trans[coming], coming))
+            by_arrival.put(coming, remaining[coming])
+            by_trans.put(coming, remaining[coming])
+            coming += 1
+
+        if len(present) == 1:
+            task, = present
+        else:
+            # Order: by arrival if the transmission times are alike, else the longest first.
+            while longest[0][1] not in present:
+                heapq.heappop(longest)
+            while shortest[0][1] not in present:
+                heapq.heappop(shortest)
+            spread = -longest[0][0] - shortest[0][0]
+            order = by_arrival if spread < alike else by_trans
+            # Choice: the first in order, unless some slack is negative; then the task with the least slack.
+            task = order.first() if order.least_slack(now) >= 0 else order.tightest()
+
+        # It runs until the next arrival or its completion.
+        end = now + remaining[task]
+        if coming < n:
+            end = min(end, arrival[coming])
+        runs.append((task, now, end))
+        remaining[task] -= end - now
+        now = end
+        if remaining[task] > 0:
+            by_arrival.put(task, remaining[task])
+            by_trans.put(task, remaining[task])
+        else:
+            present.remove(task)
+            by_arrival.take_away(task)
+            by_trans.take_away(task)
+    return runs
+
+
+def busy_periods(arrival, computation):
+    """Ranges [first, after) of tasks in order of arrival, between which the processor is idle whatever the policy."""
+    first, end = 0, arrival[0]
+    for task in range(len(arrival)):
+        if arrival[task] > end:
+            yield first, task
+            first = task
+        end = max(end, arrival[task]) + computation[task]
+    yield first, len(arrival)
+
+
+class Order:
+    """The tasks that are present, in a fixed order: which is the first, which has the least slack? Each in O(log n).
+
+    slack_i = deadline_i - now - completion_i, and completion_i = (remaining times up to and including i) + trans_i, so
+    slack_i + now = latest_i - (remaining times up to and including i), with latest_i = deadline_i - trans_i. The least
+    of these stands at the root of a binary tree over the places in the order. Node i has the children 2i and 2i + 1;
+        work[i]   remaining times of the tasks below its left child (of a leaf: of its task)
+        least[i]  least of latest - (remaining times up to and including the task, of the tasks below i alone),
+                  infinite if none is present: least[i] = min(least[2i], least[2i + 1] - work[i])
+    """
+
+    def __init__(self, tasks, latest):
+        self.tasks, self.latest = list(tasks), latest
+        self.leaves = 1 << (len(self.tasks) - 1).bit_length()
+        self.leaf = [0] * len(self.tasks)  # of each task
+        for place, task in enumerate(self.tasks):
+            self.leaf[task] = self.leaves + place
+        self.work = [0] * (2 * self.leaves)
+        self.least = [math.inf] * (2 * self.leaves)
+        self.changed = {}  # {leaf: (work, least)} that is not in the tree yet: one of two orders is asked at a time
+
+    def put(self, task, remaining):
+        """The task is present; or it was already, and has run."""
+        self.changed[self.leaf[task]] = remaining, self.latest[task] - remaining
+
+    def take_away(self, task):
+        self.changed[self.leaf[task]] = 0, math.inf
+
+    def least_slack(self, now):
+        self.update()
+        return self.least[1] - now
+
+    def first(self):
+        """The first task that is present. To be asked after least_slack, as tightest is."""
+        least, i = self.least, 1
+        while i < self.leaves:
+            i *= 2
+            if least[i] == math.inf:
+                i += 1
+        return self.tasks[i - self.leaves]
+
+    def tightest(self):
+        """The task with the least slack; of equal ones the first."""
+        work, least, i = self.work, self.least, 1
+        while i < self.leaves:
+            left, right = 2 * i, 2 * i + 1
+            i = left if least[left] <= least[right] - work[i] else right
+        return self.tasks[i - self.leaves]
+
+    def update(self):
+        """Brings the tree up to date: every changed leaf, and what is above it."""
+        work, least = self.work, self.least
+        for i, (remaining, value) in self.changed.items():
+            change = remaining - work[i]
+            work[i] = remaining
+            least[i] = value
+            while i > 1:
+                child, i = i, i // 2
+                if child % 2 == 0:  # a left child
+                    work[i] += change
+                left, right = least[2 * i], least[2 * i + 1] - work[i]
+                least[i] = left if left <= right else right
+        self.changed.clear()
+
+
 if __name__ == "__main__":
-    common.run_scheduler(schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT)
+    common.run_scheduler(schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT, alike=ALIKE)

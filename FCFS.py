@@ -32,9 +32,10 @@ tasks = [
 
 def schedule(tasks):
     """Compute intervals (label, start, end; microseconds) of a task table: one a task."""
-    queue = tasks.sort_values("arrival_time", kind="stable")
-    end = common.serve(queue["arrival_time"].to_numpy(), queue["computation_time"].to_numpy())
-    runs = zip(range(len(queue)), end - queue["computation_time"], end)
+    queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier row
+    arrival, computation = queue["arrival_time"].to_numpy(), queue["computation_time"].to_numpy()
+    end = common.serve(arrival, computation)
+    runs = zip(range(len(queue)), end - computation, end)
     return common.interval_table(queue, list(runs))
 
 

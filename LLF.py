@@ -35,40 +35,46 @@ tasks = [
 ]
 
 
-def schedule(tasks):
-    """Compute intervals (label, start, end; microseconds) of a task table, in order of time."""
+def schedule(tasks, quantum=QUANTUM):
+    """Compute intervals (label, start, end; microseconds) of a task table, in order of time. quantum: seconds."""
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
-    a, remaining = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
+    arrival, remaining = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
     key = (queue["deadline"] - queue["trans_time"] - queue["computation_time"]).tolist()  # laxity + now, on arrival
-    quantum = max(1, round(common.check_number(QUANTUM, "QUANTUM") * common.US))
-    n, i, now = len(queue), 0, 0  # i: next to arrive
+    quantum = max(1, round(quantum * common.US))
+    n, coming, now = len(queue), 0, 0
     runs, ready = [], []  # ready: heap of (laxity + now, task); the sum is constant while a task waits
-    running = None
-    while i < n or ready or running:
+    running = None  # likewise
+    while coming < n or ready or running:
         if not running:
             if not ready:
-                now = max(now, a[i])
-            while i < n and a[i] <= now:
-                heapq.heappush(ready, (key[i], i))
-                i += 1
+                now = max(now, arrival[coming])
+            while coming < n and arrival[coming] <= now:
+                heapq.heappush(ready, (key[coming], coming))
+                coming += 1
             running = heapq.heappop(ready)
-        j = running[1]
-        laxity, start, end = running[0] - now, now, now + remaining[j]  # laxity stays while j runs
+
+        # It runs until it is done, or until another takes over.
+        task = running[1]
+        laxity = running[0] - now  # it stays while the task runs
+        start, end = now, now + remaining[task]
         running = None
         while not running:
+            # The next event: completion, an arrival, or a waiting task has caught up after the quantum.
             caught_up = max(start + quantum, ready[0][0] - laxity) if ready else end
-            now = min(end, caught_up, a[i] if i < n else end)
+            now = min(end, caught_up)
+            if coming < n:
+                now = min(now, arrival[coming])
             if now == end:
                 break
-            while i < n and a[i] == now:
-                heapq.heappush(ready, (key[i], i))
-                i += 1
+            while coming < n and arrival[coming] == now:
+                heapq.heappush(ready, (key[coming], coming))
+                coming += 1
             if ready[0][0] - now < laxity or now >= caught_up:
-                remaining[j] = end - now
-                running = heapq.heapreplace(ready, (laxity + now, j))
-        runs.append((j, start, now))
+                remaining[task] = end - now
+                running = heapq.heapreplace(ready, (laxity + now, task))
+        runs.append((task, start, now))
     return common.interval_table(queue, runs)
 
 
 if __name__ == "__main__":
-    common.run_scheduler(schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT)
+    common.run_scheduler(schedule, tasks, __doc__, model=MODEL, device=DEVICE, link=LINK, out=OUT, quantum=QUANTUM)

@@ -12,6 +12,8 @@ import itertools
 import math
 import operator
 
+import numpy as np
+
 import common
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
@@ -38,52 +40,64 @@ tasks = [
 ]
 
 
+def allocate(layers, bids, delay, times, **_):
+    """One stage a device in listing order, and the bottleneck planned beside the real one. Raises NoAllocation if the
+    offers are fewer than the layers. delay: seconds of the links; times: seconds of a layer, array (tasks, bids)."""
+    D = len(bids)
+    offers = bids["layers"].tolist()
+    if sum(offers) < layers:
+        raise common.NoAllocation(f"the offers add up to {sum(offers)} of {layers} layers")
+    t = times.mean()  # of a layer: the mean task on the mean device
+    link = delay[:D, :D][np.triu_indices(D, 1)].mean() if D > 1 else 0
+    counts = partition([t] * layers, link, offers[:layers])  # with fewer layers than devices, the last hold none
+    stages = [{"devices": [i], "layers": n} for i, n in enumerate(counts)]
+
+    planned = max(counts) * t
+    if len(counts) > 1:
+        planned = max(planned, link)
+    real = counts * times.mean(axis=0)[:len(counts)]
+    slowest = int(real.argmax())
+    return stages, [f"planned for mean devices ({t:.3f} s a layer) and mean links ({link:.3f} s): "
+                    f"bottleneck {planned:.3f} s",
+                    f"really the slowest stage takes {real[slowest]:.3f} s a task, "
+                    f"{counts[slowest]} layers on {bids['device'][slowest]}"]
+
+
 def partition(time, link, most):
     """Layer counts of the stages that minimise the slowest stage or link; None if the limits leave no partition.
 
     time: seconds of each of the L layers; link: seconds between two stages; most: the largest layer count of each
     stage, in order; each has one layer at least. Of equal partitions the evenest (least sum of squared stage times),
-    then the one that has fewer layers in the earlier stages. Times count in whole nanoseconds: equal is equal then.
+    then the one that has fewer layers in the earlier stages.
     """
-    T = [0, *itertools.accumulate(round(t * 1e9) for t in time)]  # T[j] - T[i]: time of the layers i + 1 .. j
-
-    def best(cost, join):  # A[j]: (least cost of the first j layers, their partition) over the stages so far
-        A = {0: (0, ())}
-        for limit in most:
-            before, A = A, {}
-            for j in range(1, len(T)):
-                options = [(join(before[i][0], cost(T[j] - T[i])), before[i][1], j - i)
-                           for i in range(max(0, j - limit), j) if i in before]
-                if options:
-                    value, counts, n = min(options)
-                    A[j] = value, (*counts, n)
-        return A.get(len(time), (None, None))
-
-    B, _ = best(lambda stage: stage, max)
-    if B is None:
+    time = [round(seconds * 1e9) for seconds in time]  # whole nanoseconds, so that equal sums are equal
+    slowest, _ = best_counts(time, most, cost=lambda stage: stage, join=max)
+    if slowest is None:
         return None
-    B = max(B, round(link * 1e9))  # stages faster than the link need not be as fast as can be
-    return best(lambda stage: stage ** 2 if stage <= B else math.inf, operator.add)[1]
+    bottleneck = max(slowest, round(link * 1e9))  # stages faster than the link need not be as fast as can be
+
+    def square(stage):
+        return stage ** 2 if stage <= bottleneck else math.inf
+    _, counts = best_counts(time, most, cost=square, join=operator.add)
+    return counts
 
 
-def allocate(layers, bids, delay, times, **_):
-    """One stage a device in listing order, and the bottleneck planned beside the real one. Raises NoAllocation if the
-    offers are fewer than the layers."""
-    import numpy as np
-    offers = bids["layers"].tolist()
-    if sum(offers) < layers:
-        raise common.NoAllocation(f"the offers add up to {sum(offers)} of {layers} layers")
-    D = len(bids)
-    t = times.mean()  # of a layer: the mean task on the mean device
-    link = delay[:D, :D][np.triu_indices(D, 1)].mean() if D > 1 else 0
-    counts = partition([t] * layers, link, offers[:layers])  # with fewer layers than devices, the last hold none
-    stages = [{"devices": [i], "layers": n} for i, n in enumerate(counts)]
-    planned = max(max(counts) * t, link if len(counts) > 1 else 0)
-    slowest = max(range(len(counts)), key=lambda i: counts[i] * times[:, i].mean())
-    return stages, [f"planned for mean devices ({t:.3f} s a layer) and mean links ({link:.3f} s): "
-                    f"bottleneck {planned:.3f} s",
-                    f"really the slowest stage takes {counts[slowest] * times[:, slowest].mean():.3f} s a task, "
-                    f"{counts[slowest]} layers on {bids['device'][slowest]}"]
+def best_counts(time, most, cost, join):
+    """Least cost of a partition and its layer counts, the least of equal ones; None and None if there is none. cost: of
+    a stage by its time; join: function of the cost of the stages before and of one more to that of both."""
+    T = [0, *itertools.accumulate(time)]  # T[j] - T[i]: time of the layers i + 1 .. j
+    A = {0: (0, ())}  # A[j]: least cost of the first j layers over the stages so far, and their counts
+    for limit in most:
+        before, A = A, {}
+        for j in range(1, len(T)):
+            options = []
+            for i in range(max(0, j - limit), j):
+                if i in before:
+                    value, counts = before[i]
+                    options.append((join(value, cost(T[j] - T[i])), (*counts, j - i)))
+            if options:
+                A[j] = min(options)
+    return A.get(len(time), (None, None))
 
 
 if __name__ == "__main__":

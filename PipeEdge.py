@@ -11,6 +11,8 @@ device sets and last device finds the same.)
 """
 import heapq
 
+import numpy as np
+
 import common
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
@@ -39,104 +41,123 @@ tasks = [
 ]
 
 
-def subset_sums(values):
-    """Sum of the values in each set; set s holds i if bit i of s is 1."""
-    import numpy as np
-    sums = np.zeros(1, dtype="int64")
-    for value in values:
-        sums = np.concatenate([sums, sums + value])
-    return sums
+def allocate(layers, bids, delay, times, exact=EXACT, beam=BEAM, **_):
+    """Stages of the least bottleneck, of those the fewest, and a line that names it. Raises NoAllocation if the offers
+    are fewer than the layers. delay: seconds of the links; times: seconds of a layer, array (tasks, bids)."""
+    D = len(bids)
+    offers = bids["layers"].to_numpy()
+    if offers.sum() < layers:
+        raise common.NoAllocation(f"the offers add up to {offers.sum()} of {layers} layers")
+    link = delay[:D, :D]  # those of the client are left out
+    t = times.mean(axis=0)
+    n = np.arange(1, layers + 1)
+    stage = np.where(n <= offers[:, None], n * t[:, None], np.inf)  # s for n layers on a device; infinite past its offer
+
+    # A bottleneck is the time of some stage or link, and not below what all devices together need for all layers.
+    least = np.sort(stage, axis=None)[layers - 1]
+    B = np.unique(np.concatenate([stage[stage < np.inf], link[np.triu_indices(D, 1)]]))
+    B = B[B >= least]
+
+    def path_within(bottleneck):
+        cap = (stage <= bottleneck).sum(axis=1)
+        near = link <= bottleneck
+        return exact_path(cap, near, layers) if D <= exact else beam_path(cap, near, layers, beam)
+
+    # The least one that is possible; the largest is, as every link and every offer may be used.
+    low, high = 0, len(B) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if path_within(B[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    path = path_within(B[high])
+
+    n = place(path, offers, t, layers)
+    name = bids["device"]
+    parts = [(n[i] * t[i], f"{n[i]} layers on {name[i]}") for i in path]
+    parts += [(link[i, j], f"the link from {name[i]} to {name[j]}") for i, j in zip(path, path[1:])]
+    found, what = max(parts, key=lambda part: part[0])
+    proof = "proven least"
+    if D > exact and found > least:
+        proof = f"best of a beam of {beam}, not proven: at least {least:.3f} s"
+    stages = [{"devices": [i], "layers": n[i]} for i in path]
+    return stages, [f"bottleneck {found:.3f} s ({proof}): {what}"]
 
 
 def exact_path(cap, near, layers):
     """A path (list of devices) that can take all layers, of the fewest devices that can; None if there is none.
 
-    cap: layers that each device can take (0: it is not used); near: (D, D), may one follow the other. Of equal paths
-    the one over the first set (as a number), in the first order.
+    cap: layers that each device can take (0: it is not used); near: (D, D), may one follow the other. A set of devices
+    is a number: bit i says whether it holds device i. Of equal paths the one over the first set, in the first order.
     """
-    import numpy as np
-    bit = 1 << np.arange(len(cap))
-    near, capacity, size = near @ bit, subset_sums(cap), subset_sums(np.ones_like(cap))
+    D = len(cap)
+    neighbours = near @ (1 << np.arange(D))  # of each device: a set
+    capacity = subset_sums(cap)
+    size = subset_sums(np.ones(D, int))
     usable = subset_sums(cap == 0) == 0
-    reach = np.zeros(len(size), dtype="int64")  # reach[s]: the devices on which a path over exactly the set s can end
-    reach[bit] = bit
-    for k in range(1, len(cap) + 1):
+    ends = np.zeros(1 << D, "int64")  # ends[s]: the devices on which a path over exactly the set s can end
+    for k in range(1, D + 1):
         sets = np.flatnonzero((size == k) & usable)
-        if k > 1:  # s ^ bit is s without a device of it; or with one more, and then its reach is still 0
-            reach[sets] = ((reach[sets[:, None] ^ bit] & near) != 0) @ bit
-        found = sets[(reach[sets] != 0) & (capacity[sets] >= layers)]
+        for device in range(D):
+            holding = sets[sets >> device & 1 == 1]
+            others = holding ^ (1 << device)  # one device fewer: their ends are known
+            possible = (k == 1) | (ends[others] & neighbours[device] != 0)
+            ends[holding[possible]] |= 1 << device
+        found = sets[(ends[sets] != 0) & (capacity[sets] >= layers)]
         if len(found):
-            s, path = found[0], []
-            ends = reach[s]
-            while ends:
-                path.append(int(ends & -ends).bit_length() - 1)  # the first device of the possible ones
-                s ^= bit[path[-1]]
-                ends = reach[s] & near[path[-1]]
-            return path  # from its end to its beginning: links are symmetric
+            return read_path(int(found[0]), ends, neighbours)
     return None
 
 
-def beam_path(cap, near, layers):
-    """As exact_path, but it goes on only from the BEAM paths of each length that can take most: it may miss a path."""
-    follow = [[j for j in range(len(cap)) if near[i, j] and cap[j]] for i in range(len(cap))]
-    states = {(1 << i, i): (int(cap[i]), [i]) for i in range(len(cap)) if cap[i]}  # (set, end): (capacity, path)
-    while states:
-        kept = heapq.nlargest(BEAM, states.items(), key=lambda state: state[1][0])
-        capacity, path = kept[0][1]
+def subset_sums(values):
+    """Sum of the values in each set."""
+    sums = np.zeros(1, "int64")
+    for value in values:
+        sums = np.concatenate([sums, sums + value])
+    return sums
+
+
+def read_path(s, ends, neighbours):
+    """The path over the set s, device after device from its end: the first of those that are possible."""
+    path, possible = [], ends[s]
+    while possible:
+        device = next(i for i in range(len(neighbours)) if possible >> i & 1)
+        path.append(device)
+        s ^= 1 << device
+        possible = ends[s] & neighbours[device]
+    return path  # from its end to its beginning is a path as well: links are symmetric
+
+
+def beam_path(cap, near, layers, beam):
+    """As exact_path, but it goes on only from the `beam` paths of each length that can take most: may miss a path."""
+    cap = cap.tolist()
+    usable = [i for i in range(len(cap)) if cap[i] > 0]
+    paths = [(cap[i], [i]) for i in usable]  # (capacity, path)
+    while paths:
+        kept = heapq.nlargest(beam, paths, key=lambda entry: entry[0])
+        capacity, path = kept[0]
         if capacity >= layers:
             return path
-        states = {}
-        for (used, end), (capacity, path) in kept:
-            for j in follow[end]:
-                if not used >> j & 1:
-                    states.setdefault((used | 1 << j, j), (capacity + int(cap[j]), [*path, j]))
+        longer = {}  # one path for each set of devices and last device
+        for capacity, path in kept:
+            used = frozenset(path)
+            for i in usable:
+                if i not in used and near[path[-1], i]:
+                    longer.setdefault((used, i), (capacity + cap[i], [*path, i]))
+        paths = list(longer.values())
     return None
 
 
-def place(path, l, t, layers):
-    """Stages on the devices of a path: one layer each, then one by one where the stage is shortest with it."""
+def place(path, offers, t, layers):
+    """Layers of each device of a path, a dict: one each, then one by one where the stage is shortest with it."""
     n = dict.fromkeys(path, 1)
     for _ in range(layers - len(path)):
-        n[min((i for i in path if n[i] < l[i]), key=lambda i: (n[i] + 1) * t[i])] += 1
-    return [{"devices": [i], "layers": n[i]} for i in path]
-
-
-def allocate(layers, bids, delay, times, **_):
-    """Stages of the least bottleneck, of those the fewest, and the bottleneck. Raises NoAllocation if the offers are
-    fewer than the layers."""
-    import numpy as np
-    for name, value in ("EXACT", EXACT), ("BEAM", BEAM):
-        common.check_number(value, name, whole=True)
-    if BEAM < 1:
-        raise common.UserError("BEAM: at least one path must be kept")
-    D, l, t = len(bids), bids["layers"].to_numpy(), times.mean(axis=0)  # t: s a layer, mean of the tasks
-    if l.sum() < layers:
-        raise common.NoAllocation(f"the offers add up to {l.sum()} of {layers} layers")
-    link = delay[:D, :D]
-    n = np.arange(1, layers + 1)
-    stage = np.where(n <= l[:, None], n * t[:, None], np.inf)  # s for n layers on a device; infinite past its offer
-    least = np.sort(stage, axis=None)[layers - 1]  # below it the devices together cannot take all layers
-    B = np.unique(np.concatenate([stage[stage < np.inf], link[np.triu_indices(D, 1)]]))  # what a bottleneck can be
-    B = B[B >= least]
-
-    def path(k):  # over links of B[k] or less, by as many layers as a device computes within B[k]
-        return (exact_path if D <= EXACT else beam_path)((stage <= B[k]).sum(axis=1), link <= B[k], layers)
-
-    low, high = 0, len(B) - 1  # with the largest B every link and every offer is at hand
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if path(middle) else (middle + 1, high)
-    stages = place(path(high), l, t, layers)
-    way, name = [stage["devices"][0] for stage in stages], bids["device"]
-    parts = [(stage["layers"] * t[i], f"{stage['layers']} layers on {name[i]}") for stage, i in zip(stages, way)]
-    parts += [(link[i, j], f"the link from {name[i]} to {name[j]}") for i, j in zip(way, way[1:])]
-    found, what = max(parts, key=lambda part: part[0])
-    proof = "proven least"
-    if D > EXACT and found > least:
-        proof = f"best of a beam of {BEAM}, not proven: at least {least:.3f} s"
-    return stages, [f"bottleneck {found:.3f} s ({proof}): {what}"]
+        free = [i for i in path if n[i] < offers[i]]
+        n[min(free, key=lambda i: (n[i] + 1) * t[i])] += 1
+    return n
 
 
 if __name__ == "__main__":
     common.run_allocator(allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
-                         links=links)
+                         links=links, exact=EXACT, beam=BEAM)

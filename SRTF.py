@@ -35,24 +35,28 @@ tasks = [
 def schedule(tasks):
     """Compute intervals (label, start, end; microseconds) of a task table, in order of time."""
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
-    a, p = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
-    n, i, now = len(queue), 0, 0  # i: next to arrive
+    arrival, computation = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
+    n, coming, now = len(queue), 0, 0
     runs, ready = [], []  # ready: heap of (remaining, task)
-    while i < n or ready:
+    while coming < n or ready:
         if not ready:
-            now = max(now, a[i])
-        while i < n and a[i] <= now:
-            heapq.heappush(ready, (p[i], i))
-            i += 1
-        remaining, j = heapq.heappop(ready)
-        start, now = now, now + remaining
-        while i < n and a[i] < now and p[i] >= now - a[i]:  # arrivals that leave j running
-            heapq.heappush(ready, (p[i], i))
-            i += 1
-        if i < n and a[i] < now:  # this one preempts
-            heapq.heappush(ready, (now - a[i], j))
-            now = a[i]
-        runs.append((j, start, now))
+            now = max(now, arrival[coming])
+        while coming < n and arrival[coming] <= now:
+            heapq.heappush(ready, (computation[coming], coming))
+            coming += 1
+
+        # The shortest runs until it is done, or until an arrival that needs less than is left of it.
+        remaining, task = heapq.heappop(ready)
+        start, end = now, now + remaining
+        while coming < n and arrival[coming] < end and computation[coming] >= end - arrival[coming]:
+            heapq.heappush(ready, (computation[coming], coming))
+            coming += 1
+        if coming < n and arrival[coming] < end:
+            now = arrival[coming]
+            heapq.heappush(ready, (end - now, task))
+        else:
+            now = end
+        runs.append((task, start, now))
     return common.interval_table(queue, runs)
 
 

@@ -10,12 +10,14 @@ import itertools
 import json
 import math
 import os
+import re
 import runpy
 import signal
 import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -83,6 +85,11 @@ MODELS = [  # a new model: one more line
     Model("GPT-Neo 1.3B", layers=24, hidden=2048, feed_forward=8192, heads=16, context=2048, bits=16),
     Model("GPT-3 175B", layers=96, hidden=12288, feed_forward=49152, heads=96, context=2048, bits=4),
     Model("BLOOM-176B", layers=70, hidden=14336, feed_forward=57344, heads=112, context=2048, bits=4),
+    Model("Llama 3.1 8B", layers=32, hidden=4096, feed_forward=14336, heads=32, context=131072, kv_heads=8, gated=True),
+    Model("Llama 3.3 70B", layers=80, hidden=8192, feed_forward=28672, heads=64, context=131072, kv_heads=8, gated=True,
+          bits=4),
+    Model("Qwen2.5 7B", layers=28, hidden=3584, feed_forward=18944, heads=28, context=32768, kv_heads=4, gated=True),
+    Model("Mistral 7B", layers=32, hidden=4096, feed_forward=14336, heads=32, context=32768, kv_heads=8, gated=True),
 ]
 # Peaks: the makers' data sheets; prices: assumed. The shares fit measured times of layers: of Helix (ASPLOS 2025;
 # LLaMA-30B and -70B) and, for the RTX 4090, of LLMServingSim 2 (CASYS, KAIST; Llama-3.1-8B).
@@ -93,6 +100,9 @@ DEVICES = [  # a new type: one more line
     Device("V100", 16, 125, 900, 0.25, 0.71, 0.75),
     Device("A100", 40, 312, 1555, 0.80, 0.75, 0.77),
     Device("RTX 4090", 24, 165, 1008, 0.40, 0.95, 0.89),
+    # Shares of these two: assumed, as no profile of their layers is published.
+    Device("RTX 3060", 12, 25.5, 360, 0.10, 0.7, 0.75),
+    Device("Jetson AGX Orin", 64, 42.5, 204.8, 0.10, 0.5, 0.75),
 ]
 POOLS = {  # (device, type, host): a new device is one more of them
     "campus": [
@@ -228,66 +238,150 @@ def run(main, name, *arguments):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(name, *arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
         print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
         sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
-    except BrokenPipeError:  # its reader, `head` perhaps, has seen enough
+    except OSError as error:  # of standard output: full, or closed by its reader, `head` perhaps
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where python's own last flush goes
-        sys.exit(141)
+        sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
 
 
 # Models and devices by name -------------------------------------------------------------------------------------------
+# Dense decoders with equal layers, by transformers' model_type. In these the feed-forward block has two matrices ...
+UNGATED = ("apertus arcee biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj jais2 mpt nanochat "
+           "nemotron opt persimmon phi starcoder2 xglm").split()
+# ... and in these a third one gates it.
+GATED = ("cohere cohere2 cwm ernie4_5 exaone exaone4 gemma gemma2 gemma3_text glm glm4 granite hunyuan_v1_dense "
+         "hyperclovax internlm3 llama ministral ministral3 mistral olmo olmo2 olmo3 phi3 qwen2 qwen2_5_vl_text "
+         "qwen2_vl_text qwen3 qwen3_vl_text seed_oss smollm3 stablelm vaultgemma").split()
+
+
 def get_device(name):
     types = [device.type for device in DEVICES]
     return DEVICES[types.index(find_name(name, types, "device"))]
 
 
 def get_model(name):
-    """Model of a name in MODELS, a folder with a config.json, a hub name (owner/model; network or cache) or a GGUF
-    file. UserError, if there is none or it is no dense decoder."""
-    source, is_gguf = str(name), str(name).lower().endswith(".gguf")
-    if not os.path.exists(source) and "/" not in source:
+    """Model of a name in MODELS, a folder with a config.json, a GGUF file, or a hub name (owner/model: network, cache).
+
+    Raises UserError if there is none, or if it is no dense decoder with equal layers.
+    """
+    name = str(name)
+    if "/" not in name and not os.path.exists(name):
         names = [model.name for model in MODELS]
-        return MODELS[names.index(find_name(source, names, "model"))]
-    import re
-    is_hub = re.fullmatch(r"[^./~][^/]*/[^/]+", source) and not is_gguf
-    require(is_hub or os.path.exists(source), f"model {shown(source)}: no such file or folder")
-    folder, file = os.path.split(os.path.abspath(source)) if is_gguf else (source, None)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides the notice that torch is missing
+        return MODELS[names.index(find_name(name, names, "model"))]
+
+    is_gguf = name.lower().endswith(".gguf")
+    is_hub_name = re.fullmatch(r"[^./~][^/]*/[^/]+", name) and not is_gguf
+    require(is_hub_name or os.path.exists(name), f"model {shown(name)}: no such file or folder")
+    folder, file = name, None
+    if is_gguf:
+        folder, file = os.path.split(os.path.abspath(name))
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides its notice that torch is missing
     try:
         from transformers import AutoConfig
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, gguf_file=file)
     except Exception as error:  # transformers and the hub raise many kinds; all mean that it cannot be read
-        raise UserError(f"model {shown(source)}: {format_value(error)}") from error
-    return model_from_config(source, config)
+        raise UserError(f"model {shown(name)}: {format_value(error)}") from error
+    if is_gguf:
+        return model_from_gguf(name, config)
+    return model_from_config(name, config)
 
 
-# The types whose feed-forward block has two matrices; in all others a third one gates it.
-UNGATED = ("biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj mpt nemotron opt persimmon phi "
-           "starcoder2 xglm").split()
+def model_from_gguf(name, config):
+    """Model of a GGUF file: its bits are the mean over the matrices of all layers, scales included."""
+    from gguf import GGUFReader  # with which transformers read the configuration
+    tensors = [tensor for tensor in GGUFReader(name).tensors if tensor.name.startswith("blk.")]
+    matrices = [tensor for tensor in tensors if len(tensor.shape) > 1 and "norm" not in tensor.name]
+    weights = sum(int(tensor.n_elements) for tensor in matrices)
+    size = sum(int(tensor.n_bytes) for tensor in matrices)
+    require(weights, f"model {shown(name)}: the file has no layers")
+
+    model = model_from_config(name, config, bits=8 * size / weights)
+    expected = model.layers * model.params
+    require(weights == expected, f"model {shown(name)}: its layers hold {weights:,} weights, and those of a dense "
+                                 f"{config.model_type} of this shape {expected:,}")
+    return model
 
 
 def model_from_config(name, config, bits=None):
-    """Model from the transformers configuration of a dense decoder; bits, if None: of quantization_config, or 16."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as decoders
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as encoders
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    """Model from the transformers configuration of a dense decoder, or of a model with such a text decoder.
 
-    def first(*keys):
-        return next((getattr(config, key) for key in keys if getattr(config, key, None)), None)
-    hidden, heads, layers = first("hidden_size"), first("num_attention_heads"), first("num_hidden_layers")
-    experts = first("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts") or 1
-    decodes = config.model_type in decoders and (config.model_type not in encoders or first("is_decoder"))
-    is_dense = decodes and hidden and heads and layers and experts == 1 and not config.is_encoder_decoder
-    require(is_dense, f"model {shown(name)}: a {config.model_type} is not a dense decoder")
-    shared = first("multi_query") and not first("new_decoder_architecture")
-    inner = first("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
-    context = first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
-    bits = check_number(bits or dict(first("quantization_config") or {}).get("bits", 16), f"model {shown(name)}, bits")
-    return Model(name, layers, hidden, inner or int(hidden * (first("expansion_ratio") or 4)), heads, context, bits,
-                 1 if shared else first("num_key_value_heads", "num_kv_heads") or 0, first("head_dim") or 0,
-                 gated=config.model_type not in UNGATED)
+    bits: of a weight; None: those of the quantization that the configuration names, or 16 if it names none.
+    Raises UserError for a type in neither list, and for a quantization that is not understood.
+    """
+    where = f"model {shown(name)}"
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    kind = text.model_type
+    is_known = kind in GATED or kind in UNGATED
+    require(is_known, f"{where}: type {shown(kind)} is not in common's lists of dense decoders with equal layers")
+
+    sizes = {"layers": first_of(text, "num_hidden_layers"), "hidden": first_of(text, "hidden_size"),
+             "heads": first_of(text, "num_attention_heads"),
+             "feed_forward": first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")}
+    if sizes["feed_forward"] is None:
+        sizes["feed_forward"] = 4 * sizes["hidden"]
+    for key, value in sizes.items():
+        check_number(value, f"{where}, {key}", whole=True, positive=True)
+
+    kv_heads = first_of(text, "num_key_value_heads", "num_kv_heads") or 0
+    if first_of(text, "multi_query") and not first_of(text, "new_decoder_architecture"):
+        kv_heads = 1
+    context = first_of(text, "max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
+    if bits is None:
+        bits = quantized_bits(config, where)
+    return Model(name, **sizes, context=context, bits=bits, kv_heads=kv_heads,
+                 head_dim=first_of(text, "head_dim") or 0, gated=kind in GATED)
+
+
+def quantized_bits(config, where):
+    """Bits of a weight under the quantization that a configuration names; 16 without one.
+
+    Scales and zero points are not counted. Raises UserError if the bits are not understood, or not those of all layers.
+    """
+    quantization = first_of(config, "quantization_config", "quantization", "compression_config")
+    if quantization is None:
+        return 16
+    method = quantization.get("quant_method")
+    bits = None
+    if quantization.get("load_in_4bit"):  # bitsandbytes
+        bits = 4
+    elif quantization.get("load_in_8bit") or method in ("fp8", "fbgemm_fp8"):
+        bits = 8
+    elif method == "compressed-tensors":
+        groups = quantization.get("config_groups") or {}
+        widths = {(group.get("weights") or {}).get("num_bits") for group in groups.values()}
+        bits = widths.pop() if len(widths) == 1 else None
+    elif method in ("gptq", "awq", None):  # MLX names no method
+        bits = quantization.get("bits")
+
+    # parts that are left out or have bits of their own: GPTQ's "dynamic"; in MLX's files they are keys
+    parts = [*quantization, *(quantization.get("dynamic") or [])]
+    for key in ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers"):
+        parts += quantization.get(key) or []
+    is_mixed = any(is_of_a_layer(part) for part in parts)
+    is_number = isinstance(bits, Real) and not isinstance(bits, bool) and bits > 0
+    require(is_number and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
+                                        f"{shown(quantization)}")
+    return bits
+
+
+def is_of_a_layer(part):
+    """Whether a name or pattern of parts of a model means matrices of its decoder layers."""
+    if re.search("norm|vision|visual", part):
+        return False
+    return re.search(r"layers\W|\.\d+\\?\.|attn|mlp|_proj\b", part) is not None
+
+
+def first_of(config, *keys):
+    """The first of these attributes that a configuration has and that is not None; None without one."""
+    for key in keys:
+        value = getattr(config, key, None)
+        if value is not None:
+            return value
+    return None
 
 
 # Tasks ----------------------------------------------------------------------------------------------------------------
@@ -392,13 +486,13 @@ def next_run(schedule, waiting, now):
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
     table = pd.DataFrame(runs, columns=["row", "start", "end"], dtype="int64")
-    before = table.shift()
-    goes_on = (table["row"] == before["row"]) & (table["start"] == before["end"])
-    piece = table.groupby((~goes_on).cumsum())
-    joined = piece.first()
-    joined["end"] = piece["end"].last()
-    joined["label"] = tasks["label"].to_numpy()[joined["row"]]
-    return joined[["label", "start", "end"]].reset_index(drop=True)
+    row, start, end = (table[key].to_numpy() for key in table)
+    goes_on = (row[1:] == row[:-1]) & (start[1:] == end[:-1])  # the run after it belongs to the same interval
+    first = np.ones(len(table), dtype=bool)
+    last = np.ones(len(table), dtype=bool)
+    first[1:] = ~goes_on
+    last[:-1] = ~goes_on
+    return pd.DataFrame({"label": tasks["label"].to_numpy()[row[first]], "start": start[first], "end": end[last]})
 
 
 def simulate(tasks, intervals, link):
@@ -1067,7 +1161,8 @@ def read_table(rows, what, needed, options):
 
 
 def read_texts(column, where):
-    check_rows(column.isna() | (column.map(type) == str), column, where, "is not a text")
+    is_text = column.map(lambda cell: isinstance(cell, str))
+    check_rows(column.isna() | is_text, column, where, "is not a text")
     return column
 
 
@@ -1087,12 +1182,13 @@ def check_rows(good, values, where, what):
     """UserError about the first of the rows that are not good. where: with {} for the number of the row."""
     if not good.all():
         k = int(good.to_numpy().argmin())
-        value = "" if pd.isna(values.iloc[k]) else f"{shown(values.iloc[k])} "
+        value = values.tolist()[k]
+        value = "" if pd.isna(value) else f"{shown(value)} "
         raise UserError(f"{where.format(k + 1)}: {value}{what}")
 
 
 def read_file(path):
-    """The rows of a CSV file (a table of texts), what a JSON file holds, or the `tasks` of a script. Raises UserError."""
+    """The rows of a CSV file (a table of texts), what a JSON file holds, or a script's `tasks`. Raises UserError."""
     is_json = path.lower().endswith(".json")
     try:
         if path.lower().endswith(".py"):

@@ -5,7 +5,6 @@ On one processor it meets all of these where any policy does (M. Dertouzos, "Con
 Layland, J. ACM 20, 1973); where not all can be met it may miss more than others.
 """
 import heapq
-import math
 
 import common
 
@@ -13,20 +12,25 @@ import common
 def schedule(tasks):
     """Compute intervals (label, start, end; microseconds) of a task table, in order of time."""
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
-    a, left = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
+    arrival, remaining = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
     due = (queue["deadline"] - queue["trans_time"]).tolist()
-    n, i, now = len(queue), 0, 0  # i: next to arrive
+    n, coming, now = len(queue), 0, 0
     runs, ready = [], []  # ready: heap of (due, task)
-    while i < n or ready:
+    while coming < n or ready:
         if not ready:
-            now = max(now, a[i])
-        while i < n and a[i] <= now:
-            heapq.heappush(ready, (due[i], i))
-            i += 1
-        j = ready[0][1]
-        start, now = now, min(now + left[j], a[i] if i < n else math.inf)
-        left[j] -= now - start
-        if not left[j]:
+            now = max(now, arrival[coming])
+        while coming < n and arrival[coming] <= now:
+            heapq.heappush(ready, (due[coming], coming))
+            coming += 1
+
+        # The most urgent runs until the next arrival or its completion.
+        task = ready[0][1]
+        end = now + remaining[task]
+        if coming < n:
+            end = min(end, arrival[coming])
+        runs.append((task, now, end))
+        remaining[task] -= end - now
+        now = end
+        if remaining[task] == 0:
             heapq.heappop(ready)
-        runs.append((j, start, now))
     return common.interval_table(queue, runs)

@@ -9,7 +9,7 @@ from test_reproduce_tables import check_latex, check_texts, drawn
 
 import common
 import FCIM
-from reproduce import claims, incentives, tables
+from reproduce import FCIM_critical, claims, incentives, tables
 
 WRITTEN = ["incentives.png", "incentives.tex", "incentives_claims.csv", "incentives_curves_runs.csv",
            "incentives_runs.csv", "incentives_table.csv"]
@@ -20,53 +20,61 @@ def read(name, folder="results"):
     return pd.read_csv(pathlib.Path(folder, f"incentives_{name}.csv"), keep_default_na=False, na_values=[""])
 
 
+def gained(case, i, allocate, **changed):
+    """Utility of device i (cents) where its bid is changed; its true cost is the price of its bid in the case."""
+    bids = case["bids"].astype({"price": float, "computation_time": float})
+    cost = bids["price"][i] / bids["layers"][i]
+    for key, value in changed.items():
+        bids.loc[i, key] = value
+    try:
+        stages, _ = allocate(**dict(case, bids=bids))
+    except common.NoAllocation:
+        return 0
+    return sum(stage["reward"] - cost * stage["layers"] for stage in stages if stage["devices"] == [i])
+
+
 @pytest.mark.parametrize("name, seed", [("BLOOM-176B", 1), ("GPT-3 175B", 5)])
-def test_the_audit_finds_what_a_plain_search_finds(name, seed):
+def test_a_case_finds_what_a_plain_search_finds(name, seed):
     """Every device of an auction on campus, beside FCIM.allocate on changed bids."""
     model = common.get_model(name)
     case = common.allocation_case(FCIM.tasks, model, "campus", seed)
     bids = case["bids"] = case["bids"].assign(price=case["bids"]["true_cost"])
-    rows, curves = incentives.run_case(FCIM.tasks, model, "campus", seed, "true cost")
-
-    def gained(i, payment="paper", **changed):
-        own = bids.astype({"price": float, "computation_time": float})
-        for key, value in changed.items():
-            own.loc[i, key] = value
-        try:
-            stages, _ = FCIM.allocate(**dict(case, bids=own), payment=payment)
-        except common.NoAllocation:
-            return 0
-        cost = bids["true_cost"][i] / bids["layers"][i]
-        return sum(stage["reward"] - cost * stage["layers"] for stage in stages if stage["devices"] == [i])
-
+    rows, curves = incentives.run_case(FCIM.tasks, model, "campus", incentives.TRUE, seed)
     for i, row in enumerate(rows):
-        bid, honest = bids.loc[i], gained(i)
+        bid, honest = bids.loc[i], gained(case, i, FCIM.allocate)
         assert row["utility_paper"] == pytest.approx(honest, abs=1e-6)
-        by_price = [gained(i, price=bid["price"] * k) - honest for k in incentives.TIMES]
-        by_layers = [gained(i, layers=n, **{key: bid[key] * n / bid["layers"] for key in ("price", "computation_time")})
-                     - honest for n in (int(bid["layers"] * part) for part in (0.25, 0.5, 0.75))]
+        by_price = [gained(case, i, FCIM.allocate, price=bid["price"] * k) - honest for k in incentives.PRICES]
+        fewer = [int(bid["layers"] * part) for part in incentives.OFFERS]
+        by_layers = [gained(case, i, FCIM.allocate, layers=n, price=bid["price"] * n / bid["layers"],
+                            computation_time=bid["computation_time"] * n / bid["layers"]) - honest for n in fewer]
         assert row["gain_by_price_paper"] == pytest.approx(max(0, *by_price), abs=2e-6)
         assert row["gain_by_layers_paper"] == pytest.approx(max(0, *by_layers), abs=2e-6)
-    winner = max(range(12), key=lambda i: rows[i]["utility_critical"])
-    honest = gained(winner, "critical")
+
+    winner = max(range(len(rows)), key=lambda i: rows[i]["utility_critical"])
+    honest = gained(case, winner, FCIM_critical.allocate)
     assert rows[winner]["utility_critical"] == pytest.approx(honest, abs=1e-6)
     assert honest > 0
     for k in (0.6, 1.3):
-        assert gained(winner, "critical", price=bids["price"][winner] * k) <= honest + 1e-6
+        price = bids["price"][winner] * k
+        assert gained(case, winner, FCIM_critical.allocate, price=price) <= honest + 1e-6
     assert max(row["gain_by_price_critical"] for row in rows if row["monotone"]) <= 1e-6
-    mean = np.mean([gained(i, price=bids["price"][i] * 1.3) / bids["price"][i] for i in range(12)])
-    assert curves[0]["asks_1.3"] == pytest.approx(mean, abs=1e-4)
+
+    shares = [gained(case, i, FCIM.allocate, price=price * 1.3) / price for i, price in enumerate(bids["price"])]
+    assert curves[0]["asks_1.3"] == pytest.approx(np.mean(shares), abs=1e-4)
 
 
 def test_the_stored_runs_are_those_of_the_command():
     stored, stored_curves = incentives.read(FIGURES)
-    for model, pool, seed, asked in (("BLOOM-176B", "paper", 0, "true cost"), ("GPT-3 175B", "campus", 1, "as drawn")):
-        rows, curves = incentives.run_case(FCIM.tasks, common.get_model(model), pool, seed, asked)
-        for fresh, table in ((rows, stored[stored["asked"] == asked]), (curves, stored_curves)):
-            fresh = tables.as_written(pd.DataFrame(fresh, columns=table.columns))
-            same = (table["model"] == model) & (table["pool"] == pool) & (table["seed"] == seed)
-            if len(fresh):
-                assert fresh.to_csv() == table[same].reset_index(drop=True).to_csv()
+    for model, pool, asked, seed in (("BLOOM-176B", "paper", "true cost", 0), ("GPT-3 175B", "campus", "as drawn", 1)):
+        rows, curves = incentives.run_case(FCIM.tasks, common.get_model(model), pool, asked, seed)
+        of_case = (stored["model"] == model) & (stored["pool"] == pool) & (stored["seed"] == seed)
+        rows, curves = incentives.as_tables(rows, curves)
+        same = stored[of_case & (stored["asked"] == asked)].reset_index(drop=True)
+        assert rows.to_csv() == same.to_csv()
+        if curves is not None:
+            of_case = ((stored_curves["model"] == model) & (stored_curves["pool"] == pool)
+                       & (stored_curves["seed"] == seed))
+            assert curves.to_csv() == stored_curves[of_case].reset_index(drop=True).to_csv()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +120,7 @@ def test_pools_of_the_same_devices_give_the_same(run, monkeypatch):
     for name in WRITTEN:
         assert pathlib.Path("again", name).read_bytes() == pathlib.Path("results", name).read_bytes()
     check_latex(pathlib.Path("results/incentives.tex").read_text(), 4)
-    assert "PAYMENT paper: not truthful: by asking another price, " in out
+    assert "Payment paper: not truthful: by asking another price, " in out
 
 
 def test_what_no_auction_shows_is_not_tested(run, monkeypatch):
