@@ -47,9 +47,9 @@ def table_of(arrivals, tokens, trans, slack):
 
 
 def random_table(rng):
-    n = int(rng.integers(1, 5))
+    n = int(rng.integers(2, 4))
     trans = rng.choice([0, 50_000, 200_000, 400_000], size=n)  # alike or not, by ADSA's setting
-    return table_of(rng.integers(0, 12, size=n), rng.integers(1, 10, size=n), trans, rng.integers(0, 20, size=n))
+    return table_of(rng.integers(0, 8, size=n), rng.integers(1, 10, size=n), trans, rng.integers(0, 20, size=n))
 
 
 # The policies ---------------------------------------------------------------------------------------------------------
