@@ -10,8 +10,9 @@ Both steps are heuristics and prove nothing: a genetic algorithm seeks the group
 each of them moves of one layer, as long as one helps, the layer counts (`descend`).
 """
 import math
-from functools import lru_cache
-from itertools import islice, zip_longest
+from operator import itemgetter
+
+import numpy as np
 
 import common
 
@@ -43,59 +44,53 @@ tasks = [
      "arrival_time": 19, "output_words": 220, "trans_time": 4, "deadline": 200},
 ]
 
-# Cases are groupings in pipeline order, led by empty stages where they have fewer than S. n, cap (S, cases): layers and
-# most layers; w (S, tasks, cases): seconds of a layer; d (S + 1, cases): seconds of the links, to the client the last.
 
+def allocate(layers, bids, delay, times, arrivals, seed, population=POPULATION, children=CHILDREN, tries=TRIES,
+             stale=STALE, patience=PATIENCE, **_):
+    """Stages (see common.evaluate) and notes, for a case of common.allocation_case. NoAllocation: too few offers.
 
-def completion(n, w, d, arrivals):
-    """Completion times (cases,) of the task list, and (S, S, cases) with one layer more in a stage, less in another.
-
-    finish[k] = max(finish[k-1], ready[k]) + n w[k] is, with W = cumsum(w), n W[k] + the greatest ready[j] - n (W[j] -
-    w[j]), j <= k. The effects of a change are passed on once for all later stages, the rest of the way found once.
+    A genetic algorithm: of parents and children those survive that complete the task list soonest (mu + lambda).
     """
-    import numpy as np
-    stages, tasks, cases = w.shape
-    total = np.cumsum(w, axis=1)
-    before = total - w
-    rest = np.empty((stages + 1, tasks, cases))  # least time from a task's link into a stage to the list's end
-    rest[stages] = d[stages]
-    for s in reversed(range(stages)):
-        rest[s] = np.maximum.accumulate((n[s] * total[s] + rest[s + 1])[::-1])[::-1] - n[s] * before[s] + d[s]
-    done = np.repeat(arrivals[:, None, None], cases, axis=2)
-    changed = np.empty((stages, tasks, 2, cases))  # finish times if an earlier stage has a layer more, or one less
-    times = np.full((stages, stages, cases), math.inf)
-    for s in range(stages):
-        layers = n[s] + np.array([[0], [1], [-1]])
-        into, through = d[s] - layers * before[s, :, None], layers * total[s, :, None]
-        here = np.maximum.accumulate(done + into) + through
-        ends = np.maximum.accumulate(changed[:s] + into[:, :0:-1], axis=1) + (through[:, :0:-1] + rest[s + 1, :, None])
-        times[:s, s], times[s, :s] = ends.max(axis=1).transpose(1, 0, 2)
-        changed[:s] = np.maximum.accumulate(changed[:s] + into[:, :1], axis=1) + through[:, :1]
-        done, changed[s] = here[:, :1], here[:, 1:]
-    return done[-1, 0] + d[stages], times
+    common.require(min(population, children, tries, stale, patience) >= 1,
+                   "POPULATION, CHILDREN, TRIES, STALE and PATIENCE must be at least 1")
+    offers = bids["layers"].tolist()
+    if sum(offers) < layers:
+        raise common.NoAllocation(f"the offers add up to {sum(offers)} of {layers} layers")
+
+    rng = np.random.default_rng(seed)
+    given = dict(layers=layers, offers=offers, times=times, delay=delay, known=set(), seconds={})
+    new = []
+    for groups in first_groupings(layers, times, delay, rng):
+        admit(new, groups, {}, **given)
+    survivors = []
+    generations = 0
+    unchanged = 0  # generations without a better best
+    while new and unchanged < stale:
+        best = survivors[:1]
+        cutoff = survivors[-1]["time"] if len(survivors) == population else math.inf
+        good = descend(new, layers, arrivals, patience, cutoff)
+        even = [dict(one, n=[1] * len(one["n"])) for one in good]  # from another start a descent may end elsewhere
+        again = descend(even, layers, arrivals, patience)
+        survivors += [min(two, key=BY_TIME) for two in zip(good, again)]
+        survivors = sorted(survivors, key=BY_TIME)[:population]
+        generations += 1
+        unchanged = unchanged + 1 if survivors[:1] == best else 0
+
+        new = []
+        for parent in rng.choice(survivors, size=tries * children):
+            share = {i: n / len(group) for group, n in zip(parent["grouping"], parent["n"]) for i in group}
+            admit(new, mutated(parent["grouping"], delay, rng), share, **given)
+            if len(new) == children:
+                break
+
+    best = survivors[0]
+    stages = [{"devices": list(group), "layers": n} for group, n in zip(best["grouping"], best["n"])]
+    notes = [f"genetic algorithm: {generations} generations, {len(given['known']):,} groupings",
+             f"completion time {best['time']:.3f} s, the best found: no proof that none is better"]
+    return stages, notes
 
 
-def descend(layers, cap, w, d, arrivals, n, cutoff=math.inf):
-    """Completion times (cases,) and layer counts (S, cases): n, filled up in short stages or cut in long ones, then the
-    best move of one layer as long as one helps. A local optimum, unless PATIENCE ends above the cutoff."""
-    import numpy as np
-    n, work = np.minimum(n, cap), w.sum(axis=1)
-    while (n.sum(axis=0) != layers).any():
-        missing = np.sign(layers - n.sum(axis=0))
-        at = np.where(missing > 0, np.where(n < cap, (n + 1) * work, math.inf).argmin(axis=0),
-                      np.where(n > 1, n * work, -math.inf).argmax(axis=0))
-        n[at, np.arange(len(at))] += missing
-    best, case = np.empty(n.shape[1]), np.arange(n.shape[1])
-    while len(case):
-        best[case], times = completion(n[:, case], w[:, :, case], d[:, case], arrivals)
-        times = np.where((n < cap)[:, None, case] & (n > 1)[:, case], times, math.inf).reshape(-1, len(case))
-        move = times.argmin(axis=0)
-        gain = best[case] - times.min(axis=0)
-        better = (gain > 1e-9 * best[case]) & (best[case] - PATIENCE * gain < cutoff)  # more than by rounding
-        case, (more, less) = case[better], divmod(move[better], len(n))
-        n[more, case] += 1
-        n[less, case] -= 1
-    return best, n
+BY_TIME = itemgetter("time")
 
 
 def first_groupings(layers, times, delay, rng):
@@ -104,95 +99,232 @@ def first_groupings(layers, times, delay, rng):
     fastest = times.sum(axis=0).argsort(kind="stable").tolist()
     routes = [rng.permutation(fastest[:layers]).tolist() for _ in range(4)]
     for m in range(len(fastest)):
-        left, route = fastest[:m + 1], [len(fastest)]
+        left = fastest[:m + 1]
+        here = len(fastest)  # the client
+        route = []
         while left:
-            route.append(min(left, key=lambda i: delay[route[-1], i]))
-            left.remove(route[-1])
-        routes.append(route[1:])
+            here = min(left, key=delay[here].__getitem__)
+            left.remove(here)
+            route.append(here)
+        routes.append(route)
     return [[route[i:i + k] for i in range(0, len(route), k)] for k in (1, 2, 4) for route in routes]
 
 
-def mutated(grouping, pairs, rng):
-    """A child of a grouping: an operator, and two times in three another one. pairs: a device and its nearest."""
-    def draw(most):
-        return int(rng.random() * most)
-    groups, free = [list(group) for group in grouping], list(set(range(len(pairs))).difference(*grouping))
-    operator, a, b = draw(8), draw(len(groups)), draw(len(groups))
-    one, other = groups[a], free if draw(2) else groups[b]
-    if operator == 0 and a != b:  # merge two groups
-        one += groups.pop(b)
-    elif operator == 1 and len(one) > 1:  # split one
+def admit(new, groups, share, layers, offers, times, delay, known, seconds):
+    """Append a candidate to `new`, unless its grouping is known or cannot hold the layers.
+
+    A candidate is a dict: grouping (groups in pipeline order, tuples of rows of bids) and lists of a value a stage: n
+    (layers; at first what its devices had in the parent, share), cap (most layers), w (seconds of a layer, by task), d
+    (seconds of the link into it and, one more, to the client). known: groupings seen; seconds: {group: w} so far.
+    """
+    grouping = tuple(tuple(sorted(group)) for group in groups)
+    cap = [len(group) * min(offers[i] for i in group) for group in grouping]
+    if grouping in known or not len(grouping) <= layers <= sum(cap):
+        return
+    known.add(grouping)
+
+    n = [max(1, round(sum(share.get(i, 0) for i in group))) for group in grouping]
+    for group in grouping:
+        if group not in seconds:
+            seconds[group] = sum(common.group_times(times, delay, list(group)))
+    w = [seconds[group] for group in grouping]
+    client = (len(offers),)
+    way = (client, *grouping, client)
+    d = [min(delay[i, j] for i in one for j in other) for one, other in zip(way, way[1:])]  # by the nearest two devices
+    new.append({"grouping": grouping, "n": n, "cap": cap, "w": w, "d": d})
+
+
+def mutated(grouping, delay, rng):
+    """The groups of a child: those of its parent after an operator and, two times in three, a further one."""
+    groups = [list(group) for group in grouping]
+    while True:
+        free = list(set(range(len(delay) - 1)).difference(*groups))
+        operator = OPERATORS[draw(rng, len(OPERATORS))]
+        a = draw(rng, len(groups))
+        b = draw(rng, len(groups))
+        other = free if draw(rng, 2) else groups[b]
+        operator(groups=groups, a=a, b=b, one=groups[a], other=other, delay=delay, rng=rng)
+        groups = [group for group in groups if group] or [[free.pop()]]
+        if not draw(rng, 3):
+            return groups
+
+
+def draw(rng, number):
+    """A random one of 0 .. number - 1."""
+    return int(rng.random() * number)
+
+
+# The operators change `groups`, lists of devices, in place. a, b: indices of two groups; one: group a; other: group b
+# or, as often, the devices that are in no group.
+
+
+def merge(groups, a, b, **_):
+    """Two groups become one."""
+    if a != b:
+        groups[a].extend(groups.pop(b))
+
+
+def split(groups, a, one, rng, **_):
+    """A group becomes two."""
+    if len(one) > 1:
         rng.shuffle(one)
-        i = 1 + draw(len(one) - 1)
+        i = 1 + draw(rng, len(one) - 1)
         groups[a:a + 1] = [one[:i], one[i:]]
-    elif operator == 2:  # move a stage
-        groups.insert(b, groups.pop(a))
-    elif operator == 3:  # reverse a run of stages
-        groups[min(a, b):max(a, b) + 1] = groups[min(a, b):max(a, b) + 1][::-1]
-    elif operator == 4 and other:  # swap two devices, or one with a free one
-        i, j = draw(len(one)), draw(len(other))
+
+
+def move(groups, a, b, **_):
+    """A stage moves to another place in the pipeline."""
+    groups.insert(b, groups.pop(a))
+
+
+def reverse(groups, a, b, **_):
+    """A run of stages is reversed."""
+    a, b = sorted((a, b))
+    groups[a:b + 1] = reversed(groups[a:b + 1])
+
+
+def swap(one, other, rng, **_):
+    """Two devices change places, or one with a free one."""
+    if other:
+        i = draw(rng, len(one))
+        j = draw(rng, len(other))
         one[i], other[j] = other[j], one[i]
-    elif operator in (5, 6):  # drop a device or take a free one, in a group or alone; or move one over
-        source, target = (one, other) if operator == 5 or not other else (other, one)
-        i = source.pop(draw(len(source)))
-        groups.insert(draw(len(groups) + 1), [i]) if operator == 6 and draw(2) else target.append(i)
-    elif operator == 7:  # a stage of a device and the nearest to it, wherever they are
-        pair = pairs[draw(len(pairs))]
-        *groups, free = ([i for i in group if i not in pair] for group in (*groups, free))
-        groups.insert(draw(len(groups) + 1), list(pair))
-    groups = [group for group in groups if group] or [[free.pop()]]
-    return mutated(groups, pairs, rng) if draw(3) else groups
 
 
-def allocate(layers, bids, delay, times, arrivals, seed, **_):
-    """Stages and notes. Of parents and children those survive that complete the task list soonest (mu + lambda)."""
-    import numpy as np
-    for name in ("POPULATION", "CHILDREN", "TRIES", "STALE", "PATIENCE"):
-        common.check_number(globals()[name], name, whole=True, positive=True)
-    offers, links, rng = bids["layers"].tolist(), delay.tolist(), np.random.default_rng(seed)
-    if sum(offers) < layers:
-        raise common.NoAllocation(f"the offers add up to {sum(offers)} of {layers} layers")
-    layer_times = lru_cache(maxsize=None)(lambda group: sum(common.group_times(times, delay, list(group))))
-    link = lru_cache(maxsize=None)(lambda one, other: min(links[i][j] for i in one for j in other))  # as HexGen does
-    pairs = [{i, min({*range(len(offers))} - {i}, key=links[i].__getitem__, default=i)} for i in range(len(offers))]
-    client, seen, population, generations, stale = (len(offers),), set(), [], 0, 0
+def give(one, other, rng, **_):
+    """A device goes over to the other group, or out of use."""
+    other.append(one.pop(draw(rng, len(one))))
 
-    def child(groups, parent=(), counts=()):
-        """The grouping, most layers and its devices' layers in the parent; nothing if it is known or too small."""
-        grouping = tuple(tuple(sorted(group)) for group in groups)
-        cap = [len(group) * min(offers[i] for i in group) for group in grouping]
-        if grouping not in seen and len(grouping) <= layers <= sum(cap):
-            seen.add(grouping)
-            share = {i: count / len(group) for group, count in zip(parent, counts) for i in group}
-            return grouping, cap, [max(1, round(sum(share.get(i, 0) for i in group))) for group in grouping]
 
-    def placed(children, cutoff):
-        """Those of the children that beat the cutoff: completion time, number, grouping, layer counts."""
-        def table(rows, nothing=0):  # a row a case, a value a stage
-            return np.array(list(zip_longest(*map(reversed, rows), fillvalue=nothing)))[::-1]
-        groupings, cap, n = zip(*children)
-        w = table([list(map(layer_times, grouping)) for grouping in groupings], 0 * arrivals).swapaxes(1, 2)
-        d = table([list(map(link, (client, *grouping), (*grouping, client))) for grouping in groupings])
-        cap, (best, n) = table(cap), descend(layers, table(cap), w, d, arrivals, table(n), cutoff)
-        good = np.flatnonzero(best < cutoff)  # worth another descent, from even stages: it may end elsewhere
-        again, even = descend(layers, cap[:, good], w[:, :, good], d[:, good], arrivals, np.minimum(1, cap[:, good]))
-        n[:, good], best[good] = np.where(again < best[good], even, n[:, good]), np.minimum(again, best[good])
-        return [(best[k], len(seen) - len(best) + k, groupings[k], n[-len(groupings[k]):, k].tolist()) for k in good]
+def take(groups, one, other, rng, **_):
+    """A device comes from the other group, or from the free ones, into the group or a stage of its own."""
+    source, target = other, one
+    if not other:  # none is free: the group gives one
+        source, target = target, source
+    device = source.pop(draw(rng, len(source)))
+    if draw(rng, 2):
+        groups.insert(draw(rng, len(groups) + 1), [device])
+    else:
+        target.append(device)
 
-    children = list(filter(None, map(child, first_groupings(layers, times, delay, rng))))
-    while children and stale < STALE:
-        first, cutoff = population[:1], population[-1][0] if len(population) == POPULATION else math.inf
-        population = sorted(population + placed(children, cutoff))[:int(POPULATION)]
-        generations, stale = generations + 1, stale + 1 if population[:1] == first else 0
-        parents = (population[i][2:] for i in rng.integers(len(population), size=int(TRIES * CHILDREN)).tolist())
-        bred = (child(mutated(grouping, pairs, rng), grouping, n) for grouping, n in parents)
-        children = list(islice(filter(None, bred), int(CHILDREN)))
-    least, _, grouping, n = population[0]
-    notes = [f"genetic algorithm: {generations} generations, {len(seen):,} groupings",
-             f"completion time {least:.3f} s, the best found: no proof that none is better"]
-    return [{"devices": list(group), "layers": count} for group, count in zip(grouping, n)], notes
+
+def pair_up(groups, delay, rng, **_):
+    """A device and the one nearest to it, wherever they are, become a stage."""
+    one = draw(rng, len(delay) - 1)
+    others = {*range(len(delay) - 1)} - {one}
+    pair = {one, min(others, key=delay[one].__getitem__, default=one)}
+    for group in groups:
+        group[:] = [i for i in group if i not in pair]
+    groups.insert(draw(rng, len(groups) + 1), list(pair))
+
+
+OPERATORS = [merge, split, move, reverse, swap, give, take, pair_up]
+
+
+# Placing the layers, of many candidates at once: they are the last index of the arrays n, cap (S, candidates), w (S,
+# tasks, candidates) and d (S + 1, candidates); see admit. Candidates of fewer than S stages are led by empty ones.
+
+
+def descend(candidates, layers, arrivals, patience=PATIENCE, cutoff=math.inf):
+    """The candidates that complete the list before the cutoff, with their time and their layers n: from n on, the best
+    move of one layer as long as one helps. A local optimum, unless patience ends above the cutoff."""
+    if not candidates:
+        return []
+    cap = stacked(candidates, "cap")
+    w = stacked(candidates, "w")
+    d = stacked(candidates, "d")
+    n = filled(layers, stacked(candidates, "n"), cap, w)
+    time = np.empty(len(candidates))
+    left = np.arange(len(candidates))  # those that still get better
+    while len(left):
+        now, moved = completion(n[:, left], w[:, :, left], d[:, left], arrivals)
+        time[left] = now
+        possible = (n < cap)[:, None, left] & (n > 1)[:, left]
+        moved = np.where(possible, moved, math.inf).reshape(-1, len(left))
+        gain = now - moved.min(axis=0)
+        better = gain > 1e-9 * now  # by more than rounding
+        better &= now - patience * gain < cutoff
+        more, less = divmod(moved.argmin(axis=0)[better], len(n))
+        left = left[better]
+        n[more, left] += 1
+        n[less, left] -= 1
+    placed = []
+    for k in np.flatnonzero(time < cutoff):
+        counts = n[:, k]
+        placed.append(dict(candidates[k], n=counts[counts > 0].tolist(), time=time[k]))
+    return placed
+
+
+def stacked(candidates, key):
+    """Array of what each candidate has for its stages, led by zeros."""
+    values = [one[key] for one in candidates]
+    most = max(map(len, values))
+    return np.stack([[0 * value[0]] * (most - len(value)) + value for value in values], axis=-1)
+
+
+def filled(layers, n, cap, w):
+    """Layer counts that add up to layers: n, within cap, filled up in the shortest stages or cut in the longest."""
+    n = np.minimum(n, cap)
+    work = w.sum(axis=1)
+    while True:
+        missing = np.sign(layers - n.sum(axis=0))
+        if not missing.any():
+            return n
+        shortest = np.where(n < cap, (n + 1) * work, math.inf).argmin(axis=0)
+        longest = np.where(n > 1, n * work, -math.inf).argmax(axis=0)
+        at = np.where(missing > 0, shortest, longest)
+        n[at, np.arange(len(at))] += missing
+
+
+MORE, LESS, SAME = range(3)  # a stage has one layer more, one less, or what it has: an index
+CHANGE = np.reshape([1, -1, 0], (3, 1, 1))  # of MORE, LESS, SAME
+OPPOSITE = [LESS, MORE]  # of MORE, LESS
+
+
+def completion(n, w, d, arrivals):
+    """Completion times (candidates,) of the task list, and (S, S, candidates) those with a layer moved: one more in a
+    stage (first index), one less in another (second).
+
+    finish[k] = max(finish[k-1], sent[k] + d) + n w[k] is, with W = cumsum(w), n W[k] + the greatest of sent[j] + d -
+    n (W[j] - w[j]), j <= k. What a change does is passed on from stage to stage once, for all changes in later ones.
+    """
+    stages, tasks, candidates = w.shape
+    total = np.cumsum(w, axis=1)
+    before = total - w
+    rest = [d[stages]]  # of each stage: least time from a task's way into it to the list's end; at last, of the client
+    for s in reversed(range(stages)):
+        onward = n[s] * total[s] + rest[0]
+        onward = greatest(onward[::-1])[::-1]
+        rest.insert(0, onward - n[s] * before[s] + d[s])
+
+    moved = np.full((stages, stages, candidates), math.inf)
+    finish = arrivals[:, None]  # of the tasks in the stage before, if no stage changes
+    changed = np.empty((stages, 2, tasks, candidates))  # the same if an earlier stage (first index) has MORE or LESS
+    for s in range(stages):
+        counts = n[s] + CHANGE
+        into = d[s] - counts * before[s]
+        through = counts * total[s]
+
+        # an earlier stage changes, and this one to the opposite
+        ends = greatest(changed[:s] + into[OPPOSITE]) + (through[OPPOSITE] + rest[s + 1])
+        ends = ends.max(axis=2)
+        moved[:s, s] = ends[:, MORE]
+        moved[s, :s] = ends[:, LESS]
+
+        # finish times in this stage, if an earlier one changes, this one changes, none does
+        changed[:s] = greatest(changed[:s] + into[SAME]) + through[SAME]
+        here = greatest(finish + into) + through
+        changed[s] = here[[MORE, LESS]]
+        finish = here[SAME]
+    return finish[-1] + d[stages], moved
+
+
+def greatest(times):
+    """The greatest so far, task by task."""
+    return np.maximum.accumulate(times, axis=-2)
 
 
 if __name__ == "__main__":
     common.run_allocator(allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
-                         links=links)
+                         links=links, population=POPULATION, children=CHILDREN, tries=TRIES, stale=STALE,
+                         patience=PATIENCE)

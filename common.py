@@ -1,108 +1,62 @@
-"""What the nine scripts share: models, devices, task lists, links, bids, both accountings, metrics, tables and files.
+"""What the nine scripts share: models, devices, task lists, bids and links, both accountings, metrics, files, figures.
 
-Lists and files hold seconds. Inside, every time is a whole number of microseconds, converted once when tasks are
-read, so that comparisons are exact. matplotlib and transformers are imported where they are needed."""
+Lists and files hold seconds. Inside, times are whole microseconds, converted once when tasks are read, so that equal
+times compare equal. Read it from the top: what a user edits, the two kinds of run, then what these call, in order.
+"""
 import argparse
-import csv
-import functools
 import inspect
+import io
 import itertools
 import json
 import math
 import os
 import re
+import runpy
 import signal
 import sys
 import tempfile
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 
-TOKENS_PER_WORD = 1.33  # English text in the usual sub-word vocabularies
-TABLE_ROWS, PLOT_ROWS = 20, 30  # of a longer list the first rows are printed, or drawn
-MEMORY_SHARE = 0.9  # of a device's memory, what layers and KV caches may take
-LINK_SCALE, HOST_LINK = 3, 0.02  # s: Rayleigh scale of a link between hosts; a link within a host
-OFFER, MARGIN = (0.6, 1), (1.1, 1.6)  # a bid's layers / capacity and price / true cost: drawn between the two
 US = 1000000  # microseconds per second
+TOKENS_PER_WORD = 1.33  # English text in the usual sub-word vocabularies
+MEMORY_SHARE = 0.9  # of a device's memory: what layers and KV caches may take
+LINK_SCALE = 3  # s: Rayleigh scale of a link between hosts
+HOST_LINK = 0.02  # s: a link within a host
+OFFER = (0.6, 1)  # a bid offers between these shares of what its device can hold
+MARGIN = (1.1, 1.6)  # a bid asks between these multiples of its true cost
+TABLE_ROWS = 20  # of a longer table only these are printed
+PLOT_ROWS = 30  # tasks: a Gantt chart of more would not be read, an overview is drawn instead
 LINKS = ("shared", "dedicated")
-# Settings of a script that a flag overrides; all others go to its schedule or allocate as they are.
-FLAGS = ("model", "device", "link", "pool", "seed", "bids", "links", "objective", "time_limit", "out")
-TASK = {"label": str, "prompt": str, "arrival_time": float, "output_words": int, "trans_time": float, "deadline": float}
-TASK_OPTIONS = {"computation_time": float, "prompt_tokens": int, "output_tokens": int, "memory_gb": float}
-BID = {"device": str, "layers": int, "price": float, "computation_time": float}
-BID_OPTIONS = {"type": str, "host": str, "capacity": int, "true_cost": float}
-RESULT = ("label arrival_time computation_time trans_time deadline start_time end_computation completion_time "
-          "response_time waiting_time uplink_waiting_time turnaround_time deadline_met preemptions").split()
-BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"  # Okabe and Ito's, for colour-blind readers too
-LOOKS = {"compute": dict(color=BLUE), "transmit": dict(color="white", edgecolor=ORANGE, hatch="//////"),  # of bars
-         "all-reduce": dict(color="white", edgecolor=RED, hatch="......")}
 
 
-class UserError(Exception):
-    """A mistake in the input, or something missing on the machine: a script prints the line and exits with 2."""
-
-
-class NoAllocation(Exception):
-    """No allocation exists: a script prints the line and exits with 1."""
-
-
-def require(condition, message):
-    if not condition:
-        raise UserError(message)
-
-
-def warn(message):
-    print(f"warning: {message}", file=sys.stderr)
-
-
-def shown(value):
-    """A value from the user for a message: quoted, in one short line."""
-    text = repr(value) if repr(value).isprintable() else ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def find_name(name, names, what):
-    """The entry of `names` that `name` means, case aside and '-' for ' '; UserError lists the choices."""
-    for known in names:
-        if str(known).lower().replace(" ", "-") == str(name).lower().replace(" ", "-"):
-            return known
-    raise UserError(f"unknown {what} {shown(name)}: choose from {', '.join(map(str, names))}")
-
-
-def check_number(value, where, whole=False, positive=False):
-    """The value, if it is a number from 0 to 1e9 (so that sums stay exact); UserError says what it is."""
-    require(isinstance(value, Real) and not isinstance(value, bool), f"{where}: {shown(value)} is not a number")
-    require(0 <= value <= 1e9, f"{where}: {shown(value)} is not from 0 to 1e9")  # nor is NaN
-    require(not whole or value == int(value), f"{where}: {shown(value)} is not a whole number")
-    require(not positive or value > 0, f"{where}: {shown(value)} is not positive")
-    return value
-
-
-# Models and devices ---------------------------------------------------------------------------------------------------
+# Models and devices: what a user edits --------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Model:
-    """A stack of equal decoder layers. hidden, feed_forward: widths; context: tokens; bits: of a weight; kv_heads,
-    head_dim: 0 for heads and hidden / heads; gated: a third matrix gates the feed-forward block."""
+    """A stack of equal decoder layers."""
     name: str
     layers: int
     hidden: int
     feed_forward: int
     heads: int
-    context: int
-    bits: float = 16
-    kv_heads: int = 0
-    head_dim: int = 0
-    gated: bool = False
+    context: int  # tokens
+    bits: float = 16  # of a weight
+    kv_heads: int = 0  # 0: as many as heads
+    head_dim: int = 0  # 0: hidden / heads
+    gated: bool = False  # a third matrix gates the feed-forward block
 
     @property
     def params(self):
-        """Weights of a layer's matrices, biases left out: query and output, key and value, feed-forward."""
-        heads = 2 * self.heads + 2 * (self.kv_heads or self.heads)
-        return self.hidden * (heads * (self.head_dim or self.hidden // self.heads)
-                              + (3 if self.gated else 2) * self.feed_forward)
+        """Weights of a layer's matrices, biases left out: query, output, key, value, and the feed-forward block."""
+        head_dim = self.head_dim or self.hidden // self.heads
+        kv_heads = self.kv_heads or self.heads
+        attention = (2 * self.heads + 2 * kv_heads) * head_dim * self.hidden
+        feed_forward = (3 if self.gated else 2) * self.feed_forward * self.hidden
+        return attention + feed_forward
 
     @property
     def layer_bytes(self):
@@ -111,17 +65,18 @@ class Model:
     @property
     def kv_bytes(self):
         """Bytes of KV cache per token, over all layers: a key and a value of 16 bits each."""
-        return 4 * self.layers * (self.kv_heads or self.heads) * (self.head_dim or self.hidden // self.heads)
+        head_dim = self.head_dim or self.hidden // self.heads
+        return 4 * self.layers * (self.kv_heads or self.heads) * head_dim
 
 
 @dataclass(frozen=True)
 class Device:
-    """A type of device: memory in GB, fp16 TFLOP/s (dense), GB/s, USD an hour, the shares of both rates it reaches."""
+    """A type of device: its peaks, and the shares of them that a layer reaches."""
     type: str
-    memory: float
-    tflops: float
-    bandwidth: float
-    price_per_hour: float
+    memory: float  # GB
+    tflops: float  # fp16, dense
+    bandwidth: float  # GB/s
+    price_per_hour: float  # USD
     compute_share: float
     bandwidth_share: float
 
@@ -130,480 +85,823 @@ MODELS = [  # a new model: one more line
     Model("GPT-Neo 1.3B", layers=24, hidden=2048, feed_forward=8192, heads=16, context=2048, bits=16),
     Model("GPT-3 175B", layers=96, hidden=12288, feed_forward=49152, heads=96, context=2048, bits=4),
     Model("BLOOM-176B", layers=70, hidden=14336, feed_forward=57344, heads=112, context=2048, bits=4),
+    Model("Llama 3.1 8B", layers=32, hidden=4096, feed_forward=14336, heads=32, context=131072, kv_heads=8, gated=True),
+    Model("Llama 3.3 70B", layers=80, hidden=8192, feed_forward=28672, heads=64, context=131072, kv_heads=8, gated=True,
+          bits=4),
+    Model("Qwen2.5 7B", layers=28, hidden=3584, feed_forward=18944, heads=28, context=32768, kv_heads=4, gated=True),
+    Model("Mistral 7B", layers=32, hidden=4096, feed_forward=14336, heads=32, context=32768, kv_heads=8, gated=True),
 ]
-# Memory, tflops, bandwidth: the makers' data sheets; prices: assumed. The shares fit measured times of layers: of Helix
-# (ASPLOS 2025), LLaMA-30B and -70B; RTX 4090: of LLMServingSim 2 (CASYS, KAIST), Llama-3.1-8B. A new type: one line.
-DEVICES = [Device(*numbers) for numbers in (
+# Peaks: the makers' data sheets; prices: assumed. The shares fit measured times of layers: of Helix (ASPLOS 2025;
+# LLaMA-30B and -70B) and, for the RTX 4090, of LLMServingSim 2 (CASYS, KAIST; Llama-3.1-8B).
+DEVICES = [  # a new type: one more line
     # type, memory, tflops, bandwidth, price_per_hour, compute_share, bandwidth_share
-    ("T4", 16, 65, 320, 0.15, 0.42, 0.73),
-    ("L4", 24, 121, 300, 0.30, 0.37, 0.81),
-    ("V100", 16, 125, 900, 0.25, 0.71, 0.75),
-    ("A100", 40, 312, 1555, 0.80, 0.75, 0.77),
-    ("RTX 4090", 24, 165, 1008, 0.40, 0.95, 0.89))]
+    Device("T4", 16, 65, 320, 0.15, 0.42, 0.73),
+    Device("L4", 24, 121, 300, 0.30, 0.37, 0.81),
+    Device("V100", 16, 125, 900, 0.25, 0.71, 0.75),
+    Device("A100", 40, 312, 1555, 0.80, 0.75, 0.77),
+    Device("RTX 4090", 24, 165, 1008, 0.40, 0.95, 0.89),
+    # Shares of these two: assumed, as no profile of their layers is published.
+    Device("RTX 3060", 12, 25.5, 360, 0.10, 0.7, 0.75),
+    Device("Jetson AGX Orin", 64, 42.5, 204.8, 0.10, 0.5, 0.75),
+]
 POOLS = {  # (device, type, host): a new device is one more of them
-    "campus": [("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
-               ("GPU 4", "RTX 4090", "host 2"), ("GPU 5", "RTX 4090", "host 3"), ("GPU 6", "RTX 4090", "host 4"),
-               ("GPU 7", "T4", "host 5"), ("GPU 8", "T4", "host 5"), ("GPU 9", "T4", "host 6"),
-               ("GPU 10", "T4", "host 7"), ("GPU 11", "T4", "host 8"), ("GPU 12", "T4", "host 9")],
-    "paper": [("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 2"), ("GPU 3", "RTX 4090", "host 3"),
-              ("GPU 4", "T4", "host 4"), ("GPU 5", "T4", "host 5"), ("GPU 6", "T4", "host 6")],
-    "workstations": [("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
-                     ("GPU 4", "T4", "host 2"), ("GPU 5", "T4", "host 3"), ("GPU 6", "T4", "host 3")],
+    "campus": [
+        ("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
+        ("GPU 4", "RTX 4090", "host 2"), ("GPU 5", "RTX 4090", "host 3"), ("GPU 6", "RTX 4090", "host 4"),
+        ("GPU 7", "T4", "host 5"), ("GPU 8", "T4", "host 5"), ("GPU 9", "T4", "host 6"),
+        ("GPU 10", "T4", "host 7"), ("GPU 11", "T4", "host 8"), ("GPU 12", "T4", "host 9")],
+    "paper": [
+        ("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 2"), ("GPU 3", "RTX 4090", "host 3"),
+        ("GPU 4", "T4", "host 4"), ("GPU 5", "T4", "host 5"), ("GPU 6", "T4", "host 6")],
+    "workstations": [
+        ("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
+        ("GPU 4", "T4", "host 2"), ("GPU 5", "T4", "host 3"), ("GPU 6", "T4", "host 3")],
 }
-# The types whose feed-forward block has two matrices; in all others a third one gates it.
-UNGATED = ("biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj mpt nemotron opt persimmon phi "
-           "starcoder2 xglm").split()
+# Settings at the top of a script that a flag overrides. All others go to its `schedule` or `allocate` as they are.
+FLAGS = {
+    "tasks": "a CSV or JSON file in the task format, or a script whose list is taken",
+    "model": "a name in common.MODELS, a folder, a GGUF file or owner/model",
+    "device": "a type in common.DEVICES",
+    "link": "shared or dedicated",
+    "pool": "a name in common.POOLS",
+    "seed": "of the links and bids that are drawn",
+    "bids": "a CSV or JSON file of bids, as NAME_bids.csv",
+    "links": "a CSV or JSON file of links, as NAME_links.csv",
+    "objective": "makespan or turnaround",
+    "time_limit": "seconds for the solver",
+    "out": "the folder that files are written into",
+}
 
 
-def find_entry(name, table, kind):
-    """The entry of MODELS or DEVICES that `name` means, its numbers checked. UserError says what is wrong."""
-    title, (key, *others) = f"{kind.__name__.upper()}S", fields(kind)
-    is_list = isinstance(table, list) and all(isinstance(entry, kind) for entry in table)
-    names = [str(getattr(entry, key.name)) for entry in (table if is_list else [])]
-    require(names and len(set(names)) == len(names), f"{title}: must be a list of {kind.__name__}s of different names")
-    name = find_name(name, names, kind.__name__.lower())
-    entry = table[names.index(name)]
-    for field in others:
-        value, where = getattr(entry, field.name), f"{title}, {name}, {field.name}"
-        if field.type is bool:
-            require(isinstance(value, bool), f"{where}: {shown(value)} is not True or False")
-        else:
-            check_number(value, where, field.type is int, field.name not in ("price_per_hour", "kv_heads", "head_dim"))
-    return entry
+# The two kinds of run -------------------------------------------------------------------------------------------------
+def run_scheduler(schedule, tasks, doc, **settings):
+    """Runs a scheduling script. schedule: function of a task table (see read_tasks) to compute intervals (label, start,
+    end; microseconds); settings: those at the top of the script, in lower case."""
+    run(schedule_tasks, script_name(), schedule, tasks, doc, settings)
+
+
+def run_allocator(allocate, tasks, doc, **settings):
+    """Runs an allocation script. allocate: function of an allocation_case, as keywords, to stages (see evaluate) and
+    lines of text about them; settings: those at the top of the script, in lower case."""
+    run(allocate_layers, script_name(), allocate, tasks, doc, settings)
+
+
+def schedule_tasks(name, schedule, tasks, doc, settings):
+    args = parse_flags(name, doc, tasks=tasks, **settings)
+    model = get_model(args.model)
+    device = get_device(args.device)
+    args.link = find_name(args.link, LINKS, "link")
+    check_writable(args.out)
+    table = read_tasks(args.tasks, model, [device])
+
+    wanted = list(inspect.signature(schedule).parameters)[1:]  # the optimum depends on the link, a policy does not
+    intervals = schedule(table, **{key: getattr(args, key) for key in settings if key in wanted})
+    result, everything = simulate(table, intervals, args.link)
+    metrics = scheduling_metrics(table, result, model, device)
+    if metrics["memory_utilization"] > 1:
+        warn(f"the tasks need {metrics['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
+    metrics.update(intervals.attrs.get("metrics", {}))
+
+    settings = dict(scheduler=name, model=measured(table, "model") or model.name,
+                    device=measured(table, "device") or device.type, link=args.link, **own_settings(settings))
+    result, everything = in_seconds(result), in_seconds(everything)
+    files = {"tasks.csv": result, "intervals.csv": everything}
+    if not args.no_plot and len(result) <= PLOT_ROWS:
+        files["gantt.png"] = try_figure(schedule_figure, name, result, everything)
+    elif not args.no_plot:
+        memory = weight_bytes(table, model), table["kv_bytes"], device
+        files["overview.png"] = try_figure(overview_figure, name, result, *memory)
+    report(args, settings, metrics, intervals.attrs.get("summary", []), [result], files)
+
+
+def allocate_layers(name, allocate, tasks, doc, settings):
+    args = parse_flags(name, doc, tasks=tasks, **settings)
+    model = get_model(args.model)
+    pool = find_name(args.pool, POOLS, "pool")
+    seed = int(check_number(args.seed, "--seed", whole=True))
+    is_drawn = args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters
+    require(is_drawn or seed == settings["seed"], "--seed: has no effect, as bids and links are given")
+    check_writable(args.out)
+    case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
+
+    own = own_settings(settings)
+    stages, notes = allocate(**case, **own)
+    stages, result, intervals, metrics = evaluate(stages, **case)
+
+    settings = dict(algorithm=name, model=model.name, pool=pool, seed=seed, **own)
+    stages, result, intervals = in_seconds(stages), in_seconds(result).sort_index(), in_seconds(intervals)
+    links = case["links"].rename_axis("").reset_index()
+    files = {"stages.csv": stages.drop(columns="allreduce_time"), "tasks.csv": result, "intervals.csv": intervals,
+             "bids.csv": case["bids"], "links.csv": links}
+    if not args.no_plot:
+        files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {pool}", stages, len(result))
+    notes = [*notes, "In the table of stages computation time is of all tasks, link delay of one; seconds and cents."]
+    report(args, settings, metrics, notes, [files["stages.csv"], result], files)
+
+
+def own_settings(settings):
+    """The settings that no flag overrides."""
+    return {key: value for key, value in settings.items() if key not in FLAGS}
+
+
+# Flags, and how a run ends --------------------------------------------------------------------------------------------
+def script_name():
+    """Name of the script that was started: a run's name, in what it prints and in its files."""
+    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
+
+
+def parse_flags(name, doc, **settings):
+    """The settings at the top of one of the nine, as its flags override them."""
+    parser = make_parser(name, doc, **{key: settings[key] for key in FLAGS if key in settings})
+    parser.set_defaults(**own_settings(settings))
+    return parser.parse_args()
+
+
+def make_parser(name, doc, plot=True, **settings):
+    """A parser with a flag for each of these settings, and --no-plot. A mistake raises UserError."""
+    parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = refuse  # one line, without the usage
+    for key, value in settings.items():
+        kind = float if isinstance(value, (int, float)) else None
+        parser.add_argument("--" + key.replace("_", "-"), default=value, type=kind, metavar="X",
+                            help=FLAGS.get(key, "in place of the script's"))
+    if plot:
+        parser.add_argument("--no-plot", action="store_true", help="write no PNG")
+    return parser
+
+
+def run(main, name, *arguments):
+    """main(name, *arguments). What stops it is said in one line on standard error: NoAllocation (exit status 1), a
+    UserError (2), an interrupt (130). A SIGTERM ends it as an exit does: nothing is left behind."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        main(name, *arguments)
+        print(end="", flush=True)
+    except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
+        print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
+        sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
+    except OSError as error:  # of standard output: full, or closed by its reader, `head` perhaps
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where python's own last flush goes
+        sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
+
+
+# Models and devices by name -------------------------------------------------------------------------------------------
+# Dense decoders with equal layers, by transformers' model_type. In these the feed-forward block has two matrices ...
+UNGATED = ("apertus arcee biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj jais2 mpt nanochat "
+           "nemotron opt persimmon phi starcoder2 xglm").split()
+# ... and in these a third one gates it.
+GATED = ("cohere cohere2 cwm ernie4_5 exaone exaone4 gemma gemma2 gemma3_text glm glm4 granite hunyuan_v1_dense "
+         "hyperclovax internlm3 llama ministral ministral3 mistral olmo olmo2 olmo3 phi3 qwen2 qwen2_5_vl_text "
+         "qwen2_vl_text qwen3 qwen3_vl_text seed_oss smollm3 stablelm vaultgemma").split()
 
 
 def get_device(name):
-    return find_entry(name, DEVICES, Device)
+    types = [device.type for device in DEVICES]
+    return DEVICES[types.index(find_name(name, types, "device"))]
 
 
 def get_model(name):
-    """Model of a name in MODELS, a folder with a config.json, a hub name (owner/model; network or cache) or a GGUF
-    file. UserError, if there is none or it is no dense decoder."""
-    source, is_gguf = str(name), str(name).lower().endswith(".gguf")
-    if not os.path.exists(source) and "/" not in source:
-        return find_entry(source, MODELS, Model)
-    is_hub = re.fullmatch(r"[^./~][^/]*/[^/]+", source) and not is_gguf
-    require(is_hub or os.path.exists(source), f"model {shown(source)}: no such file or folder")
-    folder, file = os.path.split(os.path.abspath(source)) if is_gguf else (source, None)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # torch is missing, it says: not needed here
+    """Model of a name in MODELS, a folder with a config.json, a GGUF file, or a hub name (owner/model: network, cache).
+
+    Raises UserError if there is none, or if it is no dense decoder with equal layers.
+    """
+    name = str(name)
+    if "/" not in name and not os.path.exists(name):
+        names = [model.name for model in MODELS]
+        return MODELS[names.index(find_name(name, names, "model"))]
+
+    is_gguf = name.lower().endswith(".gguf")
+    is_hub_name = re.fullmatch(r"[^./~][^/]*/[^/]+", name) and not is_gguf
+    require(is_hub_name or os.path.exists(name), f"model {shown(name)}: no such file or folder")
+    folder, file = name, None
+    if is_gguf:
+        folder, file = os.path.split(os.path.abspath(name))
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides its notice that torch is missing
     try:
         from transformers import AutoConfig
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, gguf_file=file)
     except Exception as error:  # transformers and the hub raise many kinds; all mean that it cannot be read
-        raise UserError(f"model {shown(source)}: {format_value(error)}") from error
-    return model_from_config(source, config)
+        raise UserError(f"model {shown(name)}: {format_value(error)}") from error
+    if is_gguf:
+        return model_from_gguf(name, config)
+    return model_from_config(name, config)
+
+
+def model_from_gguf(name, config):
+    """Model of a GGUF file: its bits are the mean over the matrices of all layers, scales included."""
+    from gguf import GGUFReader  # with which transformers read the configuration
+    tensors = [tensor for tensor in GGUFReader(name).tensors if tensor.name.startswith("blk.")]
+    matrices = [tensor for tensor in tensors if len(tensor.shape) > 1 and "norm" not in tensor.name]
+    weights = sum(int(tensor.n_elements) for tensor in matrices)
+    size = sum(int(tensor.n_bytes) for tensor in matrices)
+    require(weights, f"model {shown(name)}: the file has no layers")
+
+    model = model_from_config(name, config, bits=8 * size / weights)
+    expected = model.layers * model.params
+    require(weights == expected, f"model {shown(name)}: its layers hold {weights:,} weights, and those of a dense "
+                                 f"{config.model_type} of this shape {expected:,}")
+    return model
 
 
 def model_from_config(name, config, bits=None):
-    """Model from the transformers configuration of a dense decoder; bits, if None: of quantization_config, or 16."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as decoders
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as encoders
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    """Model from the transformers configuration of a dense decoder, or of a model with such a text decoder.
 
-    def first(*keys):
-        return next((getattr(config, key) for key in keys if getattr(config, key, None)), None)
-    hidden, heads, layers = first("hidden_size"), first("num_attention_heads"), first("num_hidden_layers")
-    experts = first("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts") or 1
-    decodes = config.model_type in decoders and (config.model_type not in encoders or first("is_decoder"))
-    is_dense = decodes and hidden and heads and layers and experts == 1 and not config.is_encoder_decoder
-    require(is_dense, f"model {shown(name)}: a {config.model_type} is not a dense decoder")
-    shared = first("multi_query") and not first("new_decoder_architecture")
-    inner = first("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
-    context = first("max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
-    bits = check_number(bits or dict(first("quantization_config") or {}).get("bits", 16), f"model {shown(name)}, bits")
-    return Model(name, layers, hidden, inner or int(hidden * (first("expansion_ratio") or 4)), heads, context, bits,
-                 1 if shared else first("num_key_value_heads", "num_kv_heads") or 0, first("head_dim") or 0,
-                 gated=config.model_type not in UNGATED)
+    bits: of a weight; None: those of the quantization that the configuration names, or 16 if it names none.
+    Raises UserError for a type in neither list, and for a quantization that is not understood.
+    """
+    where = f"model {shown(name)}"
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    kind = text.model_type
+    is_known = kind in GATED or kind in UNGATED
+    require(is_known, f"{where}: type {shown(kind)} is not in common's lists of dense decoders with equal layers")
+
+    sizes = {"layers": first_of(text, "num_hidden_layers"), "hidden": first_of(text, "hidden_size"),
+             "heads": first_of(text, "num_attention_heads"),
+             "feed_forward": first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")}
+    if sizes["feed_forward"] is None:
+        sizes["feed_forward"] = 4 * sizes["hidden"]
+    for key, value in sizes.items():
+        check_number(value, f"{where}, {key}", whole=True, positive=True)
+
+    kv_heads = first_of(text, "num_key_value_heads", "num_kv_heads") or 0
+    if first_of(text, "multi_query") and not first_of(text, "new_decoder_architecture"):
+        kv_heads = 1
+    context = first_of(text, "max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
+    if bits is None:
+        bits = quantized_bits(config, where)
+    return Model(name, **sizes, context=context, bits=bits, kv_heads=kv_heads,
+                 head_dim=first_of(text, "head_dim") or 0, gated=kind in GATED)
+
+
+def quantized_bits(config, where):
+    """Bits of a weight under the quantization that a configuration names; 16 without one.
+
+    Scales and zero points are not counted. Raises UserError if the bits are not understood, or not those of all layers.
+    """
+    quantization = first_of(config, "quantization_config", "quantization", "compression_config")
+    if quantization is None:
+        return 16
+    method = quantization.get("quant_method")
+    bits = None
+    if quantization.get("load_in_4bit"):  # bitsandbytes
+        bits = 4
+    elif quantization.get("load_in_8bit") or method in ("fp8", "fbgemm_fp8"):
+        bits = 8
+    elif method == "compressed-tensors":
+        groups = quantization.get("config_groups") or {}
+        widths = {(group.get("weights") or {}).get("num_bits") for group in groups.values()}
+        bits = widths.pop() if len(widths) == 1 else None
+    elif method in ("gptq", "awq", None):  # MLX names no method
+        bits = quantization.get("bits")
+
+    # parts that are left out or have bits of their own: GPTQ's "dynamic"; in MLX's files they are keys
+    parts = [*quantization, *(quantization.get("dynamic") or [])]
+    for key in ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers"):
+        parts += quantization.get(key) or []
+    is_mixed = any(is_of_a_layer(part) for part in parts)
+    is_number = isinstance(bits, Real) and not isinstance(bits, bool) and bits > 0
+    require(is_number and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
+                                        f"{shown(quantization)}")
+    return bits
+
+
+def is_of_a_layer(part):
+    """Whether a name or pattern of parts of a model means matrices of its decoder layers."""
+    if re.search("norm|vision|visual", part):
+        return False
+    return re.search(r"layers\W|\.\d+\\?\.|attn|mlp|_proj\b", part) is not None
+
+
+def first_of(config, *keys):
+    """The first of these attributes that a configuration has and that is not None; None without one."""
+    for key in keys:
+        value = getattr(config, key, None)
+        if value is not None:
+            return value
+    return None
+
+
+# Tasks ----------------------------------------------------------------------------------------------------------------
+TASK = {"label": str, "prompt": str, "arrival_time": float, "output_words": int, "trans_time": float, "deadline": float}
+TASK_OPTIONS = {"computation_time": float, "prompt_tokens": int, "output_tokens": int, "memory_gb": float,
+                # columns that real.measure adds; the weights, of the whole model, take the place of the estimate
+                "measured_model": str, "measured_device": str, "measured_weights_gb": float, "measured_threads": int,
+                "measured_torch": str, "measured_spread": float}
+TIMES = ["arrival_time", "computation_time", "trans_time", "deadline"]
+MOST_SECONDS = 4e12  # of a list in all: int64 holds twice as many microseconds
+
+
+def read_tasks(tasks, model, devices):
+    """Table of a list in the task format, or of the path of a CSV or JSON file or a script that holds one.
+
+    Columns: label; arrival_time, computation_time (if not given: the mean estimate over the devices), trans_time and
+    deadline in whole microseconds; prompt_tokens, output_tokens; kv_bytes (what the task holds beside the weights);
+    given_time (s, or NaN); and the fields of the format. Raises UserError.
+    """
+    place = tasks if isinstance(tasks, str) else "tasks"
+    table = read_table(tasks, "task", TASK, TASK_OPTIONS)
+    label, due = table["label"], table["deadline"]
+    check_rows(~label.duplicated(), label, f"{place}, row {{}}, label", "is there already")
+    check_rows(due >= table["arrival_time"], due, f"{place}, row {{}}, deadline", "is before arrival_time")
+
+    table = with_tokens(table, model)
+    cache = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
+    table["kv_bytes"] = (table["memory_gb"] * 1e9).fillna(cache)
+
+    table["given_time"] = table["computation_time"]
+    table["computation_time"] = model.layers * layer_times(table, model, devices).mean(axis=1)
+    longest = table["arrival_time"].max() + table["computation_time"].sum() + table["trans_time"].sum()
+    require(longest <= MOST_SECONDS, f"{place}: the times add up to more than {MOST_SECONDS:g} s")
+    table[TIMES] = np.rint(table[TIMES] * US)
+    return table.astype(dict.fromkeys(TIMES, "int64"))
+
+
+def with_tokens(table, model):
+    """The table of tasks with the tokens of each, estimated where they are not given, and cut to the context."""
+    words = table["prompt"].str.split().str.len()
+    unbroken = table["prompt_tokens"].isna() & (table["prompt"].str.len() > 40 * (words + 5))
+    warn_of(table["label"][unbroken], len(table), "have a long prompt with hardly any spaces, whose words cannot be "
+            "counted: give prompt_tokens")
+    prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
+    output = table["output_tokens"].fillna(count_tokens(table["output_words"])).astype("int64")
+
+    # An output may claim up to half of the context from its prompt, and then runs until the context is full.
+    table["prompt_tokens"] = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
+    table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
+    cut = (table["prompt_tokens"] < prompt) | (table["output_tokens"] < output)
+    warn_of(table["label"][cut], len(table), f"exceed the {model.context} tokens of {model.name} and run capped")
+    return table
+
+
+def warn_of(labels, number, what):
+    if len(labels):
+        warn(f"{len(labels)} of {number} tasks {what} (first {shown(labels.iloc[0])})")
+
+
+def count_tokens(words):
+    return np.ceil((words * TOKENS_PER_WORD).round(6))  # 1.33 x 300 is 399, not 399.00000000000006
 
 
 def layer_time(model, device, prompt_tokens, output_tokens):
-    """Seconds that one layer takes for a task (numbers or arrays): a roofline of arithmetic and weight reading."""
-    compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)  # one token
-    read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)  # the weights, once
+    """Seconds that one layer takes for a task (numbers or arrays): a roofline of arithmetic and of weight reading."""
+    flops = device.compute_share * device.tflops * 1e12
+    bandwidth = device.bandwidth_share * device.bandwidth * 1e9
+    compute = 2 * model.params / flops  # of one token
+    read = model.layer_bytes / bandwidth  # of the weights, once
     return np.maximum(compute * prompt_tokens, read) + output_tokens * max(read, compute)
 
 
 def layer_times(tasks, model, devices):
-    """layer_time of each task on each device: array. A computation_time given holds for all layers on any device."""
+    """layer_time of each task (rows) on each device. A computation_time given holds for all layers on any device."""
     estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
     given = tasks[["given_time"]].to_numpy() / model.layers
     return np.where(np.isnan(given), np.array(estimates).T, given)
 
 
-def read_file(path):
-    """Content of a JSON file (its name ends in .json), or the rows of a CSV as dicts: texts in the columns of text,
-    elsewhere numbers, if they are numbers; empty cells there are left out."""
-    is_json, texts = path.lower().endswith(".json"), ("label", "prompt", "device", "type", "host", "")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            if is_json:
-                return json.load(file)
-            csv.field_size_limit(2 ** 31 - 1)  # a prompt may be long
-            header, *lines = [line for line in csv.reader(file, strict=True) if line] or [[""]]
-    except OSError as error:
-        raise UserError(f"{path or shown(path)}: {error.strerror}") from error
-    except (ValueError, RecursionError, csv.Error) as error:  # not UTF-8, not JSON, not CSV
-        raise UserError(f"{path}: not a {'JSON' if is_json else 'CSV'} file ({error})") from error
-    require(lines, f"{path}: no rows under a header")
-    require(len(set(header)) == len(header), f"{path}: the header names {shown(max(header, key=header.count))} twice")
-    for k, line in enumerate(lines, 1):
-        require(len(line) == len(header), f"{path}, row {k}: {len(line)} fields under a header of {len(header)}")
-    number = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-    return [{key: float(cell) if key not in texts and number.fullmatch(cell) else cell
-             for key, cell in zip(header, line) if cell or key in texts} for line in lines]
-
-
-def checked_rows(rows, what, needed, options, place=None):
-    """Where each row stands, for messages, and the row (a dict), one after another, of a list of dicts or of a CSV or
-    JSON file of them. needed, options: {field: str, float or int}. UserError once one is not as it must be."""
-    place, kinds = place or (rows if isinstance(rows, str) else f"{what}s"), {**needed, **options}
-    rows = read_file(rows) if isinstance(rows, str) else rows
-    require(isinstance(rows, (list, tuple)), f"{place}: must be a list of {what}s")
-    for k, row in enumerate(rows, 1):
-        where = f"{place}, row {k}"
-        require(isinstance(row, dict), f"{where}: {shown(row)} is not a {what}")
-        for field in needed:
-            require(field in row, f"{where}, {field}: missing; the fields of a {what} are {', '.join(needed)}")
-        for field, value in row.items():
-            require(field in kinds, f"{where}: unknown field {shown(field)}")
-            if kinds[field] is not str:
-                check_number(value, f"{where}, {field}", whole=kinds[field] is int)
-            else:  # no file can hold NUL or half of a surrogate pair, and no row a lone carriage return
-                odd = "[\0\ud800-\udfff]" if field == "prompt" else r"[\0\r\ud800-\udfff]|^\s*$"
-                is_text = isinstance(value, str) and not re.search(odd, value)
-                require(is_text, f"{where}, {field}: {shown(value)} is not a text")
-        yield where, row
-
-
-def read_tasks(tasks, model, devices):
-    """Table of tasks from a list in the task format, or from the path of a file of it: label, prompt, arrival_time,
-    computation_time, trans_time, deadline (whole microseconds; computation, if not given: the mean estimate over
-    devices), prompt_tokens, output_tokens, kv_bytes (beside the weights), given_time (s, or NaN). Raises UserError."""
-    rows, seen, place = [], {}, tasks if isinstance(tasks, str) else "tasks"
-    for where, row in checked_rows(tasks, "task", TASK, TASK_OPTIONS):
-        label, due, arrival = row["label"], row["deadline"], row["arrival_time"]
-        require(due >= arrival, f"{where}, deadline: {due} is before arrival_time {arrival}")
-        require(label not in seen, f"{where}, label: {shown(label)} is that of row {seen.get(label)} already")
-        rows.append(row)
-        seen[label] = len(rows)
-    require(rows, f"{place}: no tasks")
-    table = pd.DataFrame(rows, columns=[*TASK, *TASK_OPTIONS]).astype(dict.fromkeys(TASK_OPTIONS, float))
-    words = table["prompt"].str.split().str.len(), table["output_words"]
-    for key, count in zip(("prompt_tokens", "output_tokens"), words):  # 1.33 x 300 words are 399 tokens, not 400:
-        table[key] = table[key].fillna(np.ceil((count * TOKENS_PER_WORD).round(6))).astype("int64")  # rounded before
-    # cut to the context: an output may claim up to half of it from its prompt, and then runs until it is full
-    prompt, output = table["prompt_tokens"], table["output_tokens"]
-    table["prompt_tokens"] = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
-    table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
-    cut = table["label"][(table["prompt_tokens"] < prompt) | (table["output_tokens"] < output)]
-    if len(cut):
-        warn(f"{len(cut)} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped, "
-             f"{shown(cut.iloc[0])} first")
-    held = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
-    table["kv_bytes"] = (table["memory_gb"] * 1e9).fillna(held)
-    table["given_time"] = table["computation_time"]
-    table["computation_time"] = model.layers * layer_times(table, model, devices).mean(axis=1)
-    times = ["arrival_time", "computation_time", "trans_time", "deadline"]
-    require(table[times].to_numpy(float).sum() <= 1e12, f"{place}: the times add up to more than 1e12 s")
-    table[times] = np.rint(table[times].astype(float) * US)
-    return table.astype(dict.fromkeys(times, "int64"))
+def measured(tasks, key):
+    """The model or the device that a measured list names; an empty text for a list that is estimated."""
+    return ", ".join(tasks[f"measured_{key}"].dropna().unique())
 
 
 # Schedules ------------------------------------------------------------------------------------------------------------
-def serve(ready, length):
-    """End times of jobs served one at a time in the order given, each once it is ready (integer arrays): end[k] =
-    max(end[k-1], ready[k]) + length[k] (Lindley 1952), unrolled the largest ready[i] + length[i] + ... + length[k]."""
-    total = np.cumsum(length)
-    return total + np.maximum.accumulate(ready - (total - length))
+RESULT = ["label", *TIMES[:3], "deadline", "start_time", "end_computation", "completion_time", "response_time",
+          "waiting_time", "uplink_waiting_time", "turnaround_time", "deadline_met", "preemptions"]
+TOO_WIDE = ["response_time", "waiting_time", "uplink_waiting_time", "turnaround_time"]  # for a terminal
+
+
+def next_run(schedule, waiting, now):
+    """What a policy runs now, online: the label of a task, and until when it may run, unless another task arrives.
+
+    schedule: that of a script; waiting: table of the unfinished tasks that have arrived, with what is left of each as
+    computation_time; now, until: microseconds. Ask anew at every arrival, at every completion, and at `until`.
+    """
+    queue = waiting.sort_values("arrival_time", kind="stable").assign(arrival_time=now)
+    first = schedule(queue).iloc[0]
+    return first["label"], int(first["end"])
 
 
 def interval_table(tasks, runs):
-    """Table label, start, end from runs in order of time: (row of `tasks`, start, end); a task's adjacent runs join."""
-    label, start, end = np.array(runs, dtype="int64").reshape(-1, 3).T
-    new = np.append(True, (label[1:] != label[:-1]) | (start[1:] != end[:-1]))[:len(label)]
-    return pd.DataFrame({"label": tasks["label"].to_numpy()[label[new]], "start": start[new],
-                         "end": end[np.append(new[1:], True)[:len(new)]]})
-
-
-def check_schedule(tasks, intervals):
-    """UserError unless every task is computed whole, from its arrival on, and no two at once. Returns three arrays, in
-    the order of the tasks: the start of the first and the end of the last of its intervals, their number."""
-    require(isinstance(intervals, pd.DataFrame) and {"label", "start", "end"} <= set(intervals)
-            and intervals["start"].dtype.kind == intervals["end"].dtype.kind == "i"
-            and (intervals["start"] <= intervals["end"]).all() and intervals["label"].isin(tasks["label"]).all(),
-            "schedule must return a table of label (of a task), start and end (whole microseconds, start <= end)")
-    label, begin, stop = (intervals[key].to_numpy() for key in ("label", "start", "end"))
-    row = pd.Index(tasks["label"]).get_indexer(label)
-    start, end = np.full(len(tasks), np.iinfo("int64").max), np.full(len(tasks), -1)
-    np.minimum.at(start, row, begin)
-    np.maximum.at(end, row, stop)
-    count, done = (np.bincount(row, weights, len(tasks)).astype("int64") for weights in (None, stop - begin))
-    for right, what in ((start >= tasks["arrival_time"], "runs before it arrives"), (
-            (done == tasks["computation_time"]) & (count > 0), "is not computed, or not for as long as it takes")):
-        require(right.all(), f"the schedule is wrong: {shown(tasks['label'].iloc[right.argmin()])} {what}")
-    order = np.lexsort((stop, begin))
-    latest = np.maximum.accumulate(stop[order])
-    for k in np.flatnonzero(begin[order[1:]] < latest[:-1])[:1]:
-        one, two = (f"{shown(label[i])} from {begin[i] / US:g} to {stop[i] / US:g} s"
-                    for i in (order[latest.searchsorted(latest[k])], order[k + 1]))
-        raise UserError(f"the schedule is wrong: it computes {one} and, at the same time, {two}")
-    return start, end, count
+    """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
+    table = pd.DataFrame(runs, columns=["row", "start", "end"], dtype="int64")
+    row, start, end = (table[key].to_numpy() for key in table)
+    goes_on = (row[1:] == row[:-1]) & (start[1:] == end[:-1])  # the run after it belongs to the same interval
+    first = np.ones(len(table), dtype=bool)
+    last = np.ones(len(table), dtype=bool)
+    first[1:] = ~goes_on
+    last[:-1] = ~goes_on
+    return pd.DataFrame({"label": tasks["label"].to_numpy()[row[first]], "start": start[first], "end": end[last]})
 
 
 def simulate(tasks, intervals, link):
     """What becomes of each task, given its compute intervals: the table of tasks (columns RESULT) and that of all
-    intervals (label, kind, start, end), in microseconds. link: "shared" (one result leaves at a time, first computed
-    first sent, ties to the earlier arrival, then row; or by intervals.attrs["transmission_order"]) or "dedicated"."""
-    start, end, count = check_schedule(tasks, intervals)
-    arrival, trans = tasks["arrival_time"].to_numpy(), tasks["trans_time"].to_numpy()
-    completion = end + trans
-    if link == "shared":
-        order = np.lexsort((arrival, end))
+    intervals (label, kind, start, end), in microseconds.
+
+    link: "shared" (one result leaves at a time, first computed first sent, ties to the earlier arrival, then row; or
+    in the order intervals.attrs["transmission_order"]) or "dedicated" (no contention).
+    """
+    by_task = check_schedule(tasks, intervals)
+    end = by_task["end"].max().to_numpy()
+    trans = tasks["trans_time"].to_numpy()
+    if link == "dedicated":
+        completion = end + trans
+    else:
+        order = np.lexsort((tasks["arrival_time"], end))
         if "transmission_order" in intervals.attrs:
             order = pd.Index(tasks["label"]).get_indexer(intervals.attrs["transmission_order"])
             require(sorted(order) == list(range(len(tasks))), "transmission_order must hold every label once")
+        completion = np.empty_like(end)
         completion[order] = serve(end[order], trans[order])
-    result = tasks.assign(
-        start_time=start, end_computation=end, completion_time=completion, response_time=start - arrival,
-        waiting_time=end - arrival - tasks["computation_time"], uplink_waiting_time=completion - trans - end,
-        turnaround_time=completion - arrival, deadline_met=completion <= tasks["deadline"], preemptions=count - 1)
+
+    start = by_task["start"].min().to_numpy()
+    waiting = end - tasks["arrival_time"] - tasks["computation_time"]
+    result = task_result(tasks, start, end, completion, waiting, by_task.size().to_numpy() - 1)
     sent = pd.DataFrame({"label": tasks["label"], "kind": "transmit", "start": completion - trans, "end": completion})
     parts = [intervals.assign(kind="compute"), sent.sort_values("end", kind="stable")]
-    return result[RESULT], pd.concat(parts, ignore_index=True)[list(sent)]
+    return result, pd.concat(parts, ignore_index=True)[list(sent)]
+
+
+def check_schedule(tasks, intervals):
+    """The intervals grouped by row of `tasks`. UserError unless every task is computed whole, from its arrival on, and
+    no two at once."""
+    require(isinstance(intervals, pd.DataFrame), "schedule must return a table of common.interval_table")
+    by_task = intervals.groupby(pd.Index(tasks["label"]).get_indexer(intervals["label"]))
+    done = (by_task["end"].sum() - by_task["start"].sum()).reindex(range(len(tasks)))
+    start = by_task["start"].min().reindex(range(len(tasks)))
+    in_time = intervals.sort_values(["start", "end"])
+    alone = in_time["start"] >= in_time["end"].shift().cummax().fillna(0)
+    wrong = "the schedule is wrong"
+    check_rows(done == tasks["computation_time"].to_numpy(), tasks["label"], wrong, "is not computed whole")
+    check_rows(start >= tasks["arrival_time"].to_numpy(), tasks["label"], wrong, "runs before it arrives")
+    check_rows(alone, in_time["label"], wrong, "runs while another task does")
+    return by_task
+
+
+def serve(ready, length):
+    """End times of jobs served one at a time in this order, each once it is ready (integer arrays): end[k] =
+    max(end[k-1], ready[k]) + length[k], which is the largest of ready[i] + length[i] + ... + length[k] (Lindley 1952).
+    """
+    total = np.cumsum(length)
+    return total + np.maximum.accumulate(ready - (total - length))
+
+
+def task_result(tasks, start, end, completion, waiting, preemptions):
+    """The table of tasks with what became of each (columns RESULT), in microseconds."""
+    return tasks.assign(
+        start_time=start, end_computation=end, completion_time=completion,
+        response_time=start - tasks["arrival_time"], waiting_time=waiting,
+        uplink_waiting_time=completion - tasks["trans_time"] - end, turnaround_time=completion - tasks["arrival_time"],
+        deadline_met=completion <= tasks["deadline"], preemptions=preemptions)[RESULT]
 
 
 def scheduling_metrics(tasks, result, model, device):
-    """The metrics of a schedule, in seconds, counts, GB (1e9 bytes), share of the device's memory. Peak memory: the
-    weights, and what all tasks hold that are started and not yet computed."""
-    when = np.concatenate([result["end_computation"], result["start_time"]])  # at one instant: freed, then taken
-    change = np.concatenate([-tasks["kv_bytes"], tasks["kv_bytes"]])
-    held = np.cumsum(change[np.argsort(when, kind="stable")]).max()
-    peak = float(model.layers * model.layer_bytes + held) / 1e9
-    means = {f"mean_{key}": round(float(result[key].mean()) / US, 6)
-             for key in ("waiting_time", "response_time", "uplink_waiting_time", "turnaround_time")}
-    return dict(tasks=len(result), **means, deadlines_met=int(result["deadline_met"].sum()),
-                T_end=int(result["completion_time"].max()) / US, preemptions=int(result["preemptions"].sum()),
-                peak_memory_gb=peak, memory_utilization=peak / device.memory)
+    """The metrics of a schedule (README defines them): seconds, counts, shares, GB (1e9 bytes)."""
+    metrics = {"tasks": len(result)}
+    for key in ("waiting_time", "response_time", "turnaround_time"):
+        metrics[f"mean_{key}"] = rounded_seconds(result[key].mean())
+        for percent in (50, 95, 99):
+            metrics[f"p{percent}_{key}"] = rounded_seconds(np.percentile(result[key], percent))
+
+    tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
+    T_end = result["completion_time"].max() / US
+    span = T_end - result["arrival_time"].min() / US or math.nan
+    peak = (weight_bytes(tasks, model) + memory_held(result, tasks["kv_bytes"])["held"].max()) / 1e9
+    metrics.update({
+        "mean_uplink_waiting_time": rounded_seconds(result["uplink_waiting_time"].mean()),
+        "deadlines_met": result["deadline_met"].sum(),
+        "mean_tardiness": rounded_seconds(tardiness.mean()),
+        "T_end": T_end,
+        "preemptions": result["preemptions"].sum(),
+        "throughput": len(result) / span,
+        "tokens_per_second": tasks["output_tokens"].sum() / span,
+        "processor_utilization": result["computation_time"].sum() / US / span,
+        "uplink_utilization": result["trans_time"].sum() / US / span,
+        "peak_memory_gb": peak,
+        "memory_utilization": peak / device.memory,
+    })
+    return metrics
+
+
+def rounded_seconds(microseconds):
+    return round(float(microseconds) / US, 6)
+
+
+def memory_held(result, kv_bytes):
+    """Table of the instants at which a task starts or is computed, and the bytes that the tasks between hold then."""
+    freed = pd.DataFrame({"time": result["end_computation"], "held": -kv_bytes})
+    taken = pd.DataFrame({"time": result["start_time"], "held": kv_bytes})
+    return running_sum([freed, taken], "held")  # at one instant: freed, then taken
+
+
+def running_sum(changes, key):
+    table = pd.concat(changes).sort_values("time", kind="stable")
+    return table.assign(**{key: table[key].cumsum()})
+
+
+def weight_bytes(tasks, model):
+    """Bytes of the weights: as measured with the list, or those of the model."""
+    measured = tasks["measured_weights_gb"].max() * 1e9
+    return model.layers * model.layer_bytes if math.isnan(measured) else measured
 
 
 def in_seconds(table):
     """The table with its whole microseconds as seconds."""
-    others = "deadline end_computation start end link_delay".split()
+    others = ("deadline", "end_computation", "start", "end", "link_delay")
     return table.assign(**{key: table[key] / US for key in table if key.endswith("_time") or key in others})
 
 
-# Allocations ----------------------------------------------------------------------------------------------------------
-def draw(seed, *names):
-    """A source of random numbers that depends on the seed and the names alone."""
-    return np.random.default_rng([seed, *"\0".join(names).encode()])
-
-
-def read_links(links, bidders, devices, seed):
-    """Seconds to pass one task's activations over each link: a square table over `bidders` and, last, the client.
-    links: None (drawn: Rayleigh, HOST_LINK within a host), a dict of dicts of seconds, or the path of a file: that dict
-    as JSON, or a square CSV as NAME_links.csv. A pair may be given one way or both. devices: {name: (Device, host)}."""
-    names, place = [*bidders, "client"], links if isinstance(links, str) else "links"
-    if links is None:  # the client has no host
-        hosts = {name: host for name, (_, host) in devices.items()}
-        links = {one: {other: HOST_LINK if hosts[one] == hosts.get(other) else round(
-            draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6) for other in names[k + 1:]}
-            for k, one in enumerate(names[:-1])}
-    rows = read_file(links) if isinstance(links, str) else links
-    if isinstance(rows, dict):
-        rows = [{"": name, **row} if isinstance(row, dict) else row for name, row in rows.items()]
-    known, links = [*devices, "client"], {}
-    for where, row in checked_rows(rows, "link", {"": str}, dict.fromkeys(known, float), place):
-        one = row.pop("")
-        require(one in known and one not in links and row.get(one, 0) == 0,
-                f"{where}: {shown(one)} is no device, stands there twice, or is not 0 s from itself")
-        links[one] = row
-    table = pd.DataFrame(0.0, names, names)
-    for one, other in itertools.combinations(names, 2):
-        both = [links[a][b] for a, b in ((one, other), (other, one)) if b in links.get(a, {})]
-        require(both, f"{place}, {one} to {other}: missing")
-        require(both[0] == both[-1], f"{place}, {one} to {other}: {both[0]} s, but {both[-1]} s back")
-        table.loc[one, other] = table.loc[other, one] = both[0]
-    return table
-
-
-def pool_devices(pool):
-    """{name: (Device, host)} of a pool. Raises UserError if POOLS is not as it must be."""
-    devices = {}
-    require(isinstance(POOLS[pool], list) and POOLS[pool], f"POOLS, {pool}: must be a list of devices")
-    for k, row in enumerate(POOLS[pool], 1):
-        is_row = isinstance(row, tuple) and [type(cell) for cell in row] == [str] * 3 and all(map(str.strip, row))
-        require(is_row and row[0] not in (*devices, "client") and "+" not in row[0], f"POOLS, {pool}, row {k}: must be "
-                f"(name, type, host), the names different, without '+' and none of them 'client'; not {shown(row)}")
-        devices[row[0]] = get_device(row[1]), row[2]
-    return devices
-
-
-def draw_bids(layers, devices, capacity, times, seed):
-    """A bid of each device that holds a layer, in six digits; raised, where least is offered, if all are too few."""
-    most = {name: min(count, layers) for name, count in capacity.items() if count > 0}
-    share, margin = zip(*(draw(seed, name).uniform(*zip(OFFER, MARGIN)) for name in most)) if most else ((), ())
-    offer = {name: max(1, min(int(capacity[name] * part), layers)) for name, part in zip(most, share)}
-    while sum(offer.values()) < min(layers, sum(most.values())):
-        offer[min((name for name in most if offer[name] < most[name]), key=lambda k: offer[k] / most[k])] += 1
-    time = {name: float(f"{offer[name] * times[name]:.6g}") for name in most}
-    rent = {name: time[name] * devices[name][0].price_per_hour * 100 / 3600 for name in most}
-    return [{"device": name, "layers": offer[name], "price": float(f"{rent[name] * asked:.6g}"),
-             "computation_time": time[name]} for name, asked in zip(most, margin)]
-
-
-def read_bids(bids, model, devices, capacity, times, seed):
-    """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents; where
-    it is not given, the device's rent for that time). bids: None (drawn), a list of dicts, or the path of a file of
-    them; devices: {name: (Device, host)}; capacity (layers) and times (s a layer, over the list): {name: number}."""
-    drawn, table = draw_bids(model.layers, devices, capacity, times, seed) if bids is None else None, {}
-    for where, row in checked_rows(bids if drawn is None else drawn, "bid", BID, BID_OPTIONS):
-        name, n = row["device"], row["layers"]
-        require(name in devices, f"{where}, device: unknown device {shown(name)}: choose from {', '.join(devices)}")
-        require(name not in table, f"{where}, device: {name} bids twice")
-        (device, host), most = devices[name], min(capacity[name], model.layers)
-        facts = {"type": device.type, "host": host, "capacity": capacity[name]}
-        for field, fact in facts.items():
-            require(row.get(field, fact) == fact, f"{where}, {field}: {shown(row.get(field))}, but {name} has {fact}")
-        require(1 <= n <= most, f"{where}, layers: {n:g} is not from 1 to {most}, what {name} holds of {model.name}")
-        cost = float(f"{row['computation_time'] * device.price_per_hour * 100 / 3600:.6g}")
-        table[name] = {"device": name, **facts, "layers": int(n), "price": row["price"],
-                       "computation_time": row["computation_time"], "true_cost": row.get("true_cost", cost)}
-    if not table:
-        raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
-    table = pd.DataFrame(list(table.values()))
-    promised, expected = table["computation_time"].sum(), (table["layers"] * table["device"].map(times)).sum()
-    if drawn is None and not expected / 2 <= promised <= 2 * expected:
-        warn(f"the bids promise {promised:g} s in all, the estimate is {expected:g} s: are they for this task list?")
-    return table
+# Bids and links -------------------------------------------------------------------------------------------------------
+BID = {"device": str, "layers": int, "price": float, "computation_time": float}
+BID_OPTIONS = {"type": str, "host": str, "capacity": int, "true_cost": float}
+BID_COLUMNS = ["device", "type", "host", "capacity", "layers", "price", "computation_time", "true_cost"]
 
 
 def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     """What an allocation is given, and what evaluate needs, as a dict: tasks (table of read_tasks in order of arrival,
     as tasks pass the pipeline), model and its layers, bids and links (tables), delay (links as an array), times (s a
     layer, as the bids promise: array (tasks, bidding devices)), arrivals (s), memory (GB of each bidder), seed."""
-    devices = pool_devices(pool)
-    kinds = [device for device, _ in devices.values()]
-    tasks = read_tasks(tasks, model, kinds).sort_values("arrival_time", kind="stable")
+    devices = pd.DataFrame(POOLS[pool], columns=["device", "type", "host"]).set_index("device")
+    types = [get_device(name) for name in devices["type"]]
+    tasks = read_tasks(tasks, model, types).sort_values("arrival_time", kind="stable")
     layer_bytes = model.layer_bytes + tasks["kv_bytes"].max() / model.layers
-    capacity = {name: int(MEMORY_SHARE * device.memory * 1e9 / layer_bytes) for name, (device, _) in devices.items()}
-    times = pd.DataFrame(layer_times(tasks, model, kinds), columns=list(devices))
-    bids = read_bids(bids, model, devices, capacity, times.sum(), seed)
-    part = (times / times.sum()).fillna(1 / len(tasks))[bids["device"]]  # of what a bid promises: as the estimates are
-    links = read_links(links, bids["device"], devices, seed)
-    return dict(tasks=tasks, model=model, layers=model.layers, bids=bids, links=links, delay=links.to_numpy(),
-                times=part.to_numpy() * (bids["computation_time"] / bids["layers"]).to_numpy(), seed=seed,
-                arrivals=tasks["arrival_time"].to_numpy() / US, memory=[devices[name][0].memory for name in part])
+    devices["memory"] = [device.memory for device in types]
+    devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / layer_bytes).astype(int)
+    devices["price_per_hour"] = [device.price_per_hour for device in types]
+    times = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
+    devices["layer_time"] = times.sum()  # s: over the list
+
+    drawn = draw_bids(model.layers, devices, seed)
+    bids = read_bids(drawn if bids is None else bids, model, devices)
+    names = list(bids["device"])
+    links = read_links(links, names, devices, seed)
+    expected = (bids["layers"] * bids["device"].map(devices["layer_time"])).sum()
+    promised = bids["computation_time"].sum()
+    if not expected / 2 <= promised <= 2 * expected:
+        warn(f"the bids promise {promised:g} s in all, the estimate is {expected:g} s: are they for this task list?")
+
+    # A bid promises one time for the whole list; each task has the share of it that the estimates give it.
+    share = (times / times.sum()).fillna(1 / len(tasks))[names].to_numpy()
+    return {
+        "tasks": tasks,
+        "model": model,
+        "layers": model.layers,
+        "bids": bids,
+        "links": links,
+        "delay": links.to_numpy(),
+        "times": share * (bids["computation_time"] / bids["layers"]).to_numpy(),
+        "arrivals": tasks["arrival_time"].to_numpy() / US,
+        "memory": devices["memory"][names].tolist(),
+        "seed": seed,
+    }
 
 
-def group_times(times, delay, group):
-    """Seconds of a layer in a tensor-parallel group of k devices: (computation of each task, as the slowest does 1/k;
-    two all-reduces, each 2 (k - 1) / k of the activations over the slowest link, as in HexGen)."""
-    k = len(group)
-    return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * max(delay[i, j] for i in group for j in group)
+def draw(seed, *names):
+    """A source of random numbers that depends on the seed and these names alone."""
+    return np.random.default_rng([seed, *"\0".join(names).encode()])
 
 
-def pipeline(arrival, delays, work):
-    """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. finish[k, s] =
-    max(finish[k-1, s], finish[k, s-1] + delay[s]) + work[k, s]; arrival: ascending; delays: of the links between."""
-    ready, end = np.empty_like(work), np.empty_like(work)
-    for s in range(work.shape[1]):
-        ready[:, s] = arrival + delays[s]
-        arrival = end[:, s] = serve(ready[:, s], work[:, s])
-    return ready, end - work, end
+def six_digits(number):
+    return float(f"{number:.6g}")
+
+
+def draw_bids(layers, devices, seed):
+    """A bid of each device that holds a layer; the least offers are raised where all together are fewer than layers."""
+    most = devices["capacity"][devices["capacity"] > 0].clip(upper=layers)
+    offers, margins = {}, {}
+    for name in most.index:
+        source = draw(seed, name)
+        share, margins[name] = source.uniform(*OFFER), source.uniform(*MARGIN)
+        offers[name] = max(1, min(int(devices["capacity"][name] * share), layers))
+    while sum(offers.values()) < min(layers, most.sum()):
+        raisable = [name for name in offers if offers[name] < most[name]]
+        offers[min(raisable, key=lambda name: offers[name] / most[name])] += 1
+
+    bids = []
+    for name, n in offers.items():
+        time = six_digits(n * devices["layer_time"][name])
+        price = six_digits(time * devices["price_per_hour"][name] * 100 / 3600 * margins[name])
+        bids.append(dict(device=name, layers=n, price=price, computation_time=time))
+    return bids
+
+
+def read_bids(bids, model, devices):
+    """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents; where
+    it is not given, the device's rent for that time). bids: a list of dicts, or the path of a CSV or JSON file of them;
+    devices: table by name of type, host, capacity (layers) and price_per_hour. Raises UserError."""
+    where = (bids if isinstance(bids, str) else "bids") + ", row {}, "
+    if not len(bids):
+        raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
+    table = read_table(bids, "bid", BID, BID_OPTIONS).astype({"layers": "int64"})
+    name = table["device"]
+    check_rows(name.isin(devices.index), name, where + "device", f"is not in the pool ({', '.join(devices.index)}); a "
+               "line in common.POOLS adds it")
+    check_rows(~name.duplicated(), name, where + "device", "bids twice")
+    facts = devices.loc[name].reset_index()
+    fits = table["layers"].between(1, facts["capacity"].clip(upper=model.layers))
+    check_rows(fits, table["layers"], where + "layers", f"is not from 1 to what the device holds of {model.name}")
+
+    rent = (table["computation_time"] * facts["price_per_hour"] * 100 / 3600).map(six_digits)
+    table["true_cost"] = table["true_cost"].fillna(rent)
+    return table.assign(**facts[["type", "host", "capacity"]])[BID_COLUMNS]
+
+
+def read_links(links, bidders, devices, seed):
+    """Seconds to pass one task's activations over each link: a square table over the bidders and, last, the client.
+    links: None (drawn), a dict of dicts of seconds, or the path of a JSON file of it or of a square CSV as
+    NAME_links.csv; a pair may be given one way or both. devices: table by name, with host. Raises UserError."""
+    names = [*bidders, "client"]
+    place = links if isinstance(links, str) else "links"
+    rows = read_file(links) if isinstance(links, str) else links
+    if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
+        rows = rows.set_index(rows.columns[0]).to_dict("index")
+    table = pd.DataFrame(0.0, names, names)
+    for one, other in itertools.combinations(names, 2):
+        if links is None:
+            seconds = draw_link(one, other, devices, seed)
+        else:
+            seconds = given_link(one, other, rows, f"{place}, {one} to {other}")
+        table.loc[one, other] = table.loc[other, one] = seconds
+    return table
+
+
+def draw_link(one, other, devices, seed):
+    if other != "client" and devices["host"][one] == devices["host"][other]:
+        return HOST_LINK
+    return round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
+
+
+def given_link(one, other, rows, where):
+    """Seconds of a link as a user gives them, one way or both. rows: {name: {name: seconds}}."""
+    cells = rows.get(one, {}).get(other, ""), rows.get(other, {}).get(one, "")
+    ways = [check_number(cell, where) for cell in cells if cell != ""]
+    require(ways, f"{where}: missing")
+    require(ways[0] == ways[-1], f"{where}: {ways[0]} s, but {ways[-1]} s back")
+    return ways[0]
+
+
+# Pipelines ------------------------------------------------------------------------------------------------------------
+def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
+    """What an allocation brings, in one accounting for all algorithms.
+
+    stages: in pipeline order, dicts of devices (rows of `bids`), layers, and reward (cents; without one each device is
+    paid its price per layer); the others: see allocation_case. Returns the tables of stages, of tasks (columns RESULT;
+    in order of arrival) and of intervals (label, kind, start, end, stage, devices: each task's way, all-reduces in
+    compute), in microseconds, and the metrics.
+    """
+    check_stages(stages, bids, model.layers)
+    groups = [stage["devices"] for stage in stages]
+    names = ["+".join(bids["device"][group]) for group in groups]
+    layers = np.array([int(stage["layers"]) for stage in stages])
+    compute, allreduce, links = stage_times(groups, layers, delay, times)
+    ready, start, end = pipeline(tasks["arrival_time"].to_numpy(), links, compute + allreduce)
+
+    computed = tasks.assign(computation_time=compute.sum(axis=1), trans_time=links[-1])
+    waiting = (start - ready).sum(axis=1)
+    result = task_result(computed, start[:, 0], end[:, -1], end[:, -1] + links[-1], waiting, 0)
+    intervals = pipeline_intervals(result["label"], names, links, ready, start, end)
+
+    shares = device_shares(stages, bids, memory)
+    total = shares.groupby("stage").sum()
+    held = layers * (model.layer_bytes + tasks["kv_bytes"].max() / model.layers) / 1e9
+    table = pd.DataFrame({
+        "stage": range(1, len(stages) + 1),
+        "devices": names,
+        "tensor_parallel": [len(group) for group in groups],
+        "first_layer": layers.cumsum() - layers,
+        "last_layer": layers.cumsum() - 1,
+        "layers": layers,
+        "computation_time": compute.sum(axis=0),
+        "link_delay": links[:-1],
+        "reward": total["rewards"],
+        "utility": total["rewards"] - total["cost"],
+        "memory_gb": held,
+        "memory_utilization": held / total["memory"],
+        "allreduce_time": allreduce,
+    }).round(6)
+    communication = len(tasks) * (links.sum() + allreduce.sum()) / US
+    metrics = allocation_metrics(result, shares, len(bids), held.sum(), compute.sum() / US, communication)
+    return table, result, intervals, metrics
+
+
+def allocation_metrics(result, shares, bidders, held, computation, communication):
+    """The metrics of an allocation (README defines them). shares: table of device_shares; bidders: their number; held:
+    GB; computation, communication: s, of all tasks."""
+    layers, rewards = shares["layers"], shares["rewards"]
+    turnaround = result["turnaround_time"] / US
+    cost = rewards.sum()
+    metrics = {
+        "tasks": len(result),
+        "devices": len(shares),
+        "total_cost": cost,
+        "completion_time": result["completion_time"].max() / US,
+        "computation_time": computation,
+        "communication_time": communication,
+        "communication_overhead": communication / ((communication + computation) or 1),
+        "memory_utilization": held / shares["memory"].sum(),
+        "fairness_layers": jain(layers, len(shares)),
+        "fairness_rewards": jain(rewards, len(shares)),
+        "cost_efficiency": layers.sum() / cost if cost else math.inf,
+        "deadlines_met": result["deadline_met"].sum(),
+        "fairness_layers_all": jain(layers, bidders),
+        "fairness_rewards_all": jain(rewards, bidders),
+        "mean_turnaround_time": turnaround.mean(),
+        "p95_turnaround_time": np.percentile(turnaround, 95),
+        "mean_waiting_time": result["waiting_time"].mean() / US,
+    }
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
 
 
 def check_stages(stages, bids, layers):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
-    require(isinstance(stages, list) and stages and all(
-        isinstance(stage, dict) and isinstance(stage.get("devices"), list) and stage["devices"]
-        and ("reward" in stage) == ("reward" in stages[0]) for stage in stages), 'allocate must return a list of '
-        'stages, {"devices": [rows of bids], "layers": n} and, all or none, "reward" (cents), and a list of notes')
-    used = []
-    for k, stage in enumerate(stages, 1):
-        where = f"the allocation is wrong: stage {k}"
-        n = check_number(stage.get("layers"), f"{where}, layers", whole=True, positive=True)
-        check_number(stage.get("reward", 0), f"{where}, reward")
+    wrong = "the allocation is wrong:"
+    used = [i for stage in stages for i in stage["devices"]]
+    for i in used:
+        require(used.count(i) == 1, f"{wrong} {bids['device'][i]} is used twice")
+    for stage in stages:
         for i in stage["devices"]:
-            require(i in range(len(bids)), f"{where}: {shown(i)} is not a row of the bids")
-            require(i not in used, f"{where}: {bids['device'][i]} is used twice")
-            require(n <= len(stage["devices"]) * bids["layers"][i], f"{where}: more than {bids['device'][i]} offers")
-            used.append(i)
+            most = len(stage["devices"]) * bids["layers"][i]
+            require(1 <= stage["layers"] <= most, f"{wrong} {bids['device'][i]} is given {stage['layers']} layers")
     held = sum(stage["layers"] for stage in stages)
-    require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
+    require(held == layers, f"{wrong} it holds {held} of {layers} layers")
 
 
-def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
-    """What an allocation brings, in one accounting for all algorithms.
-    stages: in pipeline order, of dicts: devices (rows of `bids`), layers, and reward (cents; without it each device is
-    paid its price per layer); the others: see allocation_case. Returns the tables of stages, of tasks (RESULT) and of
-    intervals (label, kind, start, end: each task's way, all-reduces in compute), in microseconds, and the metrics."""
-    check_stages(stages, bids, model.layers)
-    client, groups = [len(bids)], [stage["devices"] for stage in stages]
-    layers, size = np.array([int(stage["layers"]) for stage in stages]), np.array([len(group) for group in groups])
-    links = np.array([delay[np.ix_(a, b)].min() for a, b in zip([client, *groups], [*groups, client])])
-    compute, reduce = zip(*(group_times(times, delay, group) for group in groups))
-    compute = np.rint(np.array(compute).T * layers * US).astype("int64")
-    reduce, links = (np.rint(seconds * US).astype("int64") for seconds in (reduce * layers, links))
-    arrival = tasks["arrival_time"].to_numpy()
-    ready, start, end = pipeline(arrival, links, compute + reduce)
-    completion = end[:, -1] + links[-1]
-    result = tasks.assign(
-        computation_time=compute.sum(axis=1), trans_time=links[-1], start_time=start[:, 0], end_computation=end[:, -1],
-        completion_time=completion, response_time=start[:, 0] - arrival, waiting_time=(start - ready).sum(axis=1),
-        uplink_waiting_time=0, turnaround_time=completion - arrival, deadline_met=completion <= tasks["deadline"],
-        preemptions=0)[RESULT]
-    steps = np.stack([ready - links[:-1], ready, start, end], axis=2)  # sent, ready, start, end
-    ways = [pd.DataFrame({"label": result["label"], "kind": kind, "start": steps[:, s, k], "end": steps[:, s, k + 1]})
-            for s in range(len(stages)) for k, kind in ((0, "transmit"), (2, "compute"))]
-    ways.append(pd.DataFrame({"label": result["label"], "kind": "transmit", "start": end[:, -1], "end": completion}))
-
-    used = bids.iloc[np.concatenate(groups)].assign(stage=np.repeat(range(len(stages)), size))  # a row for each device
-    used["memory"], used["share"] = np.array(memory)[used.index], (layers / size)[used["stage"]]
-    used["paid"], used["cost"] = (used["share"] * used[key] / used["layers"] for key in ("price", "true_cost"))
-    if "reward" in stages[0]:
-        used["paid"] = [stages[s]["reward"] / size[s] for s in used["stage"]]
-    total = used.groupby("stage")[["paid", "cost", "memory"]].sum()
-    held = layers * (model.layer_bytes + tasks["kv_bytes"].max() / model.layers) / 1e9
-    table = pd.DataFrame(dict(
-        stage=range(1, len(stages) + 1), devices=["+".join(bids["device"][group]) for group in groups],
-        tensor_parallel=size, first_layer=layers.cumsum() - layers, last_layer=layers.cumsum() - 1, layers=layers,
-        computation_time=compute.sum(axis=0), link_delay=links[:-1], reward=total["paid"],
-        utility=total["paid"] - total["cost"], memory_gb=held, memory_utilization=held / total["memory"])).round(6)
-    computing, communicating = compute.sum() / US, len(tasks) * (links.sum() + reduce.sum()) / US
-    fairness = {f"fairness_{name}": x.sum() ** 2 / (len(x) * (x ** 2).sum()) if x.any() else 1.0  # Jain's index
-                for name, x in (("layers", used["share"]), ("rewards", used["paid"]))}
-    cost = used["paid"].sum()
-    metrics = dict(
-        tasks=len(tasks), devices=len(used), total_cost=cost, completion_time=completion.max() / US,
-        computation_time=computing, communication_time=communicating,
-        communication_overhead=communicating / ((communicating + computing) or 1),
-        memory_utilization=held.sum() / used["memory"].sum(), **fairness,
-        cost_efficiency=model.layers / cost if cost else math.inf, deadlines_met=int(result["deadline_met"].sum()))
-    metrics = {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
-    return table, result, pd.concat(ways).sort_index(kind="stable"), metrics
+def stage_times(groups, layers, delay, times):
+    """Whole microseconds: each task's computation (tasks, stages); the all-reduces of a task (stages,); the links into
+    the stages and, last, to the client (stages + 1,). groups: rows of the bids in each stage; layers: array (stages,);
+    delay, times: see allocation_case."""
+    compute = np.empty((len(times), len(groups)))
+    allreduce = np.empty(len(groups))
+    for s, group in enumerate(groups):
+        compute[:, s], allreduce[s] = group_times(times, delay, group)
+    client = [len(delay) - 1]
+    ways = zip([client, *groups], [*groups, client])
+    links = np.array([delay[np.ix_(one, other)].min() for one, other in ways])
+    return microseconds(compute * layers), microseconds(allreduce * layers), microseconds(links)
 
 
-# Output and command line ----------------------------------------------------------------------------------------------
-def format_value(value):
-    """A cell of a table as text: one line, of letters that a terminal shows and does not obey."""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
+def microseconds(seconds):
+    return np.rint(seconds * US).astype("int64")
 
 
-def print_table(table, more=""):
-    """Prints a pandas table with its long names stacked; of rows past TABLE_ROWS the number, and `more`."""
-    names = [name.split("_") for name in table]
-    cells = table[:TABLE_ROWS].apply(lambda column: column.map(format_value))
-    cells.columns = pd.MultiIndex.from_tuples([[""] * (max(map(len, names)) - len(name)) + name for name in names])
-    print(*(line.rstrip() for line in cells.to_string(index=False, sparsify=False).splitlines()), sep="\n")
-    if len(table) > TABLE_ROWS:
-        print(f"... and {len(table) - TABLE_ROWS:,} more rows{more}")
+def group_times(times, delay, group):
+    """Seconds of a layer in a tensor-parallel group of k devices: the computation of each task, of which the slowest
+    does 1/k, and two all-reduces, each 2 (k - 1) / k of the activations over the slowest link, as in HexGen."""
+    k = len(group)
+    slowest_link = delay[np.ix_(group, group)].max()
+    return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * slowest_link
 
 
+def pipeline(arrival, links, work):
+    """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. finish[k, s] =
+    max(finish[k-1, s], finish[k, s-1] + links[s]) + work[k, s]; arrival: ascending."""
+    ready, end = np.empty_like(work), np.empty_like(work)
+    for s in range(work.shape[1]):
+        ready[:, s] = arrival + links[s]
+        end[:, s] = serve(ready[:, s], work[:, s])
+        arrival = end[:, s]
+    return ready, end - work, end
+
+
+def pipeline_intervals(labels, names, links, ready, start, end):
+    """Each task's way through the stages, in order: sent over the link into a stage, computed, and sent back."""
+    ways = []
+    for s, name in enumerate(names):
+        place = {"label": labels, "stage": s + 1, "devices": name}
+        ways.append({**place, "kind": "transmit", "start": ready[:, s] - links[s], "end": ready[:, s]})
+        ways.append({**place, "kind": "compute", "start": start[:, s], "end": end[:, s]})
+    back = end[:, -1]
+    place = {"label": labels, "stage": len(names) + 1, "devices": "client"}
+    ways.append({**place, "kind": "transmit", "start": back, "end": back + links[-1]})
+    table = pd.concat([pd.DataFrame(way) for way in ways]).sort_index(kind="stable")
+    return table[["label", "kind", "start", "end", "stage", "devices"]]
+
+
+def device_shares(stages, bids, memory):
+    """A row for each device used: its stage, layers, rewards (cents), their true cost (cents), its memory (GB)."""
+    rows = []
+    for s, stage in enumerate(stages):
+        for i in stage["devices"]:
+            layers = stage["layers"] / len(stage["devices"])
+            rewards = layers * bids["price"][i] / bids["layers"][i]
+            if "reward" in stage:
+                rewards = stage["reward"] / len(stage["devices"])
+            cost = layers * bids["true_cost"][i] / bids["layers"][i]
+            rows.append(dict(stage=s, layers=layers, rewards=rewards, cost=cost, memory=memory[i]))
+    return pd.DataFrame(rows)
+
+
+def jain(x, n):
+    """Jain's index of fairness over n, of which those beyond x have nothing: 1 if all have alike, 1/n if one has all.
+    """
+    return x.sum() ** 2 / (n * (x ** 2).sum()) if x.any() else 1.0
+
+
+# What is written and printed ------------------------------------------------------------------------------------------
 def check_writable(out):
     """UserError unless the folder `out` can be written in, or made."""
-    require(isinstance(out, str) and out and "\0" not in out, f"OUT: {shown(out)} is not a folder")
+    require(out, "--out: names no folder")
     parent = os.path.abspath(out)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
@@ -612,76 +910,139 @@ def check_writable(out):
 
 
 def write_files(out, files):
-    """Writes {file name: table, or function of a path} into the folder `out`: all aside first, then moved, so that
-    there are whole files only. Returns their paths. A figure that fails is left out, with a warning; else UserError."""
+    """Writes {file name: table, text or figure} into the folder `out`: all aside first, then moved, so that there are
+    whole files only. A content of None is left out. Returns the paths."""
+    files = {name: content for name, content in files.items() if content is not None}
     try:
         os.makedirs(out, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as aside:
-            written = []
             for name, content in files.items():
-                path = os.path.join(aside, name)
-                try:
-                    if callable(content):
-                        content(path)
-                    elif hasattr(content, "savefig"):
-                        content.savefig(path)
-                    elif isinstance(content, str):
-                        with open(path, "w", encoding="utf-8") as file:
-                            file.write(content)
-                    else:
-                        content.to_csv(path, index=False)
-                    written.append(name)
-                except Exception as error:  # matplotlib is missing, or raises one of its many kinds
-                    if not name.endswith(".png"):
-                        raise
-                    warn(f"no {name}: {format_value(repr(error))}")
-            for name in written:
+                write_file(os.path.join(aside, name), content)
+            for name in files:
                 os.replace(os.path.join(aside, name), os.path.join(out, name))
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror}") from error
-    return [os.path.join(out, name) for name in written]
+    return [os.path.join(out, name) for name in files]
 
 
-def shorten(name):
-    """A label or name as text of a figure."""
-    name = format_value(name)
-    return (name if len(name) <= 16 else name[:15] + "\u2026").replace("$", r"\$")
+def write_file(path, content):
+    if isinstance(content, pd.DataFrame):
+        content.to_csv(path, index=False)
+    elif isinstance(content, str):
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+    else:
+        content.savefig(path)
 
 
-def finish(figure, path, keys):
-    finish_figure(figure, keys).savefig(path, format="png")
+def report(args, settings, metrics, notes, tables, files):
+    """Writes the files of a run of the nine, {end of a file's name: content}, then prints it."""
+    sources = {f"{key}_file": source_of(getattr(args, key)) for key in ("tasks", "bids", "links") if key in args}
+    name = next(iter(settings.values()))
+    files = {**files, "metrics.csv": pd.DataFrame([{**settings, **sources, **metrics}])}
+    paths = write_files(args.out, {f"{name}_{end}": content for end, content in files.items()})
+
+    used = [f"{key} {value}" for key, value in settings.items()][1:]
+    print(f"{name}: {metrics['tasks']:,} tasks, {', '.join(used)}")
+    print(*notes, "", sep="\n")
+    print_metrics(metrics)
+    for table in tables:
+        print_table(table.drop(columns=TOO_WIDE, errors="ignore"), f" in {args.out}")
+        print("")
+    print(f"written: {', '.join(paths)}")
 
 
-def finish_figure(figure, keys):
-    """Gives all axes their look and adds the legend {name: artist} below; returns the figure."""
-    for axes in figure.axes:
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(keys.values(), keys, fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
-    warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
-    figure.tight_layout(rect=(0, (0.1 + 0.13 * -(-len(keys) // 3)) / figure.get_figheight(), 1, 1), pad=0.5)
-    return figure
+def source_of(rows):
+    """Where a list comes from: its file, the script that was started, or, of None, a draw."""
+    if rows is None:
+        return "drawn"
+    return rows if isinstance(rows, str) else os.path.basename(sys.argv[0])
 
 
-def try_figure(draw, *arguments):
-    """The figure that draw(*arguments) returns; None, with a warning, where matplotlib is missing."""
+def print_metrics(metrics):
+    """Prints the metrics: a small table of those that have percentiles, then the others, a line each."""
+    others, rows = dict(metrics), []
+    if "p99_waiting_time" in metrics:
+        for time in ("waiting", "response", "turnaround"):
+            columns = {column: others.pop(f"{column}_{time}_time") for column in ("mean", "p50", "p95", "p99")}
+            rows.append({"time (s)": time, **columns})
+        print_table(pd.DataFrame(rows))
+        print("")
+    print(pd.Series(others).map(format_value).to_string())
+    print("")
+
+
+def print_table(table, more=""):
+    """Prints a pandas table with its long names stacked; of rows past TABLE_ROWS the number, and `more`."""
+    names = [name.split("_") for name in table]
+    height = max(map(len, names))
+    cells = table[:TABLE_ROWS].apply(lambda column: column.map(format_value))
+    cells.columns = pd.MultiIndex.from_tuples([[""] * (height - len(name)) + name for name in names])
+    for line in cells.to_string(index=False, sparsify=False).splitlines():
+        print(line.rstrip())
+    if len(table) > TABLE_ROWS:
+        print(f"... and {len(table) - TABLE_ROWS:,} more rows{more}")
+
+
+def format_value(value):
+    """A cell of a table as text, in one line."""
+    return f"{value:.3f}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"  # Okabe and Ito's, for colour-blind readers too
+LOOKS = {"compute": dict(color=BLUE), "transmit": dict(color="white", edgecolor=ORANGE, hatch="//////"),  # of bars
+         "all-reduce": dict(color="white", edgecolor=RED, hatch="......")}
+
+
+def try_figure(draw_it, *arguments):
+    """The figure that draw_it(*arguments) returns; None, with a warning, where matplotlib is missing."""
+    os.environ["MPLBACKEND"] = "agg"  # that of a notebook, handed down to a script, need not be there
     try:
         import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        warn(f"no figure is written: {error}")
+    except ImportError:
+        warn("matplotlib is missing, so no figure is drawn")
         return None
-    return draw(*arguments)
+    return draw_it(*arguments)
 
 
-def draw_figure(path, rows, plot):
-    """Writes a figure of so many rows, one journal column wide. plot: function of its axes to its legend."""
+def new_figure(height):
+    """A figure one journal column wide; height: inches."""
     from matplotlib.figure import Figure
-    figure = Figure((3.5, 1.2 + 0.2 * min(max(3, rows), PLOT_ROWS)), dpi=300)
-    axes = figure.subplots()
-    keys = plot(axes)
-    if rows > PLOT_ROWS:
-        axes.set_title(f"{axes.get_title()}\nfirst {PLOT_ROWS} of {rows:,} rows", fontsize=8)
-    finish(figure, path, keys)
+    return Figure((3.5, height), dpi=300)
+
+
+def schedule_figure(title, result, intervals):
+    """Figure of a schedule (tables of simulate, in seconds): a Gantt chart."""
+    figure = new_figure(1.2 + 0.2 * max(3, len(result)))
+    return finish_figure(figure, draw_schedule(figure.subplots(), title, result, intervals))
+
+
+def draw_schedule(axes, title, result, intervals):
+    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival. Returns its legend."""
+    rows = result.sort_values("arrival_time", kind="stable")[:PLOT_ROWS].reset_index(drop=True)
+    row_of = dict(zip(rows["label"], rows.index))
+    keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0)}
+    bars = {}
+    for kind, part in intervals[intervals["label"].isin(row_of)].groupby("kind"):
+        bars[kind] = part["label"].map(row_of), part["end"] - part["start"], part["start"]
+    keys.update(draw_rows(axes, rows["label"].map(shorten), bars))
+
+    # Every bar is whole. A deadline far beyond the bars would squeeze them: it becomes an arrow at the edge.
+    left, last = rows["arrival_time"].min(), rows["completion_time"].max()
+    near = rows["deadline"] <= left + 1.5 * (last - left)
+    right = max(last, left + 1e-3, *rows["deadline"][near])
+    axes.set_xlim(left, right + 0.02 * (right - left))
+    later = ~near & rows["deadline_met"]
+    at = rows["deadline"].where(~later, axes.get_xlim()[1])
+    for key, some, style in (("deadline met", near & rows["deadline_met"], dict(marker="|", color="black")),
+                             ("deadline missed", ~rows["deadline_met"], dict(marker="x", color=RED)),
+                             ("deadline later", later, dict(marker=">", color="black", clip_on=False))):
+        if some.any():
+            keys[key], = axes.plot(at[some], rows.index[some], linestyle="none", markersize=5, **style)
+    axes.set_title(title, fontsize=8)
+    axes.set_xlabel("time (s)", fontsize=8)
+    return keys
 
 
 def draw_rows(axes, names, bars):
@@ -693,151 +1054,212 @@ def draw_rows(axes, names, bars):
             for kind, (at, width, start) in bars.items() if np.any(width)}
 
 
-def draw_schedule(axes, title, result, intervals):
-    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival. Returns its legend."""
-    rows = result.sort_values("arrival_time", kind="stable")[:PLOT_ROWS].reset_index(drop=True)
-    at = dict(zip(rows["label"], rows.index))
-    bars = intervals[intervals["label"].isin(at)]
-    bars = bars.assign(row=bars["label"].map(at), width=bars["end"] - bars["start"])
-    bars = {kind: (part["row"], part["width"], part["start"]) for kind, part in bars.groupby("kind")}
-    keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0),
-            **draw_rows(axes, rows["label"].map(shorten), bars)}
-    # up to three times what most tasks need: one may wait for hours, and a far deadline would squeeze the bars
-    left, done, due = rows["arrival_time"].min(), rows["completion_time"], rows["deadline"]
-    limit = left + max(3 * (done.median() - left), 1e-3)
-    right = max([left + 1e-3, *done.clip(upper=limit), *due[due <= limit]])
-    axes.set_xlim(left, right + 0.02 * (right - left))
-    for key, some, style in (("deadline met", rows["deadline_met"] & (due <= right), dict(marker="|", color="black")),
-                             ("deadline missed", ~rows["deadline_met"] & (due <= right), dict(marker="x", color=RED)),
-                             ("deadline later", due > right, dict(marker=">", color="black", clip_on=False))):
-        if some.any():
-            keys[key] = axes.plot(due[some].clip(upper=axes.get_xlim()[1]), rows.index[some], linestyle="none",
-                                  markersize=5, markeredgewidth=1.3, **style)[0]
-    axes.set_title(title, fontsize=8)
-    axes.set_xlabel("time (s)", fontsize=8)
-    return keys
+def overview_figure(title, result, weights, kv_bytes, device):
+    """Figure of a long schedule (table in seconds): distributions of waiting and turnaround; tasks in the system and
+    memory held over time. weights, kv_bytes: bytes, of the model and of each task."""
+    figure = new_figure(5)
+    top, middle, bottom = figure.subplots(3, 1)
+    keys = {}
+    keys["waiting"], = draw_distribution(top, result["waiting_time"], color=ORANGE, linestyle="--")
+    keys["turnaround"], = draw_distribution(top, result["turnaround_time"], color=BLUE)
+    set_time_scale(top, result["turnaround_time"])
+    top.set_title(f"{title}: {result['deadline_met'].sum():,} of {len(result):,} deadlines met", fontsize=8)
+    top.set_xlabel("time of a task (s)", fontsize=8)
+    top.set_ylabel("share of tasks", fontsize=8)
+
+    present = tasks_present(result)
+    middle.step(present["time"], present["present"], color=BLUE, linewidth=0.8, where="post")
+    middle.set_ylabel("tasks in system", fontsize=8)
+    memory = memory_held(result, kv_bytes)
+    held = (weights + memory["held"]) / 1e9
+    keys["memory held"], = bottom.step(memory["time"], held, color=SKY, linewidth=0.8, where="post")
+    keys[f"memory of a {device.type}"] = bottom.axhline(device.memory, color=RED, linestyle=":", linewidth=1)
+    bottom.set_ylabel("memory (GB)", fontsize=8)
+    bottom.set_xlabel("time (s)", fontsize=8)
+    for axes in (middle, bottom):
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(result["arrival_time"].min(), result["completion_time"].max())
+    return finish_figure(figure, keys)
 
 
-def draw_layers(axes, title, stages, result, links):
-    """Draws an allocation (tables in seconds), a row a stage: what a task takes there in mean. Returns its legend."""
-    stages = stages[:PLOT_ROWS]
-    groups = [devices.split("+") for devices in stages["devices"]]
-    rows, link, work = np.arange(len(stages)), stages["link_delay"], stages["computation_time"] / len(result)
-    reduce = stages["layers"] * [4 * (1 - 1 / len(one)) * links.loc[one, one].to_numpy().max() for one in groups]
+def draw_distribution(axes, values, **style):
+    """Draws the share of the values that are at most so large; a thousand steps show it. Returns the lines."""
+    shares = np.linspace(0, 1, min(len(values), 1000) + 1)
+    return axes.step(np.quantile(values, shares), shares, where="post", linewidth=1.2, **style)
+
+
+def set_time_scale(axes, values):
+    """A logarithmic scale where most values span more than two decades; from 0 on in either case."""
+    low, high = values.quantile(0.05), values.quantile(0.95)
+    if high > 100 * low:
+        axes.set_xscale("symlog", linthresh=max(low, high / 1e4))
+    axes.set_xlim(left=0)
+
+
+def tasks_present(result):
+    """Table of the instants at which a task arrives or is back, and the number of tasks between from then on."""
+    back = pd.DataFrame({"time": result["completion_time"], "present": -1})
+    here = pd.DataFrame({"time": result["arrival_time"], "present": 1})
+    return running_sum([back, here], "present")
+
+
+def layers_figure(title, stages, tasks):
+    """Figure of an allocation (table of stages in seconds), a row a stage: what a task takes there in the mean."""
+    figure = new_figure(1.2 + 0.2 * max(3, len(stages)))
+    axes = figure.subplots()
+    names = [f"{shorten(devices)}: {layers} layers" for devices, layers in zip(stages["devices"], stages["layers"])]
+    rows, work, link = range(len(stages)), stages["computation_time"] / tasks, stages["link_delay"]
+    keys = draw_rows(axes, names, {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
+                                   "all-reduce": (rows, stages["allreduce_time"], link + work)})
     axes.set_title(title, fontsize=8)
     axes.set_xlabel("mean time of a task (s)", fontsize=8)
-    names = [f"{shorten(devices)}: {layers} layers" for devices, layers in zip(stages["devices"], stages["layers"])]
-    return draw_rows(axes, names, {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
-                                   "all-reduce": (rows, reduce, link + work)})
+    return finish_figure(figure, keys)
 
 
-def make_parser(name, doc, plot=True, **settings):
-    """A parser with the flags that override these settings, and --no-plot."""
-    texts = {"model": "a name in common.MODELS, a folder, a GGUF file or owner/model", "device": "in common.DEVICES",
-             "pool": "a name in common.POOLS", "link": "shared or dedicated"}
-    parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = functools.partial(require, False)  # one line, without the usage
-    for key, value in settings.items():
-        parser.add_argument("--" + key.replace("_", "-"), default=value, help=texts.get(key, "instead of the script's"),
-                            metavar="X", type=float if isinstance(value, (int, float)) else None)
-    if plot:
-        parser.add_argument("--no-plot", action="store_true", help="write no PNG")
-    return parser
+def finish_figure(figure, keys):
+    """Gives all axes their look, and adds the legend {name: artist} below. Returns the figure."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=7)
+        axes.spines["top"].set_visible(False)
+        axes.spines["right"].set_visible(False)
+    figure.legend(keys.values(), keys, fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
+    lines = math.ceil(len(keys) / 3)
+    warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
+    figure.tight_layout(rect=(0, (0.1 + 0.13 * lines) / figure.get_figheight(), 1, 1), pad=0.5)
+    return figure
 
 
-def run(main, name, *arguments, **settings):
-    """main(name, *arguments, **settings), exiting with one line on standard error: 1 for NoAllocation, 2 for a
-    UserError, 130 when interrupted. A SIGTERM ends it as an exit does: nothing is left behind."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def shorten(name):
+    """A label or name as text of a figure."""
+    name = format_value(name)
+    return (name if len(name) <= 16 else name[:15] + "\u2026").replace("$", r"\$")
+
+
+# Lists and files ------------------------------------------------------------------------------------------------------
+def read_table(rows, what, needed, options):
+    """Table of a list of dicts, or of the path of a file of them, with a column for each field of needed and options.
+
+    what: "task" or "bid"; needed, options: {field: str, int or float}. Numbers are from 0 to 1e9; a field of options
+    that a row does not give is NaN. UserError names the place, row and field of what is not as it must be.
+    """
+    place = rows if isinstance(rows, str) else f"{what}s"
+    table = pd.DataFrame(read_file(rows) if isinstance(rows, str) else rows, dtype=object)
+    require(len(table), f"{place}: no {what}s")
+    kinds = {**needed, **options}
+    for field in table:
+        row = table[field].notna().to_numpy().argmax() + 1
+        require(field in kinds, f"{place}, row {row}: unknown field {shown(field)}")
+
+    table = table.reindex(columns=list(kinds))
+    for field, kind in kinds.items():
+        where = f"{place}, row {{}}, {field}"
+        column = table[field] if field == "prompt" else table[field].replace("", np.nan)
+        if field in needed:
+            check_rows(column.notna(), column, where, f"missing; the fields of a {what} are {', '.join(needed)}")
+        table[field] = read_texts(column, where) if kind is str else read_numbers(column, kind, where)
+    return table
+
+
+def read_texts(column, where):
+    is_text = column.map(lambda cell: isinstance(cell, str))
+    check_rows(column.isna() | is_text, column, where, "is not a text")
+    return column
+
+
+def read_numbers(column, kind, where):
+    """A column as numbers; NaN where nothing is given."""
     try:
-        main(name, *arguments, **settings)
-        print(end="", flush=True)
-    except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
-        print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
-        sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
-    except OSError as error:  # of standard output: full, or closed by who read it, `head` perhaps
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where python's own last flush goes
-        sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
+        numbers = column.astype(float)
+    except (TypeError, ValueError):  # one of them is no number: which?
+        numbers = column.map(to_number)
+    check_rows(numbers.notna() | column.isna(), column, where, "is not a number")
+    check_rows(~((numbers < 0) | (numbers > 1e9)), column, where, "is not from 0 to 1e9")
+    check_rows(numbers.isna() | (numbers % 1 == 0) | (kind is float), column, where, "is not a whole number")
+    return numbers
 
 
-def report(name, args, settings, found, notes, tables, draw):
-    """Writes the files of a run, then prints it. settings, found: of the metrics; tables: {end of a file's name:
-    table}, the first of them with a row for each row of the figure; draw: (end of its name, function of axes)."""
-    source = args.tasks if isinstance(args.tasks, str) else os.path.basename(sys.argv[0])
-    metrics = {**settings, "tasks_file": source, **found}
-    files = {f"{name}_{end}.csv": table for end, table in [*tables.items(), ("metrics", pd.DataFrame([metrics]))]}
-    if not args.no_plot:
-        files[f"{name}_{draw[0]}.png"] = lambda path: draw_figure(path, len(next(iter(tables.values()))), draw[1])
-    paths = write_files(args.out, files)
-    print(f"{name}: {found['tasks']:,} tasks", *(f"{key} {settings[key]}" for key in list(settings)[1:]), sep=", ")
-    print(*("".join(letter if letter.isprintable() else " " for letter in note) for note in notes), "", sep="\n")
-    for table in [tables[end] for end in ("stages", "tasks") if end in tables]:
-        print_table(table.drop(columns=RESULT[8:12], errors="ignore"), f" in {args.out}")  # these do not fit
-        print("")
-    print(pd.Series({key: format_value(value) for key, value in metrics.items()}).to_string())
-    print(f"\nwritten: {', '.join(paths)}")
+def check_rows(good, values, where, what):
+    """UserError about the first of the rows that are not good. where: with {} for the number of the row."""
+    if not good.all():
+        k = int(good.to_numpy().argmin())
+        value = values.tolist()[k]
+        value = "" if pd.isna(value) else f"{shown(value)} "
+        raise UserError(f"{where.format(k + 1)}: {value}{what}")
 
 
-def parse_flags(name, doc, tasks, settings):
-    flags = {key: value for key, value in settings.items() if key in FLAGS}
-    return make_parser(name, doc, tasks=tasks, **flags).parse_args()
+def read_file(path):
+    """The rows of a CSV file (a table of texts), what a JSON file holds, or a script's `tasks`. Raises UserError."""
+    is_json = path.lower().endswith(".json")
+    try:
+        if path.lower().endswith(".py"):
+            return runpy.run_path(path)["tasks"]
+        with open(path, "rb") as file:
+            content = file.read()
+        is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # as PowerShell's `>` writes
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        if is_json:
+            return json.loads(text)
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except OSError as error:
+        raise UserError(f"{path or shown(path)}: {error.strerror}") from error
+    except Exception as error:  # not UTF-8, not JSON, not CSV, or whatever a script may raise
+        kind = "JSON file" if is_json else "script with a list `tasks`" if path.endswith(".py") else "CSV file"
+        raise UserError(f"{path}: not a {kind} ({format_value(error) or type(error).__name__})") from error
+    first = text.split("\n", 1)[0]
+    require("," in first or ";" not in first, f"{path}: no commas in the header: are the columns separated by ';'?")
+    require(isinstance(table.index, pd.RangeIndex), f"{path}, row 1: more fields than in the header")
+    return table
 
 
-def script_name():
-    """Name of the script that was started: of a run, in what it prints and in its files."""
-    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
+# Names, numbers, errors -----------------------------------------------------------------------------------------------
+class UserError(Exception):
+    """A mistake in the input, or something missing on the machine: a script prints the line and exits with 2."""
 
 
-def schedule_tasks(name, schedule, tasks, doc, **settings):
-    """A run of a scheduling script. schedule: function of a task table (read_tasks) to compute intervals; settings:
-    model, device, link and out; further ones, those of optimal.py, are handed to `schedule` together with link."""
-    args = parse_flags(name, doc, tasks, settings)
-    model, device, link = get_model(args.model), get_device(args.device), find_name(args.link, LINKS, "link")
-    options = {key: getattr(args, key, value) for key, value in settings.items()
-               if key not in ("model", "device", "link", "out")}
-    check_writable(args.out)
-    table = read_tasks(args.tasks, model, [device])
-    if "link" in inspect.signature(schedule).parameters:
-        options["link"] = link
-    intervals = schedule(table, **options)
-    tables = simulate(table, intervals, link)
-    found = {**scheduling_metrics(table, tables[0], model, device), **intervals.attrs.get("metrics", {})}
-    if found["memory_utilization"] > 1:
-        warn(f"the tasks need {found['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
-    result, everything = map(in_seconds, tables)
-    report(name, args, dict(scheduler=name, model=model.name, device=device.type, link=link, **{
-        key: value for key, value in options.items() if key not in FLAGS}), found,
-           intervals.attrs.get("summary", []), dict(tasks=result, intervals=everything),
-           ("gantt", lambda axes: draw_schedule(axes, name, result, everything)))
+class NoAllocation(Exception):
+    """No allocation exists: a script prints the line and exits with 1."""
 
 
-def allocate_layers(name, allocate, tasks, doc, **settings):
-    """A run of an allocation script. allocate: function of what allocation_case returns, as keywords, to the stages
-    (see evaluate) and lines of text about them; settings: model, pool, seed, out, bids and links."""
-    args = parse_flags(name, doc, tasks, settings)
-    require(isinstance(POOLS, dict) and POOLS, "POOLS: must be a dict of lists of devices")
-    model, pool, drawn = get_model(args.model), find_name(args.pool, POOLS, "pool"), args.seed != settings["seed"]
-    seed = int(check_number(args.seed, "--seed" if drawn else "SEED", whole=True))
-    is_used = args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters
-    require(is_used or not drawn, "--seed: has no effect, as bids and links are given")
-    check_writable(args.out)
-    case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
-    options = {key: value for key, value in settings.items() if key not in FLAGS}
-    links, found = case["links"], allocate(**case, **options)
-    stages, notes = found if isinstance(found, tuple) and [*map(type, found)] == [list, list] else (None, [])
-    *tables, found = evaluate(stages, **case)
-    stages, result, intervals = map(in_seconds, tables)
-    report(name, args, dict(algorithm=name, model=model.name, pool=pool, seed=seed, **options), found, notes,
-           dict(stages=stages, tasks=result.sort_index(), intervals=intervals, bids=case["bids"],
-                links=links.rename_axis("").reset_index()),
-           ("layers", lambda axes: draw_layers(axes, f"{name}: {model.name}, pool {pool}", stages, result, links)))
+def refuse(message):
+    raise UserError(message)
 
 
-def run_scheduler(schedule, tasks, doc, **settings):
-    run(schedule_tasks, script_name(), schedule, tasks, doc, **settings)
+def require(condition, message):
+    if not condition:
+        raise UserError(message)
 
 
-def run_allocator(allocate, tasks, doc, **settings):
-    run(allocate_layers, script_name(), allocate, tasks, doc, **settings)
+def warn(message):
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def find_name(name, names, what):
+    """The one of `names` that `name` means, case aside and '-' for ' '; UserError lists the choices."""
+    for known in names:
+        if known.lower().replace(" ", "-") == str(name).lower().replace(" ", "-"):
+            return known
+    raise UserError(f"unknown {what} {shown(name)}: choose from {', '.join(names)}")
+
+
+def check_number(value, where, whole=False, positive=False):
+    """The value as a number, if it is one from 0 to 1e9 (so that sums stay exact); UserError says what it is."""
+    number = to_number(value)
+    require(not math.isnan(number), f"{where}: {shown(value)} is not a number")
+    require(0 <= number <= 1e9, f"{where}: {shown(value)} is not from 0 to 1e9")
+    require(not whole or number == int(number), f"{where}: {shown(value)} is not a whole number")
+    require(not positive or number > 0, f"{where}: {shown(value)} is not positive")
+    return number
+
+
+def to_number(value):
+    """The value of a list or a file as a float; NaN if it is no number."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def shown(value):
+    """A value from the user for a message: quoted, in one short line."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

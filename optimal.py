@@ -9,6 +9,7 @@ in the same order is best: it ends every prefix of the order as early as can be.
 not for times, and the schedule is rebuilt by simulating the order it finds. Before it, bounds: if a schedule at hand
 meets one, nothing is left to solve.
 """
+import contextlib
 import heapq
 import math
 import os
@@ -19,9 +20,15 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-import warnings
 from collections import namedtuple
+
+import numpy as np
+import pandas as pd
+
+try:
+    import pulp
+except ImportError:  # many lists need no program
+    pulp = None
 
 import ADSA
 import common
@@ -35,7 +42,6 @@ LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (n
 OUT = "results"  # where the files go
 OBJECTIVE = "makespan"  # after the deadlines: "makespan" (T_end) or "turnaround" (its mean)
 TIME_LIMIT = 60  # s for the exact program
-SOLVER = "CBC"  # comes with PuLP; or "HiGHS", where highspy is installed
 MAX_TASKS = 60  # the exact program has n^2 binaries: above, only bounds and the best policy
 
 tasks = [
@@ -58,48 +64,143 @@ tasks = [
 Case = namedtuple("Case", "a p q d link objective")
 
 
-def serve_in_order(case, order):
-    """Runs (task, start, end) of the processor if tasks earlier in the order preempt later ones."""
-    position = {j: k for k, j in enumerate(order)}
-    arriving, remaining = sorted(order, key=lambda j: case.a[j]), list(case.p)
-    n, i, now, runs, ready = len(order), 0, 0, [], []  # i: next to arrive; ready: heap of positions
-    while i < n or ready:
-        if not ready:
-            now = max(now, case.a[arriving[i]])
-        while i < n and case.a[arriving[i]] <= now:
-            heapq.heappush(ready, position[arriving[i]])
-            i += 1
-        k = heapq.heappop(ready)
-        start, now = now, now + remaining[order[k]]
-        while i < n and case.a[arriving[i]] < now and position[arriving[i]] > k:  # arrivals that leave it running
-            heapq.heappush(ready, position[arriving[i]])
-            i += 1
-        if i < n and case.a[arriving[i]] < now:  # this one preempts
-            heapq.heappush(ready, k)
-            remaining[order[k]] = now - case.a[arriving[i]]
-            now = case.a[arriving[i]]
-        runs.append((order[k], start, now))
-    return runs
+def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
+    """Compute intervals (label, start, end; microseconds) of a task table, in order of time.
+
+    attrs of the result: transmission_order; metrics (objective, proven_optimal, lower_bound in s); summary.
+    """
+    objective = common.find_name(objective, ("makespan", "turnaround"), "OBJECTIVE")
+    common.check_number(time_limit, "TIME_LIMIT")
+    labels = tasks["label"].tolist()
+    times = tasks[["arrival_time", "computation_time", "trans_time", "deadline"]]
+    case = Case(*times.to_numpy().T.tolist(), link, objective)
+
+    # The orders in which results leave under the policies: the best of them is where the search begins.
+    orders = {}
+    for policy in (FCFS, SRTF, LLF, ADSA):
+        result, _ = common.simulate(tasks, policy.schedule(tasks), link)
+        orders[policy.__name__] = result["completion_time"].argsort(kind="stable").tolist()
+    order, fewest, bound = solve(case, list(orders.values()), time.monotonic() + time_limit)
+
+    missed, value = cost(case, order)
+    is_proven = missed == fewest and value <= bound
+    per = common.US if objective == "makespan" else common.US * len(labels)
+    summary = [describe(case, order, fewest, bound)]
+    if not is_proven and len(labels) > MAX_TASKS:
+        policy = next(name for name in orders if orders[name] == order)
+        summary.append(f"the exact program is limited to {MAX_TASKS} tasks: this is the order of {policy}, "
+                       "the best of FCFS, SRTF, LLF and ADSA")
+    completed = completions(case, order)
+    late = [label for label, t, due in zip(labels, completed, case.d) if t > due]
+    if late:
+        unavoidable = "not all deadlines can be met; " if fewest else ""
+        more = f" and {len(late) - 10} more" if len(late) > 10 else ""
+        summary.append(f"{unavoidable}late: {', '.join(late[:10])}{more}")
+
+    intervals = common.interval_table(tasks, serve_in_order(case, order))
+    intervals.attrs["transmission_order"] = [labels[j] for j in order]
+    intervals.attrs["summary"] = summary
+    intervals.attrs["metrics"] = {
+        "objective": objective, "proven_optimal": is_proven, "lower_bound": round(bound / per, 6)}
+    return intervals
 
 
-def completions(case, order):
-    """Completion time of each task if processor and uplink serve in this order."""
-    done = [0] * len(order)
-    for j, _, end in serve_in_order(case, order):
-        done[j] = end
-    sent = 0
-    for j in order:
-        sent = done[j] = (max(done[j], sent) if case.link == "shared" else done[j]) + case.q[j]
-    return done
+def describe(case, order, fewest, bound):
+    """One line: what an order costs, and what is proven of it."""
+    n = len(order)
+    missed, value = cost(case, order)
+    name, per = ("makespan", common.US) if case.objective == "makespan" else ("mean turnaround", common.US * n)
+    if missed == fewest and value <= bound:
+        return f"optimal: {missed} of {n} deadlines missed, then {name} {value / per:.3f} s"
+    if missed > fewest:
+        where, gap = "missed deadlines", (missed - fewest) / missed
+    else:
+        where, gap = name, (value - bound) / value
+    return (f"best found, gap {100 * gap:.2f} % in {where}: {missed} of {n} deadlines missed (at least {fewest}), "
+            f"then {name} {value / per:.3f} s (at least {bound / per:.3f} s)")
 
 
-def cost(case, order):
-    """(missed deadlines, T_end or sum of turnaround times in microseconds): less is better."""
-    done = completions(case, order)
-    missed = sum(t > d for t, d in zip(done, case.d))
-    if case.objective is None:  # deadlines only
-        return missed, 0
-    return missed, max(done) if case.objective == "makespan" else sum(done) - sum(case.a)
+def solve(case, orders, stop):
+    """The best order of a case, from those at hand on, and what is proven, until the clock says `stop`.
+
+    Returns the order, the fewest misses that any order could have, and the least objective (microseconds) of those
+    that have no more misses than this one.
+    """
+    best = cheapest(case, orders)
+    fewest, bound = certainly_missed(case), lower_bound(case)
+    if len(case.a) > MAX_TASKS or cost(case, best) == (fewest, bound):
+        return best, fewest, bound
+
+    # Busy periods bound the whole, and make it up if no transmission reaches into the next one.
+    by_arrival = sorted(best, key=lambda j: case.a[j])
+    in_turn = pick(case, by_arrival)
+    parts = [by_arrival[first:end] for first, end in ADSA.busy_periods(in_turn.a, in_turn.p)]
+    if len(parts) == 1:
+        return search(case, best, stop)
+    joined, fewest, bound = solve_parts(case, parts, orders, stop)
+    best = cheapest(case, [best, joined])
+    if cost(case, best) == (fewest, bound):
+        return best, fewest, bound
+    return search(case, best, stop, fewest)
+
+
+def solve_parts(case, parts, orders, stop):
+    """The orders of the parts of a case, each searched by itself, and what is proven of their sum."""
+    joined, fewest, bound = [], 0, 0
+    for part in parts:
+        case_of_part = pick(case, part)
+        if case.objective == "makespan" and part is not parts[-1]:
+            case_of_part = case_of_part._replace(objective="deadlines")  # T_end is that of the last part
+        place = {j: k for k, j in enumerate(part)}
+        orders_of_part = [[place[j] for j in order if j in place] for order in orders]
+
+        order, least_missed, least = search(case_of_part, cheapest(case_of_part, orders_of_part), stop)
+        joined += [part[k] for k in order]
+        fewest += least_missed
+        bound += least  # nothing but deadlines: 0
+    return joined, fewest, bound
+
+
+def search(case, best, stop, fewest=0):
+    """As solve, from one order on, with bounds, moves and the integer programs; `fewest` misses are proven already."""
+    fewest_of_parts = fewest
+    fewest, bound = max(fewest, certainly_missed(case)), lower_bound(case)
+    if cost(case, best) == (fewest, bound):
+        return best, fewest, bound
+
+    # Moves of single tasks, and from an order that gives up the fewest tasks.
+    def left():
+        return max(0, stop - time.monotonic())
+    best = improve(case, best, stop)
+    require_solver()
+    if cost(case, best)[0] > fewest_of_parts and left():  # even if it is known how many
+        claimed, given_up = fewest_missed(case, left())
+        fewest = max(fewest, claimed)
+        order = sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j]))
+        best = cheapest(case, [best, improve(case, order, stop)])
+
+    # Is there an order with no more misses than are known to be needed? If not, one more is needed.
+    status = "infeasible"
+    while cost(case, best)[0] > fewest and status == "infeasible" and left():
+        status, order = find_on_time(case, fewest, left())
+        if status == "infeasible":
+            fewest += 1
+        if order:
+            best = cheapest(case, [best, improve(case, order, stop)])
+
+    # The least objective with so many misses.
+    missed, value = cost(case, best)
+    if value > bound and left():
+        status, order, claimed = find_least(case, missed, left(), best)
+        if order:
+            best = cheapest(case, [best, improve(case, order, stop)])
+        value = cost(case, best)[1]
+        # the solver works to a tolerance, here 1e-8 of the time that the schedule spans
+        tolerance = 1e-8 * span(case) * len(case.a)
+        if status == "optimal" and claimed >= value - tolerance:
+            claimed = value
+        bound = max(bound, min(claimed, value))
+    return best, fewest, bound
 
 
 def improve(case, order, stop):
@@ -119,48 +220,117 @@ def improve(case, order, stop):
     return order
 
 
-# Bounds ---------------------------------------------------------------------------------------------------------------
+# What an order costs --------------------------------------------------------------------------------------------------
+
+
+def cheapest(case, orders):
+    return min(orders, key=lambda order: cost(case, order))
+
+
+def cost(case, order):
+    """(missed deadlines, T_end or sum of turnaround times in microseconds): less is better."""
+    completed = completions(case, order)
+    missed = sum(t > due for t, due in zip(completed, case.d))
+    if case.objective == "deadlines":
+        return missed, 0
+    if case.objective == "makespan":
+        return missed, max(completed)
+    return missed, sum(completed) - sum(case.a)
+
+
+def completions(case, order):
+    """Completion time of each task if processor and uplink serve in this order."""
+    computed = {j: end for j, _, end in serve_in_order(case, order)}  # a task's last run counts
+    completed = [0] * len(order)
+    free = 0
+    for j in order:
+        ready = max(computed[j], free) if case.link == "shared" else computed[j]
+        free = completed[j] = ready + case.q[j]
+    return completed
+
+
+def serve_in_order(case, order):
+    """Runs (task, start, end) of the processor if tasks earlier in the order preempt later ones."""
+    position = {j: k for k, j in enumerate(order)}
+    arriving = sorted(order, key=lambda j: -case.a[j])  # the next one last
+    remaining = list(case.p)
+    runs, ready, now = [], [], 0  # ready: heap of positions
+    while arriving or ready:
+        if not ready:
+            now = max(now, case.a[arriving[-1]])
+        while arriving and case.a[arriving[-1]] <= now:
+            heapq.heappush(ready, position[arriving.pop()])
+        j = order[ready[0]]
+        end = now + remaining[j]
+        if arriving:
+            end = min(end, case.a[arriving[-1]])
+        runs.append((j, now, end))
+        remaining[j] -= end - now
+        if remaining[j] == 0:
+            heapq.heappop(ready)
+        now = end
+    return runs
+
+
+def pick(case, some):
+    """The case of some of its tasks."""
+    return Case(*np.array(case[:4])[:, some].tolist(), case.link, case.objective)
+
+
+def span(case):
+    """No schedule needs longer than this."""
+    return max(case.a) - min(case.a) + sum(case.p) + sum(case.q)
+
+
+# Bounds that hold in whole microseconds -------------------------------------------------------------------------------
+
+
+def lower_bound(case):
+    """Least objective that a schedule could have if deadlines did not matter; microseconds."""
+    if case.objective == "deadlines":
+        return 0
+    if case.objective == "turnaround":  # as if each result left at once, or each task were computed at once
+        bound = sum(srpt(case.a, case.p)) + sum(case.q)
+        if case.link == "shared":
+            bound = max(bound, sum(srpt(soonest_sending(case), case.q)))
+        return bound - sum(case.a)
+
+    # As if each result left at once: the longest transmission first is optimal (Jackson 1955).
+    tasks = range(len(case.a))
+    longest_first = sorted(tasks, key=lambda j: -case.q[j])
+    bound = max(completions(case._replace(link="dedicated"), longest_first))
+    if case.link == "dedicated":
+        return bound
+
+    # As if all that arrives from r on arrived at r: a flow shop of two machines (Johnson 1954).
+    order = sorted(tasks, key=lambda j: (0, case.p[j]) if case.p[j] < case.q[j] else (1, -case.q[j]))
+    a = np.array(case.a)[order]
+    p = np.array(case.p)[order]
+    q = np.array(case.q)[order]
+    releases = sorted(set(case.a))
+    for r in releases[::1 + len(a) // 1000]:  # of a long list, some
+        some = a >= r
+        to_compute = np.cumsum(p[some])
+        to_send = np.cumsum(q[some][::-1])[::-1]
+        bound = max(bound, r + int(np.max(to_compute + to_send)))
+    return bound
 
 
 def srpt(release, length):
     """Completion times of shortest remaining time first, ascending: on one machine no schedule has completed k jobs
     before the k-th of them (Schrage 1968)."""
-    import pandas as pd
     jobs = pd.DataFrame({"label": range(len(release)), "arrival_time": release, "computation_time": length})
     return sorted(SRTF.schedule(jobs).groupby("label")["end"].max().tolist())
 
 
-def lower_bound(case):
-    """Least objective that a schedule could have if deadlines did not matter; microseconds."""
-    import numpy as np
-    tasks, shared = range(len(case.a)), case.link == "shared"
-    if case.objective is None:
-        return 0
-    if case.objective == "turnaround":  # as if each result left at once, or each task were computed at once
-        bound = sum(srpt(case.a, case.p)) + sum(case.q)
-        sent = srpt([case.a[j] + case.p[j] for j in tasks], case.q) if shared else []
-        return max(bound, sum(sent)) - sum(case.a)
-    # as if each result left at once: the longest transmission first is optimal (Jackson 1955)
-    bound = max(completions(case._replace(link="dedicated"), sorted(tasks, key=lambda j: -case.q[j])))
-    if shared:  # as if all that arrives from r on arrived at r: a flow shop of two machines (Johnson 1954)
-        order = sorted(tasks, key=lambda j: (0, case.p[j]) if case.p[j] < case.q[j] else (1, -case.q[j]))
-        a, p, q = (np.array(times)[order] for times in (case.a, case.p, case.q))
-        for r in sorted(set(case.a))[::1 + len(a) // 1000]:  # of a long list, some
-            some = a >= r
-            bound = max(bound, r + int(np.max(np.cumsum(p[some]) + np.cumsum(q[some][::-1])[::-1])))
-    return bound
+def soonest_sending(case):
+    """When the transmission of each task can begin at the soonest."""
+    return [a + p for a, p in zip(case.a, case.p)]
 
 
-def fewest_late(now, jobs):
-    """Fewest late jobs (due, length) of one machine on which all are released at `now`: by due date, and whenever one
-    would be late, the longest so far is given up (Moore 1968)."""
-    kept = []
-    for due, length in sorted(jobs):
-        now += length
-        heapq.heappush(kept, -length)
-        if now > due:
-            now += heapq.heappop(kept)
-    return len(jobs) - len(kept)
+def latest_computed(case):
+    """When the computation of each task must end at the latest."""
+    return [d - q for d, q in zip(case.d, case.q)]
 
 
 def certainly_missed(case):
@@ -175,312 +345,303 @@ def certainly_missed(case):
     def least(tasks):
         if len(tasks) < 2:
             return 0
-        a, p, q, d = zip(*tasks)
-        bound = fewest_late(a[0], [(d[j] - q[j], p[j]) for j in range(len(tasks))])
+        bound = fewest_late([(a, d - q, p) for a, p, q, d in tasks])
         if case.link == "shared":
-            bound = max(bound, fewest_late(min(map(sum, zip(a, p))), list(zip(d, q))))
+            bound = max(bound, fewest_late([(a + p, d, q) for a, p, q, d in tasks]))
         half = len(tasks) // 2
         return max(bound, least(tasks[:half]) + least(tasks[half:]))
-
     hopeful = sorted(task for task in zip(*case[:4]) if sum(task[:3]) <= task[3])
     return len(case.a) - len(hopeful) + least(hopeful)
 
 
-def window_cuts(case, late):
+def fewest_late(jobs):
+    """Fewest late jobs (release, due, length) of one machine if all are there from the first release on: by due date,
+    and whenever one would be late, the longest so far is given up (Moore 1968)."""
+    now = min(jobs)[0]
+    kept = []  # heap of lengths, the longest first
+    for _, due, length in sorted(jobs, key=lambda job: job[1:]):
+        now += length
+        heapq.heappush(kept, -length)
+        if now > due:
+            now += heapq.heappop(kept)
+    return len(jobs) - len(kept)
+
+
+# The integer programs -------------------------------------------------------------------------------------------------
+
+
+def fewest_missed(case, seconds):
+    """A lower bound on missed deadlines, and the tasks to give up for it (exact where the link is dedicated)."""
+    problem = pulp.LpProblem("misses", pulp.LpMinimize)
+    late = [pulp.LpVariable(f"late_{j}", cat="Binary") for j in range(len(case.a))]
+    problem += pulp.lpSum(late)
+    add_windows(problem, case, late)
+    if problem.constraints and run_cbc(problem, seconds)[0] != "optimal":
+        return 0, []
+    given_up = [j for j, variable in enumerate(late) if (variable.value() or 0) > 0.5]
+    return len(given_up), given_up
+
+
+def add_windows(problem, case, late):
     """Constraints on late[j], 1 if task j misses its deadline: what is on time fits every window of a machine.
 
     Of the jobs released at r or later and due at e or earlier, those on time take e - r or less. The processor has a
     job from arrival to deadline - trans_time, the shared uplink from arrival + computation to deadline.
     """
-    import pulp
     tasks = range(len(case.a))
-    machines = [(case.a, [case.d[j] - case.q[j] for j in tasks], case.p)]
+    for j in tasks:
+        if case.a[j] + case.p[j] + case.q[j] > case.d[j]:
+            problem += late[j] >= 1
+    machines = [(case.a, latest_computed(case), case.p)]
     if case.link == "shared":
-        machines.append(([case.a[j] + case.p[j] for j in tasks], case.d, case.q))
-    yield from (late[j] >= 1 for j in tasks if case.a[j] + case.p[j] + case.q[j] > case.d[j])
+        machines.append((soonest_sending(case), case.d, case.q))
     for release, due, length in machines:
         for r in set(release):
             for e in set(due):
                 inside = [j for j in tasks if release[j] >= r and due[j] <= e]
                 excess = sum(length[j] for j in inside) - max(0, e - r)
-                tight = any(release[j] == r for j in inside) and any(due[j] == e for j in inside)
-                if excess > 0 and tight:
-                    yield pulp.lpSum(min(1, length[j] / excess) * late[j] for j in inside) >= 1
+                is_tight = r in [release[j] for j in inside] and e in [due[j] for j in inside]
+                if excess > 0 and is_tight:
+                    problem += pulp.lpSum(min(1, length[j] / excess) * late[j] for j in inside) >= 1
 
 
-def fewest_missed(case, seconds, solver):
-    """A lower bound on missed deadlines, and the tasks to give up for it (exact where the link is dedicated)."""
-    import pulp
-    late = [pulp.LpVariable(f"late_{j}", cat="Binary") for j in range(len(case.a))]
-    problem = pulp.LpProblem("misses", pulp.LpMinimize)
-    problem += pulp.lpSum(late)
-    for cut in window_cuts(case, late):
-        problem += cut
-    if problem.constraints and solve_program(problem, seconds, solver)[0] != "optimal":
-        return 0, []
-    given_up = [j for j, u in enumerate(late) if (u.value() or 0) > 0.5]
-    return len(given_up), given_up
+def find_on_time(case, missed, seconds):
+    """Is there an order whose first n - missed tasks are on time? (What is late may as well come last.)
 
-
-# The program ----------------------------------------------------------------------------------------------------------
-
-
-def run_cbc(problem, engine):
-    """Solves a PuLP problem with CBC; returns the lower bound on its objective that the log of CBC names.
-
-    PuLP starts CBC and waits for it, and would leave it running when interrupted: here it is ended, on SIGTERM as on
-    Ctrl-C, and its files go. Only a main thread may say what a signal does, and one that says so already is left alone.
+    Returns the status of run_cbc, and the order or None.
     """
-    from_default = threading.current_thread() is threading.main_thread() and (
-        signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
-    if from_default:
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            engine.tmpDir = folder
-            engine.optionsDict["logPath"] = log = os.path.join(folder, "log")
-            try:
-                problem.solve(engine)
-            except BaseException as error:
-                for frame, _ in traceback.walk_tb(error.__traceback__):  # PuLP's function that started it is among them
-                    for value in list(frame.f_locals.values()):
-                        if isinstance(value, subprocess.Popen) and value.pid:
-                            value.kill()
-                            value.wait()
-                traceback.clear_frames(error.__traceback__)  # closes the log: Windows removes no open file
-                raise
-            with open(log) as file:
-                found = re.search(r"^Lower bound: +(\S+)", file.read(), re.MULTILINE)
-            return float(found.group(1)) if found else -math.inf
-    finally:
-        if from_default:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    last = len(case.a) - missed
+    program = order_program(case._replace(objective="deadlines"), last)
+    add_deadlines(program, {}, {}, 0)
+    if missed:
+        add_misses(program, case, missed, [1 - program.y[j, last] for j in range(len(case.a))])
+    status, _ = run_cbc(program.problem, seconds)
+    return status, found_order(program, status)
 
 
-def solve_program(problem, seconds, solver, start=False):
-    """Solves a PuLP problem, from the values of its variables if `start`. Returns "optimal", "feasible", "infeasible"
-    or "unknown", and a lower bound on its objective. Only this and run_cbc know the solvers."""
-    import pulp
-    began = time.monotonic()
-    if solver == "CBC":
-        engine = pulp.PULP_CBC_CMD(msg=False, timeLimit=seconds, warmStart=start)
+def find_least(case, missed, seconds, start):
+    """The least objective of all orders with so many misses or fewer, from the order `start` on, which has so many.
+
+    Returns the status of run_cbc, the order or None, and a lower bound on the objective (microseconds).
+    """
+    n = len(case.a)
+    program = order_program(case, n)
+    positions, origin, unit = program.positions, program.origin, program.unit
+    T_end = (max(completions(case, start)) - origin) / unit
+
+    # late[j, k]: task j is the k-th and late, by latest - d[j] at most; late_at[k]: the k-th is late.
+    latest = T_end if case.objective == "makespan" else 1000
+    may_be_late = [j for j in range(n) if missed and latest > program.case.d[j]]
+    late = {(j, k): pulp.LpVariable(f"late_{j}_{k}", 0, 1) for j in may_be_late for k in positions}
+    late_at = {k: pulp.LpVariable(f"late_at_{k}", cat="Binary") for k in positions if may_be_late}
+    add_deadlines(program, late, late_at, latest)
+    if missed:
+        lateness = [pulp.lpSum(late[j, k] for k in positions if j in may_be_late) for j in range(n)]
+        missed_by = add_misses(program, case, missed, lateness)
+
+    # Every variable is set: the solver begins from the schedule of `start`.
+    computed = {j: end for j, _, end in serve_in_order(case, start)}
+    now = origin
+    for k, j in enumerate(start, 1):
+        now = max(now, computed[j])
+        is_missed = now + case.q[j] > case.d[j]
+        program.S[k].setInitialValue((now - origin) / unit)
+        if k < n:
+            for i in range(n):
+                program.y[i, k].setInitialValue(int(i in start[:k]))
+        if may_be_late:
+            late_at[k].setInitialValue(int(is_missed))
+            for i in may_be_late:
+                late[i, k].setInitialValue(int(i == j and is_missed))
+        if missed:
+            missed_by[j].setInitialValue(int(is_missed))
+        if case.link == "shared":
+            now += case.q[j]
+    program.T_end.setInitialValue(T_end)
+
+    status, bound = run_cbc(program.problem, seconds, warm_start=True)
+    if case.objective == "makespan":
+        bound = bound * unit + origin
     else:
-        engine = pulp.HiGHS(msg=False, timeLimit=seconds)
-    if not engine.available():
-        raise common.UserError(f"the solver {solver} is not installed")
-    try:
-        if solver == "CBC":
-            bound = run_cbc(problem, engine)
-        else:
-            problem.solve(engine)
-            bound = problem.solverModel.getInfo().mip_dual_bound
-    except (pulp.PulpSolverError, OSError) as error:
-        if time.monotonic() - began >= seconds:  # CBC may crash where its time ends while it prepares
-            return "unknown", -math.inf
-        raise common.UserError(f"the solver {solver} failed: {error}") from error
-    if problem.sol_status == pulp.LpSolutionOptimal:
-        return "optimal", pulp.value(problem.objective) or 0
-    if problem.sol_status == pulp.LpSolutionIntegerFeasible:
-        return "feasible", bound
-    if problem.status == pulp.LpStatusInfeasible and time.monotonic() - began < seconds:
-        return "infeasible", math.inf
-    return "unknown", bound
+        bound = bound * unit + n * origin - sum(case.a)
+    return status, found_order(program, status), bound
 
 
-def order_program(case, missed, seconds, solver, start=None):
-    """Searches all orders with an integer program.
+# case: its times since `origin`, in units of `unit` microseconds; all else: see order_program
+Program = namedtuple("Program", "problem case origin unit positions y z S T_end computed")
 
-    Without `start`: is there an order whose first n - missed tasks are on time? (What is late may as well come last.)
-    With `start`, an order with that many misses: the least objective of all orders that have no more.
-    Returns the status of solve_program, the order found or None, and a lower bound on the objective (microseconds).
 
-    y[j][k]: task j is among the first k; z[j][k]: it is the k-th; S[k]: the k-th transmission may begin.
+def order_program(case, last):
+    """The program of the first `last` tasks of an order: any order, and the soonest that processor and uplink allow.
+
+    y[j, k]: task j is among the first k; z[j, k]: it is the k-th. S[k]: the k-th transmission may begin; end[k]: it
+    ends. T_end: all have ended. computed[k], sent[k]: no schedule has computed, or sent, k tasks before.
     """
-    import pulp
-    n, shared, minimise = len(case.a), case.link == "shared", start is not None
-    tasks, positions = range(n), range(1, n + 1 if minimise else n - missed + 1)
-    last, origin = positions[-1], min(case.a)
-    unit = max(1, max(case.a) - origin + sum(case.p) + sum(case.q)) / 1000  # the solver likes numbers near 1
+    n, tasks, positions = len(case.a), range(len(case.a)), range(1, last + 1)
+    origin = min(case.a)
+    unit = max(1, span(case)) / 1000  # the solver likes numbers near 1
 
     def scaled(times):
         return [(t - origin) / unit for t in times]
 
-    a, d, p, q = scaled(case.a), scaled(case.d), [t / unit for t in case.p], [t / unit for t in case.q]
-    computed = [None] + scaled(srpt(case.a, case.p))  # at the soonest, the k-th
-    sent = [None] + scaled(srpt([case.a[j] + case.p[j] for j in tasks], case.q))
+    computed = dict(enumerate(scaled(srpt(case.a, case.p)), 1))
+    sent = dict(enumerate(scaled(srpt(soonest_sending(case), case.q)), 1))
+    lengths = {"p": [t / unit for t in case.p], "q": [t / unit for t in case.q]}
+    case = case._replace(a=scaled(case.a), d=scaled(case.d), **lengths)
+
+    y = {(j, k): pulp.LpVariable(f"y_{j}_{k}", cat="Binary") for j in tasks for k in positions}
+    for j in tasks:
+        y[j, 0] = 0
+        y[j, n] = 1
+    z = {(j, k): y[j, k] - y[j, k - 1] for j in tasks for k in positions}
+    S = {k: pulp.LpVariable(f"S_{k}", lowBound=computed[k]) for k in positions}
+    end = {k: S[k] + pulp.lpSum(case.q[j] * z[j, k] for j in tasks) for k in positions}
+    T_end = pulp.LpVariable("T_end", lowBound=0)
 
     problem = pulp.LpProblem("order", pulp.LpMinimize)
-    y = [[0] + [1 if k == n else pulp.LpVariable(f"y_{j}_{k}", cat="Binary") for k in positions] for j in tasks]
-    z = [[None] + [y[j][k] - y[j][k - 1] for k in positions] for j in tasks]
-    S = [None] + [pulp.LpVariable(f"S_{k}", lowBound=computed[k]) for k in positions]
-    end = [None] + [S[k] + pulp.lpSum(q[j] * z[j][k] for j in tasks) for k in positions]
-    T_end = pulp.LpVariable("T_end", lowBound=0)
-    problem += pulp.lpSum([] if not minimise else T_end if case.objective == "makespan" else end[1:])
+    objectives = {"makespan": T_end, "turnaround": end.values(), "deadlines": []}
+    problem += pulp.lpSum(objectives[case.objective])
     for k in positions:
+        # The first k are k tasks, one more than before.
         if k < n:
-            problem += pulp.lpSum(y[j][k] for j in tasks) == k
+            problem += pulp.lpSum(y[j, k] for j in tasks) == k
         if k > 1:
-            problem += S[k] >= (end[k - 1] if shared else S[k - 1])
+            problem += S[k] >= (end[k - 1] if case.link == "shared" else S[k - 1])
             for j in tasks:
-                problem += z[j][k] >= 0
-        for i in tasks:  # from a[i] on, the prefix computes all of it that arrives then or later
-            later = [j for j in tasks if a[j] >= a[i]]
-            surely = k > n - len(later)  # the prefix is longer than what arrives before a[i]
-            problem += S[k] >= (a[i] if surely else a[i] * y[i][k]) + pulp.lpSum(p[j] * y[j][k] for j in later)
-        if shared:
+                problem += z[j, k] >= 0
+        # From a[i] on, if task i is one of them, all of theirs is computed that arrives then or later.
+        for i in tasks:
+            later = [j for j in tasks if case.a[j] >= case.a[i]]
+            surely = k > n - len(later)  # some of them do, whether task i is one or not
+            begin = case.a[i] if surely else case.a[i] * y[i, k]
+            problem += S[k] >= begin + pulp.lpSum(case.p[j] * y[j, k] for j in later)
+        if case.link == "shared":
             problem += end[k] >= sent[k]
         problem += T_end >= end[k]
+    return Program(problem, case, origin, unit, positions, y, z, S, T_end, computed)
 
-    # Deadlines. late[j, k]: task j is the k-th and late, by latest - d[j] at most.
-    T_end_at_start = scaled([max(completions(case, start))])[0] if minimise else None
-    latest = T_end_at_start if case.objective == "makespan" else 1000
-    may_be_late = [j for j in tasks if minimise and missed and latest > d[j]]
-    late = {(j, k): pulp.LpVariable(f"late_{j}_{k}", 0, 1) for j in may_be_late for k in positions}
-    late_at = {k: pulp.LpVariable(f"late_at_{k}", cat="Binary") for k in positions if may_be_late}
-    for j in tasks:
-        for k in positions:
-            if j in may_be_late:
-                problem += late[j, k] <= z[j][k]
-            if max(computed[k], a[j] + p[j]) + q[j] > d[j] + 1e-6:
-                problem += z[j][k] <= late.get((j, k), 0)
-    for k in positions:
-        slack = pulp.lpSum((latest - d[j]) * late[j, k] for j in may_be_late)
-        problem += S[k] + pulp.lpSum((q[j] - d[j]) * z[j][k] for j in tasks) <= slack
+
+def add_deadlines(program, late, late_at, latest):
+    """Constraints: the k-th task is on time, or late_at[k] is 1 and it ends by `latest`. late[j, k], of the tasks j
+    that may be late: task j is the k-th and late."""
+    a, p, q, d = program.case[:4]
+    problem, z = program.problem, program.z
+    may_be_late = sorted({j for j, _ in late})
+    for j in range(len(a)):
+        for k in program.positions:
+            if (j, k) in late:
+                problem += late[j, k] <= z[j, k]
+            if max(program.computed[k], a[j] + p[j]) + q[j] > d[j] + 1e-6:
+                problem += z[j, k] <= late.get((j, k), 0)
+    for k in program.positions:
+        lateness = program.S[k] + pulp.lpSum((q[j] - d[j]) * z[j, k] for j in range(len(a)))
+        problem += lateness <= pulp.lpSum((latest - d[j]) * late[j, k] for j in may_be_late)
         if may_be_late:
             problem += late_at[k] == pulp.lpSum(late[j, k] for j in may_be_late)
-    missed_by = [pulp.LpVariable(f"missed_by_{j}", 0, 1) for j in tasks if missed]
-    for j, u in enumerate(missed_by):
-        lateness = pulp.lpSum(late[j, k] for k in positions if j in may_be_late)
-        problem += u == (lateness if minimise else 1 - y[j][last])
-    if missed:
-        problem += pulp.lpSum(missed_by) <= missed
-        for cut in window_cuts(case, missed_by):
-            problem += cut
 
-    if minimise:  # set every variable: the solver begins from this schedule
-        computed_at = {j: t for j, _, t in serve_in_order(case, start)}
-        now = origin
-        for k, j in enumerate(start, 1):
-            now = max(now, computed_at[j])
-            S[k].setInitialValue((now - origin) / unit)
-            is_missed = now + case.q[j] > case.d[j]
-            if k < n:
-                for i in tasks:
-                    y[i][k].setInitialValue(int(i in start[:k]))
-            for i in may_be_late:
-                late[i, k].setInitialValue(int(i == j and is_missed))
-            if may_be_late:
-                late_at[k].setInitialValue(int(is_missed))
-            if missed:
-                missed_by[j].setInitialValue(int(is_missed))
-            now += case.q[j] if shared else 0
-        T_end.setInitialValue(T_end_at_start)
-    status, bound = solve_program(problem, seconds, solver, start=minimise)
-    bound = bound * unit + (origin if case.objective == "makespan" else n * origin - sum(case.a))
+
+def add_misses(program, case, missed, lateness):
+    """Constraints: so many misses at most. lateness[j]: an expression that is 1 if task j is late. Returns a variable
+    equal to each."""
+    problem = program.problem
+    missed_by = [pulp.LpVariable(f"missed_by_{j}", 0, 1) for j in range(len(lateness))]
+    for variable, late in zip(missed_by, lateness):
+        problem += variable == late
+    problem += pulp.lpSum(missed_by) <= missed
+    add_windows(problem, case, missed_by)
+    return missed_by
+
+
+def found_order(program, status):
+    """The order that a program has found, or None: a task comes the sooner, the more of its y are 1."""
     if status not in ("optimal", "feasible"):
-        return status, None, bound
-    position = [-sum(pulp.value(y[j][k]) for k in positions) for j in tasks]
-    return status, sorted(tasks, key=position.__getitem__), bound
+        return None
+    tasks = range(len(program.case.a))
+    among = [sum(pulp.value(program.y[j, k]) for k in program.positions) for j in tasks]
+    return sorted(tasks, key=lambda j: -among[j])
 
 
-def solve(case, orders, stop, solver):
-    """The best order of a case, from those at hand on, and what is proven, until the clock says `stop`.
+# The solver -----------------------------------------------------------------------------------------------------------
 
-    Returns the order, the fewest misses that any order could have, and the least objective (microseconds) of those
-    that have no more misses than this one.
+
+def run_cbc(problem, seconds, warm_start=False):
+    """Solves a PuLP problem with CBC, which comes with PuLP; from the values of its variables, if `warm_start`.
+
+    Sets the variables if it finds a solution. Returns "optimal", "feasible", "infeasible" or "unknown", and a lower
+    bound on the objective. It starts CBC itself: PuLP does not end CBC when interrupted, and splits the name of the
+    temporary folder at spaces.
     """
-    best, fewest, bound = min(orders, key=lambda order: cost(case, order)), certainly_missed(case), lower_bound(case)
-    if len(case.a) > MAX_TASKS or cost(case, best) == (fewest, bound):
-        return best, fewest, bound
+    began = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory() as folder, sigterm_as_exit():
+            columns = problem.writeMPS(os.path.join(folder, "problem"), rename=1)[1]  # variable: its column
+            files = ["problem"]
+            if warm_start:
+                write_start(os.path.join(folder, "start"), problem, columns)
+                files += ["-mips", "start"]
+            command = [os.path.abspath(pulp.PULP_CBC_CMD.pulp_cbc_path), *files, "-sec", str(seconds), "-timeMode",
+                       "elapsed", "-solve", "-printingOptions", "all", "-solution", "solution"]
+            log = subprocess.run(command, check=True, cwd=folder, encoding="utf-8", errors="replace",
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+            with open(os.path.join(folder, "solution")) as file:
+                outcome, *rows = file.read().splitlines()
+    except (OSError, subprocess.CalledProcessError) as error:
+        if time.monotonic() - began >= seconds:  # CBC may crash where its time ends while it prepares
+            return "unknown", -math.inf
+        raise common.UserError(f"the solver CBC failed: {error}") from error
 
-    def left():
-        return max(0, stop - time.monotonic())
-
-    def better(order):
-        return min(best, improve(case, order, stop), key=lambda order: cost(case, order)) if order else best
-
-    by_arrival, add_up = sorted(best, key=lambda j: case.a[j]), case.objective == "turnaround"
-    parts = [by_arrival[lo:hi] for lo, hi in ADSA.busy_periods(*(
-        [times[j] for j in by_arrival] for times in (case.a, case.p)))]
-    joined, total, value = [], 0, 0
-    if len(parts) > 1:  # busy periods bound the whole, and make it up if no transmission reaches into the next one
-        for part in parts:
-            place = {j: k for k, j in enumerate(part)}
-            found, misses, least = solve(
-                Case(*([times[j] for j in part] for times in case[:4]), case.link,
-                     case.objective if add_up or part is parts[-1] else None),
-                [[place[j] for j in order if j in place] for order in orders], stop, solver)
-            joined += [part[k] for k in found]
-            total += misses
-            value = least + (value if add_up else 0)
-        best, fewest = min(best, joined, key=lambda order: cost(case, order)), max(fewest, total)
-        if cost(case, best) == (total, value):
-            return best, total, value
-
-    best = better(best)
-    if cost(case, best)[0] > total and left():  # even if it is known how many: which to give up is a good start
-        misses, given_up = fewest_missed(case, left(), solver)
-        fewest = max(fewest, misses)
-        best = better(sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j])))
-    status = "infeasible"
-    while cost(case, best)[0] > fewest and status == "infeasible" and left():
-        status, order, _ = order_program(case, fewest, left(), solver)
-        best = better(order)
-        fewest += status == "infeasible"
-    missed, value = cost(case, best)
-    if value > bound and left():
-        status, order, proven = order_program(case, missed, left(), solver, best)
-        best = better(order)
-        value = cost(case, best)[1]
-        # the solver works to a tolerance, here 1e-8 of the time that the schedule spans
-        tolerance = (max(case.a) - min(case.a) + sum(case.p) + sum(case.q)) * 1e-8 * len(case.a)
-        if status == "optimal" and proven >= value - tolerance:
-            proven = value
-        bound = max(bound, min(proven, value))
-    return best, fewest, bound
+    if outcome.startswith("Optimal"):
+        set_variables(problem, columns, rows)
+        return "optimal", pulp.value(problem.objective) or 0
+    in_log = re.search(r"^Lower bound: +(\S+)", log, re.MULTILINE)
+    bound = float(in_log.group(1)) if in_log else -math.inf
+    if re.match(r"Stopped on \w+ - objective", outcome):
+        set_variables(problem, columns, rows)
+        return "feasible", bound
+    if re.match(r"Infeasible|Integer infeasible", outcome) and time.monotonic() - began < seconds:
+        return "infeasible", math.inf
+    return "unknown", bound
 
 
-def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT, solver=SOLVER):
-    """Compute intervals (label, start, end; microseconds) of a task table, in order of time.
+def require_solver():
+    common.require(pulp, "optimal.py needs the package pulp")
+    common.require(os.path.exists(pulp.PULP_CBC_CMD.pulp_cbc_path), "the solver CBC is not installed")
 
-    attrs of the result: transmission_order; metrics (objective, proven_optimal, lower_bound in s); summary.
+
+@contextlib.contextmanager
+def sigterm_as_exit():
+    """Meanwhile SIGTERM raises SystemExit, at which subprocess.run ends CBC as it does on Ctrl-C, and its folder goes.
+
+    Only a main thread may say what a signal does, and one that says so already is left alone.
     """
-    objective = common.find_name(objective, ("makespan", "turnaround"), "OBJECTIVE")
-    solver = common.find_name(solver, ("CBC", "HiGHS"), "SOLVER")
-    common.check_number(time_limit, "TIME_LIMIT")
-    common.check_number(MAX_TASKS, "MAX_TASKS", whole=True)
-    labels = tasks["label"].tolist()
-    case = Case(*(tasks[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline")),
-                link, objective)
-    policies, orders = (FCFS, SRTF, LLF, ADSA), []
-    for policy in policies:
-        result, _ = common.simulate(tasks, policy.schedule(tasks), link)
-        orders.append(result["completion_time"].argsort(kind="stable").tolist())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # PuLP 3 announces what PuLP 4 will not have
-        order, fewest, bound = solve(case, orders, time.monotonic() + time_limit, solver)
-    missed, value = cost(case, order)
-    proven = missed == fewest and value <= bound
-    per, name = (common.US, "makespan") if objective == "makespan" else (common.US * len(labels), "mean turnaround")
-    found = f"{missed} of {len(labels)} deadlines missed"
-    if proven:
-        summary = [f"optimal: {found}, then {name} {value / per:.3f} s"]
-    else:
-        gap = (missed - fewest) / missed if missed > fewest else (value - bound) / value
-        summary = [f"best found, gap {100 * gap:.2f} % in {'missed deadlines' if missed > fewest else name}: "
-                   f"{found} (at least {fewest}), then {name} {value / per:.3f} s (at least {bound / per:.3f} s)"]
-        if len(labels) > MAX_TASKS:
-            summary += [f"the exact program is limited to {MAX_TASKS} tasks: this is the order of "
-                        f"{policies[orders.index(order)].__name__}, the best of FCFS, SRTF, LLF and ADSA"]
-    late = [labels[j] for j, t in enumerate(completions(case, order)) if t > case.d[j]]
-    if late:
-        summary += [("not all deadlines can be met; " if fewest else "") + f"late: {', '.join(late[:10])}"
-                    + (f" and {len(late) - 10} more" if len(late) > 10 else "")]
-    intervals = common.interval_table(tasks, serve_in_order(case, order))
-    intervals.attrs.update(
-        transmission_order=[labels[j] for j in order], summary=summary,
-        metrics={"objective": objective, "proven_optimal": proven, "lower_bound": round(bound / per, 6)})
-    return intervals
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def write_start(path, problem, columns):
+    """Writes the values of the variables as CBC reads them: under a title, number, column, value and reduced cost."""
+    values = {variable.name: variable.value() or 0 for variable in problem.variables()}
+    with open(path, "w") as file:
+        print("Stopped on time - objective value 0", file=file)
+        for k, (name, column) in enumerate(columns.items()):
+            print(k, column, values[name], 0, file=file)
+
+
+def set_variables(problem, columns, rows):
+    """Sets the variables to a solution of CBC: rows of number, column, value and reduced cost."""
+    values = {}
+    for row in rows:
+        _, column, value, _ = row.replace("**", "").split()  # ** marks what its tolerance allows
+        values[column] = float(value)
+    for variable in problem.variables():
+        variable.varValue = values[columns[variable.name]]
 
 
 if __name__ == "__main__":

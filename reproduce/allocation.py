@@ -13,9 +13,12 @@ import sys
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import pandas as pd
+
 import common
 import FCIM
-from reproduce import tables
+from reproduce import claims, stats, tables
+from reproduce.parallel import parallel
 
 SEED = 0  # of the first draw
 RUNS = 30  # draws of links and bids for each model and pool
@@ -28,7 +31,6 @@ PRIORITIES = {  # FCIM's weights: alpha, beta, gamma, of device count, time and 
 
 LINKS = "FCIM, links"  # FCIM with ORDER "links"
 METHODS = ["FCIM", LINKS, "HexGen", "PipeDream", "PipeEdge"]
-STATIC, DRIVEN = ["PipeDream"], ["HexGen", "PipeEdge"]  # the paper's "static and performance-driven baselines"
 METRICS = {  # with their units
     "completion_time": "s", "computation_time": "s", "communication_time": "s", "communication_overhead": "",
     "total_cost": "cents", "memory_utilization": "", "fairness_layers": "", "fairness_rewards": "", "devices": "",
@@ -36,11 +38,6 @@ METRICS = {  # with their units
 PANELS = [("completion_time", "completion\n(s)"), ("communication_time", "communica-\ntion (s)"),
           ("total_cost", "cost\n(cents)"), ("fairness_layers", "fairness of\nlayers (0-1)"),
           ("fairness_rewards", "fairness of\nrewards (0-1)"), ("devices", "devices\n(count)")]
-READINGS = [  # claim, how it is read, metric, the paper's figure (%)
-    ("communication overhead", "ratio", "communication_overhead", -54.7),
-    ("communication overhead", "time", "communication_time", -54.7),
-    ("completion time", "completion", "completion_time", -36.9),
-    ("completion time", "computation", "computation_time", -36.9)]
 KEYS = ["model", "pool"]
 WHY = """ratio: communication / (communication + computation), as in the published scripts; time: of all tasks on links.
 completion: until the last task is back; computation (processing): of all tasks in all stages.
@@ -49,19 +46,7 @@ all, on the same draws. PipeDream is the static baseline; PipeEdge and HexGen, t
 devices and links, while FCIM orders its pipeline by the bids alone."""
 
 
-def check_settings():
-    """UserError unless the settings are as they must be."""
-    def check_weights(weights, where):
-        common.require(isinstance(weights, (tuple, list)) and len(weights) == 3,
-                       f"{where}: {common.shown(weights)} is not three numbers, alpha, beta and gamma")
-        for weight in weights:
-            common.check_number(weight, where)
-
-    tables.check_count(RUNS, "RUNS")
-    tables.check_settings(PRIORITIES, "PRIORITIES", check_weights)
-
-
-def measure(candidates, case, **draw):
+def measure_all(candidates, case, **draw):
     """Metrics of each candidate, {name: (its allocate, settings for it)}, on one draw (common.allocation_case): a list
     of dicts, each with what names the draw; "problem" says why a candidate has found no allocation, or nothing."""
     rows = []
@@ -78,51 +63,33 @@ def measure(candidates, case, **draw):
     return rows
 
 
-def judge(tasks, methods, model, pool, seed):
+def run_case(tasks, methods, model, pool, seed):
     """Metrics of the methods (load_scripts), and of FCIM by other settings, on one draw."""
     candidates = {name: (tables.script(path).allocate, {}) for name, path in methods.items()}
     candidates[LINKS] = FCIM.allocate, {"order": "links"}
     candidates.update({name: (FCIM.allocate, {"weights": weights}) for name, weights in PRIORITIES.items()})
-    return measure(candidates, tables.quiet_case(tasks, model, pool, seed), model=model.name, pool=pool, seed=seed)
-
-
-def claims(runs):
-    """The table of claims (rows of tables.claim) of the runs: those of draws that all methods share count."""
-    import pandas as pd
-    runs = tables.shared_draws(runs, [*KEYS, "seed"])
-    rows = tables.change_claims(runs, KEYS, "seed", "allocation", "FCIM", [
-        (claim, f"{reading}, {kind}", metric, paper, others) for claim, reading, metric, paper in READINGS
-        for kind, others in (("static", STATIC), ("performance-driven", DRIVEN))])
-    for what in ("layers", "rewards"):
-        ours, best, where, each = tables.all_changes(runs, KEYS, "seed", f"fairness_{what}", "FCIM", STATIC + DRIVEN, 1)
-        rows.append(tables.claim("fairness", f"Jain's index of {what}", "allocation", "always higher", ours, best,
-                                 where, tables.judge_always(ours, each)))
-    return pd.DataFrame(rows)
+    return measure_all(candidates, tables.quiet_case(tasks, model, pool, seed), model=model.name, pool=pool, seed=seed)
 
 
 def over_all(runs, who):
     """Changes in % over all settings, of FCIM and of FCIM, links against each other method: a table of text."""
-    import pandas as pd
     rows = []
     for metric in METRICS:
         for first in METHODS[:2]:
-            cells = {name: tables.show_change(*tables.change(*tables.in_settings(
-                runs, KEYS, "seed", metric, first, [name])[:2])) for name in who[2:]}
+            cells = {name: tables.show_change(*stats.mean_change(stats.in_settings(
+                runs, KEYS, "seed", metric, first, [name]).values())) for name in who[2:]}
             rows.append({"metric": metric, "change of": first, **cells})
     return pd.DataFrame(rows)
 
 
 def draw_all(args):
     """The runs: a row for each method and draw."""
-    import pandas as pd
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
     methods = tables.load_scripts([name for name in METHODS if name != LINKS], args.also, "allocate")
     settings = [(model, pool) for model in common.MODELS for pool in common.POOLS]
     for setting in settings:
-        common.allocation_case(args.tasks, *setting, seed)  # says what is wrong with the list
-    jobs = [(args.tasks, methods, *setting, seed + k) for setting in settings for k in range(number)]
-    return tables.as_written(pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]))
+        common.allocation_case(args.tasks, *setting, args.seed)  # says what is wrong with the list
+    jobs = [(args.tasks, methods, *setting, args.seed + k) for setting in settings for k in range(args.runs)]
+    return tables.as_written(pd.DataFrame([row for rows in parallel(run_case, jobs) for row in rows]))
 
 
 def read(folder):
@@ -132,19 +99,17 @@ def read(folder):
 
 
 def main(name):
-    check_settings()
     parser = common.make_parser(name, __doc__, tasks=FCIM.tasks, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS, also=True)
     args = parser.parse_args()
-    common.check_writable(args.out)
     runs = tables.get_runs(parser, args, read, draw_all)
     who = METHODS + [name for name in runs["algorithm"].unique() if name not in (*METHODS, *PRIORITIES)]
     number, settings = runs["seed"].nunique(), list(runs.groupby(KEYS, sort=False).groups)
-    shared = tables.shared_draws(runs, [*KEYS, "seed"])
+    shared = stats.shared_draws(runs, [*KEYS, "seed"])
     if shared.empty:
         raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
-    table, priorities = (tables.compare(shared, KEYS, "seed", list(names), METRICS) for names in (who, PRIORITIES))
-    claim, failed = claims(runs), tables.failures(runs, KEYS)
+    table, priorities = (stats.compare(shared, KEYS, "seed", list(names), METRICS) for names in (who, PRIORITIES))
+    claim, failed = claims.of_allocation(runs), stats.failures(runs, KEYS)
 
     models, pools = (runs[key].nunique() for key in KEYS)
     parts = [f"reproduce.allocation: {models} models x {pools} pools x {number} draws, seeds from "
@@ -165,9 +130,8 @@ def main(name):
                           tables.changes(part, group, METRICS)))
     parts += [(f"All settings: change in % against each, mean over {len(settings)} models and pools",
                over_all(shared, who)),
-              ("The paper's claims and what is found here", tables.show_claims(claim)), tables.RULES, WHY]
-    figures = {} if args.no_plot else {
-        "": lambda path: tables.draw_bars(path, PANELS, "model", who, table, "pool")}
+              ("The paper's claims and what is found here", claims.show(claim)), claims.RULES, WHY]
+    figures = {} if args.no_plot else {"": common.try_figure(tables.draw_bars, PANELS, "model", who, table, "pool")}
     tables.publish("allocation", args.out, parts, {"runs": runs, "table": table, "priorities": priorities,
                                                    "claims": claim, "failures": failed}, figures)
 

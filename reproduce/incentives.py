@@ -7,16 +7,18 @@ The paper claims that every winner's utility is positive; the thesis speaks of t
 Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025). In auctions of bids at true cost each device in
 turn changes its bid, all else equal, under the paper's payments and under FCIM's PAYMENT "critical", which is ours.
 """
-import math
 import pathlib
 import sys
 
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import pandas as pd
+
 import common
 import FCIM
-from reproduce import tables
+from reproduce import claims, stats, tables
+from reproduce.parallel import parallel
 
 SEED = 0  # of the first draw
 RUNS = 30  # auctions of each model, pool and kind of price
@@ -32,20 +34,6 @@ LIES = {"price": "asking another price", "layers": "offering fewer layers"}
 LONE, WHOLE, PART, LOSES = "lone bid: as asked", "all it offers: as asked", "a part: second price", "wins nothing"
 TOLERANCE = 1e-6  # cents: results are rounded to this
 SHOWN = [5, 30]  # tenths of a price between which the figure shows utilities
-
-
-def check_settings():
-    """UserError unless the settings are as they must be."""
-    tables.check_count(RUNS, "RUNS")
-    for name, values in (("POOLS", POOLS), ("TIMES", TIMES), ("OFFERS", OFFERS)):
-        common.require(isinstance(values, (tuple, list)) and values,
-                       f"{name}: {common.shown(values)} is not a list of settings")
-    for pool in POOLS:
-        common.find_name(pool, common.POOLS, "POOLS, pool")
-    for name, values in (("TIMES", TIMES), ("OFFERS", OFFERS)):
-        for value in values:
-            common.check_number(value, name)
-    common.require(max(OFFERS) <= 1, f"OFFERS: {max(OFFERS)} is more than all")
 
 
 # One auction ----------------------------------------------------------------------------------------------------------
@@ -84,7 +72,7 @@ def by_critical(case, cost, i, prices):
     return found, all(more <= n for (_, n), (_, more) in zip(won, won[1:]))
 
 
-def audit(tasks, model, pool, seed, asked):
+def run_case(tasks, model, pool, seed, asked):
     """One auction: a row (dict) for each device; and, at true cost, one for each payment, the devices' mean utility by
     what one asks, over the true cost of its offer."""
     case = tables.quiet_case(tasks, model, pool, seed)
@@ -130,12 +118,11 @@ def audit(tasks, model, pool, seed, asked):
 
 def by_auction(part, values):
     """Mean of values (a row a device of `part`, runs) in each draw, and over those with its 95 % interval."""
-    return tables.mean(values.astype(float).groupby(part["seed"]).mean().to_numpy())
+    return stats.mean(values.astype(float).groupby(part["seed"]).mean().to_numpy())
 
 
 def promises(rows):
     """What the auctions promise, by KEYS and kind of price: numbers, NaN where none has an allocation."""
-    import pandas as pd
     lines = []
     for setting, every in rows.groupby([*KEYS, "asked"], sort=False):
         part = every[every["allocation"]]
@@ -147,14 +134,13 @@ def promises(rows):
             line[f"least_utility_{payment}"] = part.loc[part["paid_paper"] > 0, f"utility_{payment}"].min()
         for what, values in (("paid_paper", total["paid_paper"]), ("paid_critical", total["paid_critical"]),
                              ("extra", total["paid_critical"] - total["paid_paper"])):
-            line.update(zip((what, f"{what}_low", f"{what}_high"), tables.mean(values.to_numpy())))
+            line.update(zip((what, f"{what}_low", f"{what}_high"), stats.mean(values.to_numpy())))
         lines.append(line)
     return pd.DataFrame(lines).round(6)
 
 
 def gains(rows):
     """What truthful devices gain by lies, a row for each of KEYS: numbers; NaN where no auction has an allocation."""
-    import pandas as pd
     lines = []
     for setting, every in rows[rows["asked"] == "true cost"].groupby(KEYS, sort=False):
         part, line = every[every["allocation"]], dict(zip(KEYS, setting))
@@ -182,28 +168,6 @@ def who_gains(rows):
                                  "max": "largest_gain"})
 
 
-def claims(rows):
-    """The table of claims (rows of tables.claim): of the auctions that have an allocation."""
-    import pandas as pd
-    rows = rows[rows["allocation"]]
-    true, won = rows["asked"] == "true cost", rows["paid_paper"] > 0
-    found = []
-    for name, reading, part, key, wanted in (
-            ("positive utility", "winners, prices as drawn", rows[~true & won], "utility_paper", "all > 0"),
-            ("positive utility", "winners, prices at true cost", rows[true & won], "utility_paper", "all > 0"),
-            *(("truthfulness", f"no gain by {how}{more}", rows[true], f"gain_by_{lie}_{payment}", "all")
-              for payment, more in (("paper", ""), ("critical", ', PAYMENT "critical" (ours)'))
-              for lie, how in LIES.items())):
-        case = part[key] > TOLERANCE if wanted == "all > 0" else part[key] <= TOLERANCE
-        ours = [100 * value for value in by_auction(part, case)]
-        each = {", ".join(setting): [100 * value for value in by_auction(of, case[of.index])]
-                for setting, of in part.groupby(KEYS, sort=False)}
-        best = max(each, key=lambda setting: each[setting][0]) if each else ""
-        found.append(tables.claim(name, reading, "incentives", wanted, ours, each.get(best, ours), best,
-                                  tables.judge_all(ours[0], each[best][0] if each else math.nan)))
-    return pd.DataFrame(found)
-
-
 def examples(rows):
     """A line for each payment and lie: who gains most."""
     true, lines = rows[(rows["asked"] == "true cost") & rows["allocation"]], []
@@ -222,7 +186,7 @@ def examples(rows):
     return lines
 
 
-def draw_curves(path, curves):
+def draw_curves(curves):
     """Draws what a truthful device gains by what it asks, one journal column wide: a row of panels for each pool (those
     of equal curves together), a panel for each payment, a line a model, with its 95 % interval."""
     from matplotlib.figure import Figure
@@ -236,7 +200,7 @@ def draw_curves(path, curves):
         part = part[part["pool"] == part["pool"].iloc[0]]
         for axes, payment in zip(row, PAYMENTS):
             for k, (model, lines) in enumerate(part[part["payment"] == payment].groupby("model", sort=False)):
-                mean, low, high = zip(*map(tables.mean, lines[columns].to_numpy().T))
+                mean, low, high = zip(*map(stats.mean, lines[columns].to_numpy().T))
                 colour = (common.BLUE, common.ORANGE, common.RED, common.SKY, "black")[k % 5]
                 axes.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
                 keys[common.shorten(model)] = axes.plot(
@@ -249,7 +213,7 @@ def draw_curves(path, curves):
     for axes in plots[-1]:
         axes.set_xlabel("asks / its true cost", fontsize=8)
     figure.align_ylabels(plots[:, 0])
-    common.finish(figure, path, keys)
+    return common.finish_figure(figure, keys)
 
 
 # The script -----------------------------------------------------------------------------------------------------------
@@ -257,18 +221,16 @@ def draw_curves(path, curves):
 
 def draw_all(args):
     """The runs: a row for each device of each auction, and the curves of the figure."""
-    import pandas as pd
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
     pools = [common.find_name(pool, common.POOLS, "pool") for pool in POOLS]
     settings = [(model, pool) for model in common.MODELS for pool in pools]
     for setting in settings:
-        common.allocation_case(args.tasks, *setting, seed)  # says what is wrong with the list
+        common.allocation_case(args.tasks, *setting, args.seed)  # says what is wrong with the list
     alike = {}  # pools of the same devices: of them only the first is run
     first = {pool: alike.setdefault(tuple(row[:2] for row in common.POOLS[pool]), pool) for pool in pools}
-    jobs = [(args.tasks, *setting, seed + k, asked) for setting in settings for asked in ASKED for k in range(number)]
+    jobs = [(args.tasks, *setting, args.seed + k, asked)
+            for setting in settings for asked in ASKED for k in range(args.runs)]
     todo = [job for job in jobs if first[job[2]] == job[2]]
-    found = dict(zip((job[1:] for job in todo), tables.parallel(audit, todo)))
+    found = dict(zip((job[1:] for job in todo), parallel(run_case, todo)))
     parts = [[[dict(row, pool=pool) for row in part] for part in found[(model, first[pool], *more)]]
              for _, model, pool, *more in jobs]
     rows, curves = (pd.DataFrame([row for some in part for row in some]) for part in zip(*parts))
@@ -289,13 +251,11 @@ def read(folder):
 
 
 def main(name):
-    check_settings()
     parser = common.make_parser(name, __doc__, tasks=FCIM.tasks, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS)
     args = parser.parse_args()
-    common.check_writable(args.out)
     rows, curves = tables.get_runs(parser, args, read, draw_all)
-    promised, gained, claim, number = promises(rows), gains(rows), claims(rows), rows["seed"].nunique()
+    promised, gained, claim, number = promises(rows), gains(rows), claims.of_incentives(rows), rows["seed"].nunique()
 
     def readable(table, columns, means):
         """Of a table of numbers these columns, the means with half of their intervals, as text."""
@@ -326,8 +286,8 @@ def main(name):
               "suffice, every\ndevice is needed and may ask what the budget allows. not monotone: devices that would "
               "win more layers by asking\nmore; then Myerson's payments are not proven truthful. They promise nothing "
               "about offers of fewer layers.",
-              ("The claims of paper and thesis, and what is found here", tables.show_claims(claim)), tables.RULES]
-    figures = {} if args.no_plot or curves is None else {"": lambda path: draw_curves(path, curves)}
+              ("The claims of paper and thesis, and what is found here", claims.show(claim)), claims.RULES]
+    figures = {} if args.no_plot or curves is None else {"": common.try_figure(draw_curves, curves)}
     tables.publish("incentives", args.out, parts, {
         "runs": rows, **({} if curves is None else {"curves_runs": curves}),
         "table": promised.merge(gained, how="left"), "claims": claim}, figures)

@@ -13,9 +13,12 @@ import sys
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import pandas as pd
+
 import common
 import FCIM
-from reproduce import allocation, tables
+from reproduce import allocation, claims, stats, tables
+from reproduce.parallel import parallel
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
 SIZES = [6, 8, 10, 12, 16, 24]  # devices
@@ -28,24 +31,9 @@ METHODS = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
 METRICS = {"communication_time": "s", "completion_time": "s", "total_cost": "cents", "devices": ""}
 PANELS = {"communication_time": ("time on links", -54.7), "completion_time": ("completion time", -36.9),
           "total_cost": ("cost", None)}  # and the paper's figure (%)
-READINGS = [("communication overhead", "time, by pool size", "communication_time", -54.7),
-            ("completion time", "completion, by pool size", "completion_time", -36.9)]
 
 
-def check_settings():
-    """UserError unless the settings are as they must be."""
-    tables.check_count(RUNS, "RUNS")
-    for name, values in (("SIZES", SIZES), ("TYPES", TYPES)):
-        common.require(isinstance(values, (tuple, list)) and values and len(set(values)) == len(values),
-                       f"{name}: {common.shown(values)} is not a list of different settings")
-    for size in SIZES:
-        common.require(tables.check_count(size, "SIZES") % len(TYPES) == 0,
-                       f"SIZES: {size} devices are not as many of each of TYPES")
-    for kind in TYPES:
-        common.get_device(kind)
-
-
-def judge(tasks, model, size, seed):
+def run_case(tasks, model, size, seed):
     """Metrics of the methods on one draw: a list of dicts."""
     pool = f"{size} devices"
     names = [(f"{kind} {k + 1}", kind) for kind in TYPES for k in range(size // len(TYPES))]
@@ -54,22 +42,12 @@ def judge(tasks, model, size, seed):
         case = tables.quiet_case(tasks, model, pool, seed)
     finally:  # it is no pool of anybody else's
         del common.POOLS[pool]
-    return [dict(row, size=size) for row in allocation.measure(
+    return [dict(row, size=size) for row in allocation.measure_all(
         {name: (tables.script(name).allocate, {}) for name in METHODS}, case, model=model.name, pool=pool, seed=seed)]
 
 
-def claims(runs):
-    """The table of claims (rows of tables.claim) of the runs: those of draws that all methods share count."""
-    import pandas as pd
-    runs = tables.shared_draws(runs, ["size", "seed"])
-    return pd.DataFrame(tables.change_claims(runs, ["pool"], "seed", "pool_size", "FCIM", [
-        (claim, f"{reading}, {kind}", metric, paper, others) for claim, reading, metric, paper in READINGS
-        for kind, others in (("static", allocation.STATIC), ("performance-driven", allocation.DRIVEN))]))
-
-
 def by_size(part):
-    """A table of text of one metric, a row a size, of the rows of a table of tables.compare."""
-    import pandas as pd
+    """A table of text of one metric, a row a size, of the rows of a table of stats.compare."""
     rows = []
     for size, of_size in part.groupby("size"):
         of_size = of_size.set_index("algorithm")
@@ -80,7 +58,7 @@ def by_size(part):
     return pd.DataFrame(rows)
 
 
-def draw_changes(path, table):
+def draw_changes(table):
     """Draws FCIM's change against each method by the number of devices, one journal column wide: a panel for each of
     PANELS, with 95 % intervals, and the paper's figure as a line."""
     from matplotlib.figure import Figure
@@ -102,18 +80,15 @@ def draw_changes(path, table):
         axes.set_xticklabels(sizes)
     plots[-1].set_xlabel("devices in the pool", fontsize=8)
     figure.align_ylabels(plots)
-    common.finish(figure, path, keys)
+    return common.finish_figure(figure, keys)
 
 
 def draw_all(args):
     """The runs: a row for each method and draw."""
-    import pandas as pd
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
     model = common.get_model(MODEL)
-    common.read_tasks(args.tasks, model, [common.get_device(name) for name in TYPES])  # says what is wrong with the list
-    jobs = [(args.tasks, model, size, seed + k) for size in SIZES for k in range(number)]
-    return tables.as_written(pd.DataFrame([row for rows in tables.parallel(judge, jobs) for row in rows]))
+    common.read_tasks(args.tasks, model, [common.get_device(name) for name in TYPES])  # says what is wrong
+    jobs = [(args.tasks, model, size, args.seed + k) for size in SIZES for k in range(args.runs)]
+    return tables.as_written(pd.DataFrame([row for rows in parallel(run_case, jobs) for row in rows]))
 
 
 def read(folder):
@@ -123,16 +98,14 @@ def read(folder):
 
 
 def main(name):
-    check_settings()
     parser = common.make_parser(name, __doc__, tasks=FCIM.tasks, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS)
     args = parser.parse_args()
-    common.check_writable(args.out)
     runs = tables.get_runs(parser, args, read, draw_all)
-    shared, failed = tables.shared_draws(runs, ["size", "seed"]), tables.failures(runs, ["size"])
+    shared, failed = stats.shared_draws(runs, ["size", "seed"]), stats.failures(runs, ["size"])
     if shared.empty:
         raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
-    table, claim = tables.compare(shared, ["size"], "seed", METHODS, METRICS), claims(runs)
+    table, claim = stats.compare(shared, ["size"], "seed", METHODS, METRICS), claims.of_pool_size(runs)
     number = runs["seed"].nunique()
     parts = [f"reproduce.pool_size: {runs['model'][0]}, {' and '.join(TYPES)} in equal number, {number} draws of each "
              f"size, seeds from {runs['seed'].min()}\n{tables.legend(number)}\n{tables.shared_line(failed)}"]
@@ -141,8 +114,8 @@ def main(name):
     for metric, unit in METRICS.items():
         parts.append((f"{metric}{f' ({unit})' if unit else ''}: means, and FCIM's change in % against the others",
                       by_size(table[table["metric"] == metric])))
-    parts += [("The paper's claims and what is found here", tables.show_claims(claim)), tables.RULES]
-    figures = {} if args.no_plot else {"": lambda path: draw_changes(path, table)}
+    parts += [("The paper's claims and what is found here", claims.show(claim)), claims.RULES]
+    figures = {} if args.no_plot else {"": common.try_figure(draw_changes, table)}
     tables.publish("pool_size", args.out, parts, {"runs": runs, "table": table, "claims": claim, "failures": failed},
                    figures)
 

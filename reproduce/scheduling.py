@@ -14,10 +14,14 @@ import sys
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import numpy as np
+import pandas as pd
+
 import ADSA
 import common
 import optimal
-from reproduce import tables, trace
+from reproduce import claims, stats, tables, trace
+from reproduce.parallel import parallel
 
 MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
@@ -34,12 +38,10 @@ REGIMES = {  # load (computation / span of arrivals), deadline: arrival + this x
     "strict": (0.9, (1.5, 3)),
     "overload": (1.3, (1.5, 3)),
 }
-STRICT = "strict"  # the regime in which the claim is tested
-PAPER = -39  # %: the change of queueing delay under strict deadlines that the paper's abstract claims for ADSA
 
 POLICIES = ["ADSA", "FCFS", "SRTF", "LLF"]
 EDF = "EDF (reference)"
-FREE = "ADSA (uplink free)"  # its results leave without contention, those of all others do not: as published
+FREE = claims.FREE
 OPTIMA = {"optimal (makespan)": "makespan", "optimal (turnaround)": "turnaround"}
 LIST = "list"  # stands for a regime in the runs of the list of tasks that is no random one
 UNITS = {"mean_waiting_time": "s", "mean_response_time": "s", "mean_uplink_waiting_time": "s",
@@ -48,12 +50,6 @@ ABOVE = {"deadlines_behind": "", "T_end_above": "%", "mean_turnaround_time_above
 PANELS = [("mean_waiting_time", "waiting (s)"), ("mean_response_time", "response (s)"),
           ("mean_uplink_waiting_time", "waiting for\nuplink (s)"), ("mean_turnaround_time", "turnaround (s)"),
           ("deadlines_met", "deadlines\nmet (count)"), ("preemptions", "preemptions\n(count)")]
-READINGS = [  # of queueing delay: how it is read, metric, of which schedule, against whom
-    ("response time (first start - arrival), FCFS", "mean_response_time", "ADSA", ["FCFS"]),
-    ("response time, all three", "mean_response_time", "ADSA", POLICIES[1:]),
-    ("waiting time (ready, not running), all three", "mean_waiting_time", "ADSA", POLICIES[1:]),
-    ("waiting for processor and uplink, all three", "mean_both_waiting_times", "ADSA", POLICIES[1:]),
-    ("the same, ADSA's uplink free", "mean_both_waiting_times", FREE, POLICIES[1:])]
 LEGEND = f"""deadlines_behind: fewer than the proven optimum meets; above: its T_end or turnaround, if as many are met
 {EDF}: earliest deadline first, preemptive, by deadline - transmission; not of the paper"""
 WHY = """The claim names neither its baseline (FCFS, or all three policies of the paper) nor what it counts as queueing
@@ -62,27 +58,8 @@ schedule is on average below SRTF (Schrage 1968), and ADSA, that looks at transm
 it. The published ADSA sends results without contention, the other policies do not: the last reading is of that."""
 
 
-def check_settings():
-    """UserError unless the settings are as they must be."""
-    def check_regime(regime, where):
-        common.require(isinstance(regime, (tuple, list)) and len(regime) == 2,
-                       f"{where}: {common.shown(regime)} is not a load and a range of deadline factors")
-        common.check_number(regime[0], f"{where}, load", positive=True)
-        tables.check_range(regime[1], f"{where}, deadlines")
-
-    tables.check_count(RUNS, "RUNS")
-    common.check_number(LIMIT, "LIMIT")
-    common.require(tables.check_count(TASKS, "TASKS") > 1, "TASKS: a random list needs at least 2, to span some time")
-    for name, whole in (("WORDS", True), ("PROMPT", True), ("TRANS", False)):
-        tables.check_range(globals()[name], name, whole)
-    tables.check_settings(REGIMES, "REGIMES", check_regime)
-    common.find_name(STRICT, REGIMES, "STRICT, regime")
-    common.require(LIST not in REGIMES, f"REGIMES: {LIST} is the name of the list that is no random one")
-
-
 def random_tasks(regime, seed, run, model, device):
     """Task table of a random list. The tasks of a run are those of all regimes, but for arrivals and deadlines."""
-    import numpy as np
     draw, (load, factors) = np.random.default_rng((seed, run)), REGIMES[regime]
     prompt, output = (draw.integers(*words, TASKS, endpoint=True) for words in (PROMPT, WORDS))
     output = np.minimum(output, int(model.context / common.TOKENS_PER_WORD) - max(PROMPT) - 2)  # none runs capped
@@ -91,17 +68,16 @@ def random_tasks(regime, seed, run, model, device):
     table = common.read_tasks([
         {"label": f"Task {k + 1}", "prompt": "word " * int(prompt[k]), "arrival_time": 0,
          "output_words": int(output[k]), "trans_time": float(trans[k]), "deadline": 0}
-        for k in range(TASKS)], model, device)
+        for k in range(TASKS)], model, [device])
     arrival = arrival - arrival[0] + trace.later(arrival, table["computation_time"].to_numpy(), load)
     arrival = np.rint(arrival).astype("int64")
     due = np.rint(factor * (table["computation_time"] + table["trans_time"])).astype("int64")
     return table.assign(arrival_time=arrival, deadline=arrival + due)
 
 
-def measure(tasks, methods, model, device, link):
+def run_case(tasks, methods, model, device, link):
     """What each method (load_scripts), and the two optima, make of a task table, or of the random list (regime, seed,
     run): the metrics of each (dicts) and, of a table, all intervals, with what becomes of their tasks (a table)."""
-    import pandas as pd
     drawn = isinstance(tasks, tuple)
     if drawn:
         tasks = random_tasks(*tasks, model, device)
@@ -129,8 +105,8 @@ def measure(tasks, methods, model, device, link):
 
 
 def compare(runs, keys, who):
-    """tables.compare of runs; ADSA's change of a distance from the optimum would mislead, and is none."""
-    table = tables.compare(runs, keys, "run", who, [*UNITS, *ABOVE])
+    """stats.compare of runs; ADSA's change of a distance from the optimum would mislead, and is none."""
+    table = stats.compare(runs, keys, "run", who, [*UNITS, *ABOVE])
     columns = ["change", "change_low", "change_high"]
     table.loc[table["metric"].isin(ABOVE), columns] = math.nan
     return table
@@ -138,7 +114,6 @@ def compare(runs, keys, who):
 
 def readable(caption, table, runs, who):
     """Two captions and tables for reading, of one regime: means and counts; ADSA's change."""
-    import pandas as pd
     units = {**UNITS, **ABOVE, "deadlines_met": f"of {runs['tasks'].iloc[0]}"}
     compared = table[table["metric"] == "T_end_above"].set_index("algorithm")["runs"]
     proven = runs.dropna(subset=["proven_optimal"]).groupby("algorithm")["proven_optimal"].sum()
@@ -151,7 +126,6 @@ def readable(caption, table, runs, who):
 
 def beaten(table, who):
     """Who does better than ADSA, the whole interval of the change on that side: a table of text, a row a regime."""
-    import pandas as pd
     rows = []
     for regime, part in table.groupby("regime", sort=False):
         row = {"regime": regime}
@@ -163,17 +137,8 @@ def beaten(table, who):
     return pd.DataFrame(rows)
 
 
-def claims(runs):
-    """The table of claims (rows of tables.claim) of the runs."""
-    import pandas as pd
-    runs = runs[runs["regime"] == STRICT]
-    runs = runs.assign(mean_both_waiting_times=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
-    return pd.DataFrame([row for reading, metric, first, others in READINGS for row in tables.change_claims(
-        runs, ["regime"], "run", "scheduling", first, [("queueing delay", reading, metric, PAPER, others)])])
-
-
 def charts(rows, details):
-    """What tables.draw_charts takes, of what measure returns."""
+    """What tables.draw_charts takes, of what run_case returns."""
     found = []
     for row in rows:
         if row["algorithm"] != FREE:
@@ -185,17 +150,14 @@ def charts(rows, details):
 
 def draw_all(args):
     """The runs, a row for each method and list, and the intervals of the list that is no random one."""
-    import pandas as pd
-    number = tables.check_count(args.runs, "--runs")
-    seed = int(common.check_number(args.seed, "--seed", whole=True))
     link = common.find_name(args.link, common.LINKS, "link")
     device = common.get_device(args.device)
     methods = tables.load_scripts(POLICIES, args.also, "schedule")
     methods[EDF] = "reproduce.EDF"
     model = common.get_model(args.model)
     tasks = common.read_tasks(args.tasks, model, [device])
-    cases = [(LIST, seed, 0), *((regime, seed, run) for regime in REGIMES for run in range(number))]
-    found = tables.parallel(measure, [(case if case[0] != LIST else tasks, methods, model, device, link)
+    cases = [(LIST, args.seed, 0), *((regime, args.seed, run) for regime in REGIMES for run in range(args.runs))]
+    found = parallel(run_case, [(case if case[0] != LIST else tasks, methods, model, device, link)
                                       for case in cases])
     runs = pd.DataFrame([dict(zip(("regime", "seed", "run"), case), model=model.name, device=device.type, link=link,
                               **metrics) for case, (rows, _) in zip(cases, found) for metrics in rows])
@@ -206,7 +168,7 @@ def read(folder):
     """What draw_all returned, of an earlier run."""
     runs = tables.read_runs(folder, "scheduling_runs.csv", ["seed", "run", *UNITS, *ABOVE],
                             ["regime", "model", "device", "link", "proof"], [*POLICIES, EDF, FREE, *OPTIMA])
-    for regime in (LIST, STRICT):
+    for regime in (LIST, claims.STRICT):
         common.require((runs["regime"] == regime).any(), f"--from {folder}: no runs of {regime}")
     for regime in runs["regime"].unique():
         common.find_name(regime, [LIST, *REGIMES], f"--from {folder}, regime")
@@ -216,12 +178,10 @@ def read(folder):
 
 
 def main(name):
-    check_settings()
     parser = common.make_parser(name, __doc__, tasks=ADSA.tasks, model=MODEL, device=DEVICE,
                                 link=LINK, seed=SEED, out=OUT)
     tables.add_flags(parser, RUNS, also=True)
     args = parser.parse_args()
-    common.check_writable(args.out)
     runs, of_list = tables.get_runs(parser, args, read, draw_all)
     who = [name for name in runs["algorithm"].unique() if name != FREE]
     one, drawn = (runs[rows] for rows in (runs["regime"] == LIST, runs["regime"] != LIST))
@@ -230,7 +190,7 @@ def main(name):
     if one["memory_utilization"].max() > 1:
         common.warn(f"weights and KV caches reach {one['peak_memory_gb'].max():.1f} GB, more than the {device} has: "
                     "these are the times of one that could hold them")
-    one_table, table, claim = compare(one, ["tasks"], who), compare(drawn, ["regime"], who), claims(runs)
+    one_table, table, claim = compare(one, ["tasks"], who), compare(drawn, ["regime"], who), claims.of_scheduling(runs)
     change = one_table.pivot(index="algorithm", columns="metric", values="change")[list(UNITS)]
 
     parts = [f"reproduce.scheduling: {model} on {device}, {link} uplink\nrandom lists: {drawn['tasks'].iloc[0]} tasks, "
@@ -247,13 +207,13 @@ def main(name):
                         for line in proof.split(" | ")),
               ("Where ADSA is beaten (by whom; the whole interval of the change says so)",
                beaten(table, [name for name in who if name not in OPTIMA])),
-              ("The paper's claim and what is found here, in regime " + STRICT, tables.show_claims(claim)),
-              tables.RULES, WHY]
+              ("The paper's claim and what is found here, in regime " + claims.STRICT, claims.show(claim)),
+              claims.RULES, WHY]
     figures = {}
     if not args.no_plot:
         drawn_list = charts(one.to_dict("records"), of_list)
-        figures = {"": lambda path: tables.draw_bars(path, PANELS, "regime", who, table),
-                   "_gantt": lambda path: tables.draw_charts(path, drawn_list)}
+        figures = {"": common.try_figure(tables.draw_bars, PANELS, "regime", who, table),
+                   "_gantt": common.try_figure(tables.draw_charts, drawn_list)}
     tables.publish("scheduling", args.out, parts, {
         "runs": runs, "list_runs": of_list, "list": one.join(change.add_prefix("change_"), on="algorithm"),
         "table": table, "claims": claim}, figures)

@@ -3,7 +3,11 @@
 A case is a list of tasks (arrival, computation, trans, deadline) in whole ticks. Each policy returns its runs
 (task, start, end) in order of time; runs of one task that follow on each other count as one.
 """
-from itertools import permutations
+import math
+from fractions import Fraction
+from itertools import combinations, permutations
+
+import numpy as np
 
 
 def merged(runs):
@@ -176,3 +180,150 @@ def compositions(layers, most):
 def bottleneck(path, counts, t, delay):
     parts = [n * t[i] for i, n in zip(path, counts)] + [delay[i, j] for i, j in zip(path, path[1:])]
     return max(parts)
+
+
+# FCIM -----------------------------------------------------------------------------------------------------------------
+
+
+def fcim(layers, offers, weights, delta, budget, deadline):
+    """The rules of the mechanism one after another, in fractions: [(device, layers, reward)], or None where a round has
+    no valid bid. offers: (layers, price, computation time) of each device; numbers, taken as the decimals they show."""
+    offers = [[Fraction(str(value)) for value in offer] for offer in offers]
+    alpha, beta, gamma = (Fraction(str(weight)) for weight in weights)
+    delta, budget, deadline = (Fraction(str(value)) for value in (delta, budget, deadline))
+    present, out, missing = list(range(len(offers))), [], layers
+    while missing > 0:
+        valid = [i for i in present if offers[i][1] <= budget and offers[i][2] <= deadline]
+        if not valid:
+            return None
+        criteria = [{i: layers / offers[i][0] for i in valid}, {i: offers[i][2] / offers[i][0] for i in valid},
+                    {i: offers[i][1] / offers[i][0] for i in valid}]
+        score = dict.fromkeys(valid, 0)
+        for weight, values in zip((alpha, beta, gamma), criteria):
+            least, most = min(values.values()), max(values.values())
+            for i in valid:
+                if most > least:
+                    score[i] += weight * (values[i] - least) / (most - least)
+        per_layer = criteria[2]
+        ranked = sorted(valid, key=lambda i: (score[i], per_layer[i], i))
+        winner = ranked[0]
+        l, P, _ = offers[winner]
+        n, c = min(l, missing), per_layer[winner]
+        average = sum(per_layer.values()) / len(valid)
+        if len(valid) == 1:
+            paid = c * n
+        elif gamma > alpha + beta and n == l:
+            paid = P
+        elif gamma > alpha + beta or all(c <= other for other in per_layer.values()):
+            paid = per_layer[ranked[1]] * n
+        else:
+            paid = max(per_layer[ranked[1]], c) * n - delta * n * (c - average)
+        paid = max(paid, c * n)
+        paid = min(paid, budget)
+        out.append((winner, n, paid))
+        present.remove(winner)
+        missing -= n
+        budget -= paid
+    return out
+
+
+def way(delay, order):
+    """Links of a task, client to client (the last of delay, s), in microseconds, as integers of Python."""
+    path = [len(delay) - 1, *order, len(delay) - 1]
+    return sum(round(float(delay[i, j]) * 1e6) for i, j in zip(path, path[1:]))
+
+
+def least_way(delay, won):
+    """Of all orders of the winners the one of least links; of equal ones that in which who has won first goes first."""
+    best = min(permutations(range(len(won))), key=lambda order: (way(delay, [won[i] for i in order]), order))
+    return [won[i] for i in best]
+
+
+# HexGen: a stage is a group of devices; w (tasks, stages): seconds of a layer, d (stages + 1): of the links, the last
+# of them to the client; offers: layers a device
+
+
+def list_completion(n, w, d, arrivals):
+    """When the task list is completed, task after task and stage after stage."""
+    free = [0] * len(n)  # when a stage has finished the task before
+    now = 0
+    for k, arrival in enumerate(arrivals):
+        now = arrival
+        for s in range(len(n)):
+            free[s] = max(free[s], now + d[s]) + n[s] * w[k][s]
+            now = free[s]
+    return now + d[-1]
+
+
+def layer_moves(n, most):
+    """All layer counts that a move of one layer makes: by the stage that gets it, then by the one that gives it."""
+    return [[count + (s == more) - (s == less) for s, count in enumerate(n)] for more in range(len(n))
+            for less in range(len(n)) if more != less and n[more] < most[more] and n[less] > 1]
+
+
+def filled_up(layers, most, w, n):
+    """n, within the limits, with layers given to stages that are shortest with one more, or taken from the longest."""
+    n, work = [min(count, limit) for count, limit in zip(n, most)], [sum(column) for column in zip(*w)]
+    while sum(n) < layers:
+        s = min((s for s in range(len(n)) if n[s] < most[s]), key=lambda s: (n[s] + 1) * work[s])
+        n[s] += 1
+    while sum(n) > layers:
+        s = max((s for s in range(len(n)) if n[s] > 1), key=lambda s: n[s] * work[s])
+        n[s] -= 1
+    return n
+
+
+def best_moves(layers, most, w, d, arrivals, n):
+    """Layer counts after the best move of one layer as long as one helps, and the completion time."""
+    n = filled_up(layers, most, w, n)
+    while True:
+        time = list_completion(n, w, d, arrivals)
+        moves = layer_moves(n, most)
+        times = [list_completion(move, w, d, arrivals) for move in moves]
+        if not moves or min(times) >= time:
+            return n, time
+        n = moves[times.index(min(times))]
+
+
+def groupings(devices):
+    """All ordered groupings of the devices, each of them used."""
+    if not devices:
+        yield ()
+    for size in range(1, len(devices) + 1):
+        for group in combinations(devices, size):
+            for rest in groupings(tuple(i for i in devices if i not in group)):
+                yield (group, *rest)
+
+
+def stage_values(grouping, offers, delay, times):
+    """Most layers, w and d of a grouping, from the definitions."""
+    most, w, d = [], [], []
+    for s, group in enumerate(grouping):
+        k = len(group)
+        slowest = max((delay[i][j] for i in group for j in group if i != j), default=0)
+        most.append(k * min(offers[i] for i in group))
+        w.append([max(row[i] for i in group) / k + 4 * (k - 1) / k * slowest for row in times])
+        before = grouping[s - 1] if s else (len(offers),)
+        d.append(min(delay[i][j] for i in before for j in group))
+    d.append(min(delay[i][len(offers)] for i in grouping[-1]))
+    return most, list(zip(*w)), d
+
+
+def best_grouping(layers, offers, delay, times, arrivals, sizes=range(1, 100)):
+    """Least completion time over all subsets of devices, groupings into groups of these sizes, and layer counts."""
+    least = math.inf
+    for number in range(1, len(offers) + 1):
+        for devices in combinations(range(len(offers)), number):
+            for grouping in groupings(devices):
+                if not all(len(group) in sizes for group in grouping):
+                    continue
+                most, w, d = stage_values(grouping, offers, delay, times)
+                counts = compositions(layers, most)
+                if counts:  # list_completion, of all counts at once
+                    n, free = np.array(counts), np.zeros((len(grouping), len(counts)))
+                    for k, arrival in enumerate(arrivals):
+                        now = arrival
+                        for s in range(len(grouping)):
+                            now = free[s] = np.maximum(free[s], now + d[s]) + n[:, s] * w[k][s]
+                    least = min(least, now.min() + d[-1])
+    return least

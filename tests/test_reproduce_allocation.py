@@ -8,11 +8,11 @@ from unittest import mock
 import pandas as pd
 import pytest
 from conftest import ROOT, files, refused
-from test_reproduce_tables import check_latex, check_texts, draw
+from test_reproduce_tables import check_latex, check_texts, drawn
 
 import common
 import FCIM
-from reproduce import allocation, tables
+from reproduce import allocation, claims, stats, tables
 
 FIVE = ["FCIM", "FCIM, links", "HexGen", "PipeDream", "PipeEdge"]
 NEO = common.get_model("GPT-Neo 1.3B")
@@ -67,12 +67,12 @@ def test_means_intervals_and_changes_follow_from_the_runs(compared):
                 row["algorithm"], who[0]))
             assert row["runs"] == len(values) == 30
             assert row["mean"] == pytest.approx(values.mean(), abs=2e-6)
-            assert [row["mean"], row["low"], row["high"]] == pytest.approx(tables.mean(values), abs=1e-6)
+            assert [row["mean"], row["low"], row["high"]] == pytest.approx(stats.mean(values), abs=1e-6)
             if row["algorithm"] != who[0]:
                 plain = 100 * (first.mean() - values.mean()) / abs(values.mean())
                 assert row["change"] == pytest.approx(plain, abs=1e-5)
                 assert [row["change"], row["change_low"], row["change_high"]] == pytest.approx(
-                    tables.change(first, values), abs=1e-5)
+                    stats.change(first, values), abs=1e-5)
 
 
 def test_a_draw_is_measured_as_the_scripts_measure_it(compared, run):
@@ -93,7 +93,7 @@ def test_a_draw_is_measured_as_the_scripts_measure_it(compared, run):
 def test_the_stored_runs_are_those_of_the_command(model, pool):
     """Two draws of a setting, run anew, are to the last digit what reproduce/figures holds."""
     methods = tables.load_scripts([name for name in FIVE if name != "FCIM, links"], [], "allocate")
-    fresh = tables.as_written(pd.DataFrame([row for seed in (0, 1) for row in allocation.judge(
+    fresh = tables.as_written(pd.DataFrame([row for seed in (0, 1) for row in allocation.run_case(
         FCIM.tasks, methods, common.get_model(model), pool, seed)]))
     stored = allocation.read(FIGURES)
     stored = stored[(stored["model"] == model) & (stored["pool"] == pool) & (stored["seed"] <= 1)]
@@ -126,7 +126,7 @@ def test_the_latex_tables_are_whole(compared):
 
 
 def test_no_text_of_the_figure_is_cut_off_or_covers_another(compared, monkeypatch):
-    figure = draw(monkeypatch, tables.draw_bars, allocation.PANELS, "model", FIVE, read("table", compared[0]), "pool")
+    figure = drawn(tables.draw_bars, allocation.PANELS, "model", FIVE, read("table", compared[0]), "pool")
     check_texts(figure, 30)
 
 
@@ -172,7 +172,7 @@ def test_the_same_whatever_the_number_of_processes_and_from_its_runs(run, few):
     assert files("again") == WRITTEN
     assert "\u00b1 n/a" in out  # of one run there is no interval
     assert read("table", "by1")[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
-    assert set(read("claims", "by1")["verdict"]) == {tables.UNTESTED}
+    assert set(read("claims", "by1")["verdict"]) == {claims.UNTESTED}
 
 
 MINE = '''"""All layers in order of listing, as offered."""
@@ -251,19 +251,3 @@ def test_wrong_arguments_are_one_line(script, arguments, message, run):
     if script == "incentives" and arguments[0] == "--also":
         message = "unrecognized arguments: --also none.py"
     refused(run(f"reproduce/{script}", *arguments), message)
-
-
-@pytest.mark.parametrize("name, value, message", [
-    ("RUNS", 0, "RUNS: 0 is not positive"), ("RUNS", None, "RUNS: None is not a number"),
-    ("PRIORITIES", None, "PRIORITIES: None is not a dict"), ("PRIORITIES", {}, "PRIORITIES: {} is not a dict"),
-    ("PRIORITIES", {"a": (1, 2)}, "PRIORITIES, a: (1, 2) is not three numbers"),
-    ("PRIORITIES", {"a": (1, 2, "x")}, "PRIORITIES, a: 'x' is not a number"),
-    ("OUT", 3, "OUT: 3 is not a folder"),
-])
-def test_a_wrong_setting_is_named_before_anything_runs(name, value, message, monkeypatch):
-    monkeypatch.setattr(allocation, name, value)
-    monkeypatch.setattr("sys.argv", ["allocation"])
-    monkeypatch.setattr(tables, "parallel", None)
-    with pytest.raises(common.UserError) as error:
-        allocation.main("allocation")
-    assert str(error.value).startswith(message)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import common
-from reproduce import claims, tables
+from reproduce import claims, stats
 
 FIGURES = str(ROOT / "reproduce" / "figures")
 HOLDS, PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
@@ -26,9 +26,9 @@ triple = st.tuples(number, number, number).map(sorted).map(lambda three: (three[
     ((-10, -20, 1), (-40, -90, 1), NOT), ((5, -3, 9), (-20, -30, -10), NOT), (NAN, (-40, -50, -30), UNTESTED),
     ((-50, math.nan, math.nan), (-50, math.nan, math.nan), UNTESTED)])
 def test_a_change_is_judged_by_its_interval(ours, best, verdict):
-    assert tables.judge_change(-36.9, ours, best) == verdict
+    assert claims.verdict_change(-36.9, ours, best) == verdict
     flipped = [tuple(-value for value in found) for found in (ours, best)]
-    assert tables.judge_change(36.9, *flipped) == verdict
+    assert claims.verdict_change(36.9, *flipped) == verdict
 
 
 @given(triple, triple)
@@ -37,17 +37,17 @@ def test_verdicts_on_changes_are_as_the_rules_say(ours, best):
     _, low, high = ours
     whole = high <= -36.9
     lowered, up_to = high < 0, best[0] <= -36.9 and best[2] < 0
-    assert tables.judge_change(-36.9, ours, best) == (HOLDS if whole else PART if lowered or up_to else NOT)
+    assert claims.verdict_change(-36.9, ours, best) == (HOLDS if whole else PART if lowered or up_to else NOT)
     each = [ours, best]
-    always = tables.judge_always(ours, each)
+    always = claims.verdict_always(ours, each)
     assert (always == HOLDS) == (low > 0 and high >= 0 and best[2] >= 0)
     assert (always == NOT) == (low <= 0)
 
 
 def test_shares_of_cases():
-    assert [tables.judge_all(*shares) for shares in ((100, 100), (99.9, 100), (60, 99), (math.nan, math.nan))] == [
+    assert [claims.verdict_all(*shares) for shares in ((100, 100), (99.9, 100), (60, 99), (math.nan, math.nan))] == [
         HOLDS, PART, NOT, UNTESTED]
-    assert tables.judge_always(NAN, [NAN]) == UNTESTED
+    assert claims.verdict_always(NAN, [NAN]) == UNTESTED
 
 
 def test_changes_over_settings_draw_the_runs_of_all_together():
@@ -57,7 +57,7 @@ def test_changes_over_settings_draw_the_runs_of_all_together():
         if (setting, seed) not in {("q", 3), ("q", 7)}:
             rows.append(dict(setting=setting, seed=seed, algorithm=name, cost=rng.gamma(3, 4)))
     runs = pd.DataFrame(rows)
-    ours, best, where, each = tables.all_changes(runs, ["setting"], "seed", "cost", "X", ["Y", "Z"], -1)
+    ours, best, where, each = stats.all_changes(runs, ["setting"], "seed", "cost", "X", ["Y", "Z"], -1)
     value = runs.set_index(["setting", "seed", "algorithm"])["cost"].to_dict()
 
     def total(counts, setting, name):
@@ -65,7 +65,7 @@ def test_changes_over_settings_draw_the_runs_of_all_together():
 
     names = [(setting, name) for setting in "pq" for name in "YZ"]
     parts, drawn = ([100 * (total(counts, setting, "X") / total(counts, setting, name) - 1) for setting, name in names]
-                    for counts in (np.ones(12), tables.drawings(12)))
+                    for counts in (np.ones(12), stats.drawings(12)))
     assert [change[0] for change in each] == pytest.approx(parts)
     assert best[0] == pytest.approx(min(parts))
     assert where == ", ".join(names[parts.index(min(parts))])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import files, refused
-from test_reproduce_tables import check_latex, check_texts, draw
+from test_reproduce_tables import check_latex, check_texts, drawn
 
 import ADSA
 import common
@@ -167,7 +167,7 @@ def test_a_run_says_by_pool_what_losses_cost_and_where_no_repair_exists(compare,
     assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 150
     check_latex(pathlib.Path("results/device_loss.tex").read_text(), 1)
     shared = runs[runs["pool"] == "campus"]
-    figure = draw(monkeypatch, device_loss.draw_losses, shared)
+    figure = drawn(device_loss.draw_losses, shared)
     check_texts(figure, 12)
 
 
@@ -195,10 +195,6 @@ def test_draws_without_an_allocation_are_told(compare, monkeypatch):
     assert err.startswith("reproduce.device_loss: FCIM finds no allocation to lose a device of: no valid bid")
 
 
-def test_wrong_settings_and_flags_are_told(compare, run, monkeypatch):
+def test_wrong_flags_are_told(run):
     refused(run("reproduce/device_loss", "--tasks", "none.csv"), "none.csv: No such file")
     refused(run("reproduce/device_loss", "--runs", "0"), "--runs: 0 is not positive")
-    for name, value, message in (("LOAD", 0, "LOAD: 0 is not positive"), ("READY", -1, "READY: -1 is not from 0")):
-        with monkeypatch.context() as patch:
-            patch.setattr(device_loss, name, value)
-            refused(compare(), message)

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, files
-from test_reproduce_tables import check_latex, check_texts, draw
+from test_reproduce_tables import check_latex, check_texts, drawn
 
 import common
 import FCIM
-from reproduce import incentives, tables
+from reproduce import claims, incentives, tables
 
 WRITTEN = ["incentives.png", "incentives.tex", "incentives_claims.csv", "incentives_curves_runs.csv",
            "incentives_runs.csv", "incentives_table.csv"]
@@ -26,7 +26,7 @@ def test_the_audit_finds_what_a_plain_search_finds(name, seed):
     model = common.get_model(name)
     case = common.allocation_case(FCIM.tasks, model, "campus", seed)
     bids = case["bids"] = case["bids"].assign(price=case["bids"]["true_cost"])
-    rows, curves = incentives.audit(FCIM.tasks, model, "campus", seed, "true cost")
+    rows, curves = incentives.run_case(FCIM.tasks, model, "campus", seed, "true cost")
 
     def gained(i, payment="paper", **changed):
         own = bids.astype({"price": float, "computation_time": float})
@@ -61,7 +61,7 @@ def test_the_audit_finds_what_a_plain_search_finds(name, seed):
 def test_the_stored_runs_are_those_of_the_command():
     stored, stored_curves = incentives.read(FIGURES)
     for model, pool, seed, asked in (("BLOOM-176B", "paper", 0, "true cost"), ("GPT-3 175B", "campus", 1, "as drawn")):
-        rows, curves = incentives.audit(FCIM.tasks, common.get_model(model), pool, seed, asked)
+        rows, curves = incentives.run_case(FCIM.tasks, common.get_model(model), pool, seed, asked)
         for fresh, table in ((rows, stored[stored["asked"] == asked]), (curves, stored_curves)):
             fresh = tables.as_written(pd.DataFrame(fresh, columns=table.columns))
             same = (table["model"] == model) & (table["pool"] == pool) & (table["seed"] == seed)
@@ -121,7 +121,7 @@ def test_what_no_auction_shows_is_not_tested(run, monkeypatch):
     assert (status, err) == (0, "")
     assert "not truthful" not in out
     assert out.count("is not tested: none of their auctions has an allocation") == 4
-    assert set(read("claims")["verdict"]) == {tables.UNTESTED}
+    assert set(read("claims")["verdict"]) == {claims.UNTESTED}
     assert files("results") == [name for name in WRITTEN if name not in (
         "incentives.png", "incentives_curves_runs.csv")]  # nothing to draw
     again = run("reproduce/incentives", "--from", "results", "--out", "again")
@@ -130,7 +130,7 @@ def test_what_no_auction_shows_is_not_tested(run, monkeypatch):
 
 def test_the_figure_shows_the_curves(monkeypatch):
     curves = incentives.read(FIGURES)[1]
-    figure = draw(monkeypatch, incentives.draw_curves, curves)
+    figure = drawn(incentives.draw_curves, curves)
     check_texts(figure, 15)
     assert [axes.get_title() for axes in figure.axes] == [
         f"{pools}:\npayment {payment}" for pools in ("campus", "paper, workstations")
@@ -140,19 +140,3 @@ def test_the_figure_shows_the_curves(monkeypatch):
         assert line.get_ydata().tolist() == pytest.approx(lines.filter(like="asks_").mean().tolist())
     looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines[:3]}
     assert len(looks) == 3
-
-
-@pytest.mark.parametrize("name, value, message", [
-    ("RUNS", 0, "RUNS: 0 is not positive"), ("POOLS", [], "POOLS: [] is not a list"),
-    ("POOLS", ["farm"], "unknown POOLS, pool 'farm'"), ("POOLS", "paper", "POOLS: 'paper' is not a list"),
-    ("TIMES", [1, "x"], "TIMES: 'x' is not a number"),
-    ("OFFERS", [2], "OFFERS: 2 is more than all"),
-    ("TIMES", [-1], "TIMES: -1 is not from 0 to 1e9"),
-])
-def test_a_wrong_setting_is_named_before_anything_runs(name, value, message, monkeypatch):
-    monkeypatch.setattr(incentives, name, value)
-    monkeypatch.setattr("sys.argv", ["incentives"])
-    monkeypatch.setattr(tables, "parallel", None)
-    with pytest.raises(common.UserError) as error:
-        incentives.main("incentives")
-    assert str(error.value).startswith(message)

@@ -4,11 +4,11 @@ import pathlib
 import pandas as pd
 import pytest
 from conftest import ROOT, files, refused
-from test_reproduce_tables import check_latex, check_texts, draw
+from test_reproduce_tables import check_latex, check_texts, drawn
 
 import common
 import FCIM
-from reproduce import pool_size, tables
+from reproduce import claims, pool_size, stats, tables
 
 WRITTEN = ["pool_size.png", "pool_size.tex", "pool_size_claims.csv", "pool_size_failures.csv", "pool_size_runs.csv",
            "pool_size_table.csv"]
@@ -23,7 +23,7 @@ def stored():
 
 @pytest.mark.parametrize("size", [6, 12])
 def test_the_stored_runs_are_those_of_the_command(size, stored):
-    fresh = tables.as_written(pd.DataFrame([row for seed in (0, 1) for row in pool_size.judge(
+    fresh = tables.as_written(pd.DataFrame([row for seed in (0, 1) for row in pool_size.run_case(
         FCIM.tasks, BLOOM, size, seed)]))
     same = stored[(stored["size"] == size) & (stored["seed"] <= 1)].reset_index(drop=True)
     assert fresh.to_csv() == same.to_csv()
@@ -33,7 +33,7 @@ def test_a_larger_pool_is_a_smaller_one_and_more(monkeypatch):
     cases = []
     monkeypatch.setattr(tables, "quiet_case", lambda *given: cases.append(common.allocation_case(*given)) or cases[-1])
     for size in (8, 12):
-        pool_size.judge(FCIM.tasks, BLOOM, size, 3)
+        pool_size.run_case(FCIM.tasks, BLOOM, size, 3)
     small, large = (case["bids"].set_index("device") for case in cases)
     assert (len(small), len(large)) == (8, 12)
     assert large["type"].value_counts().to_dict() == {"RTX 4090": 6, "T4": 6}
@@ -44,19 +44,19 @@ def test_a_larger_pool_is_a_smaller_one_and_more(monkeypatch):
 
 
 def test_tables_claims_and_figure_follow_from_the_runs(stored, monkeypatch):
-    table = tables.compare(stored, ["size"], "seed", pool_size.METHODS, pool_size.METRICS)
+    table = stats.compare(stored, ["size"], "seed", pool_size.METHODS, pool_size.METRICS)
     means = stored.groupby(["size", "algorithm"])[list(pool_size.METRICS)].mean()
     for row in table.to_dict("records"):
         assert row["mean"] == pytest.approx(means.loc[(row["size"], row["algorithm"]), row["metric"]], abs=1e-6)
         assert row["runs"] == 20
-    claims = pool_size.claims(stored)
-    best = claims.loc[claims["reading"] == "time, by pool size, static"].iloc[0]
+    found = claims.of_pool_size(stored)
+    best = found.loc[found["reading"] == "time, by pool size, static"].iloc[0]
     changes = 100 * (means["communication_time"].xs("FCIM", level=1) / means["communication_time"].xs(
         "PipeDream", level=1) - 1)
     assert best["ours"] == pytest.approx(changes.mean(), abs=1e-5)
     assert (best["best"], best["best_in"]) == (pytest.approx(changes.min(), abs=1e-5),
                                                f"{changes.idxmin()} devices, PipeDream")
-    figure = draw(monkeypatch, pool_size.draw_changes, table)
+    figure = drawn(pool_size.draw_changes, table)
     check_texts(figure, 20)
     for axes, (metric, (_, paper)) in zip(figure.axes, pool_size.PANELS.items()):
         level = [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
@@ -88,22 +88,8 @@ def test_no_draw_that_all_share(run, monkeypatch):
     monkeypatch.setattr(pool_size, "SIZES", [6])
     status, out, err = run("reproduce/pool_size", "--from", FIGURES, "--runs", "2")
     refused((status, out, err), "--runs: has no effect with --from")
-    rows = pool_size.judge(FCIM.tasks, BLOOM, 6, 0)
+    rows = pool_size.run_case(FCIM.tasks, BLOOM, 6, 0)
     assert [row["algorithm"] for row in rows if row["problem"]] == ["FCIM"]
-    failed = tables.failures(tables.as_written(pd.DataFrame(rows)), ["size"])
+    failed = stats.failures(tables.as_written(pd.DataFrame(rows)), ["size"])
     assert failed[["size", "algorithm", "draws", "failed"]].to_numpy().tolist() == [[6, "FCIM", 1, 1]]
     assert "BUDGET" in failed["first_reason"].iloc[0]
-
-
-@pytest.mark.parametrize("name, value, message", [
-    ("RUNS", 0, "RUNS: 0 is not positive"), ("SIZES", [], "SIZES: [] is not a list"),
-    ("SIZES", [6, 7], "SIZES: 7 devices are not as many of each of TYPES"), ("SIZES", [6, 6], "SIZES: [6, 6] is not"),
-    ("TYPES", ["H1"], "unknown device 'H1'"),
-])
-def test_a_wrong_setting_is_named_before_anything_runs(name, value, message, monkeypatch):
-    monkeypatch.setattr(pool_size, name, value)
-    monkeypatch.setattr("sys.argv", ["pool_size"])
-    monkeypatch.setattr(tables, "parallel", None)
-    with pytest.raises(common.UserError) as error:
-        pool_size.main("pool_size")
-    assert str(error.value).startswith(message)

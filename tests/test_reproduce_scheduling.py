@@ -13,12 +13,13 @@ import pytest
 from conftest import ROOT, files, metrics, refused
 from hypothesis import given
 from hypothesis import strategies as st
-from test_reproduce_tables import SIGNALS, check_latex, check_texts, draw, linux, stop
+from test_reproduce_parallel import SIGNALS, linux, stop
+from test_reproduce_tables import check_latex, check_texts, drawn
 
 import ADSA
 import common
 import reproduce.EDF
-from reproduce import scheduling, tables
+from reproduce import claims, scheduling, stats, tables
 
 MODEL, DEVICE = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
 REGIMES = ["loose", "strict", "overload"]
@@ -51,7 +52,7 @@ def read(compared, name):
     return pd.read_csv(compared[0] / f"scheduling_{name}.csv")
 
 
-def drawn(runs):
+def of_random_lists(runs):
     """Of the runs those of random lists, and of methods that the tables compare."""
     return runs[(runs["regime"] != "list") & (runs["algorithm"] != FREE)]
 
@@ -67,7 +68,7 @@ def table_of(out, caption):
 
 
 def test_means_intervals_and_changes_follow_from_the_runs(compared):
-    runs, table = drawn(read(compared, "runs")), read(compared, "table")
+    runs, table = of_random_lists(read(compared, "runs")), read(compared, "table")
     assert len(read(compared, "runs")) == (3 * 3 + 1) * 8
     assert len(runs) == 3 * 3 * 7
     assert len(table) == 3 * 11 * 7
@@ -77,14 +78,14 @@ def test_means_intervals_and_changes_follow_from_the_runs(compared):
         mine, first = values(row["algorithm"]), values("ADSA")
         assert row["runs"] == len(mine)
         if len(mine):
-            found = tables.mean(mine.to_numpy())
+            found = stats.mean(mine.to_numpy())
             assert found[0] == pytest.approx(sum(mine) / len(mine))
             assert [row["mean"], row["low"], row["high"]] == pytest.approx(found, abs=1e-6, nan_ok=True)
         found = [row["change"], row["change_low"], row["change_high"]]
         if row["metric"] in DISTANCES or row["algorithm"] == "ADSA" or row["mean"] == 0:
             assert np.isnan(found).all()
         else:
-            assert found == pytest.approx(tables.change(first.to_numpy(), mine.to_numpy()), abs=1e-6)
+            assert found == pytest.approx(stats.change(first.to_numpy(), mine.to_numpy()), abs=1e-6)
             assert found[0] == pytest.approx(100 * (first.mean() - mine.mean()) / mine.mean(), abs=1e-6)
 
 
@@ -128,12 +129,12 @@ def test_the_stored_runs_are_those_of_the_command():
     stored, of_list = scheduling.read(FIGURES)
     cases = [("strict", 0, 0), ("overload", 0, 1)]
     rows = [dict(zip(("regime", "seed", "run"), case), model=MODEL.name, device="T4", link="shared", **metrics)
-            for case in cases for metrics in scheduling.measure(case, METHODS, MODEL, DEVICE, "shared")[0]]
+            for case in cases for metrics in scheduling.run_case(case, METHODS, MODEL, DEVICE, "shared")[0]]
     fresh = tables.as_written(pd.DataFrame(rows))
     same = pd.concat([stored[(stored["regime"] == regime) & (stored["run"] == run)] for regime, _, run in cases])
     assert fresh.to_csv() == same.reset_index(drop=True).to_csv()
     tasks = common.read_tasks(ADSA.tasks, MODEL, [DEVICE])
-    details = scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared")[1]
+    details = scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared")[1]
     assert details.to_csv(index=False) == of_list.to_csv(index=False)
 
 
@@ -216,7 +217,7 @@ def test_a_model_of_short_context_runs_none_capped(capsys):
 
 
 def test_no_method_beats_the_proven_optimum_and_distances_are_from_it(compared):
-    runs = drawn(read(compared, "runs"))
+    runs = of_random_lists(read(compared, "runs"))
     lists = list(runs.groupby(["regime", "run"]))
     assert len(lists) == 9
     compared_lists = 0
@@ -253,7 +254,7 @@ def test_no_schedule_waits_less_than_srtf(compared):
 def test_what_is_not_proven_is_no_measure(monkeypatch):
     """A program without time proves nothing: distances are left out and the count says so."""
     monkeypatch.setattr(scheduling, "LIMIT", 0)
-    runs = pd.DataFrame(scheduling.measure(("overload", 0, 0), METHODS, MODEL, DEVICE, "shared")[0]).assign(run=0)
+    runs = pd.DataFrame(scheduling.run_case(("overload", 0, 0), METHODS, MODEL, DEVICE, "shared")[0]).assign(run=0)
     runs = runs[runs["algorithm"] != FREE]
     assert not runs["proven_optimal"].dropna().any()
     assert runs[DISTANCES].isna().all(axis=None)
@@ -377,7 +378,7 @@ def test_a_script_of_the_users_is_compared_with_its_own_look(run, monkeypatch):
     assert runs.loc["EDF", MEASURED].to_numpy().tolist() != runs.loc["FCFS", MEASURED].to_numpy().tolist()
     table = pd.read_csv("results/scheduling_table.csv")
     who = table["algorithm"].unique().tolist()
-    figure = draw(monkeypatch, tables.draw_bars, scheduling.PANELS, "regime", who, table)
+    figure = drawn(tables.draw_bars, scheduling.PANELS, "regime", who, table)
     looks = {(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in figure.axes[0].containers[::2]}
     assert len(looks) == 9
     check_texts(figure, 30)
@@ -401,42 +402,22 @@ def test_wrong_arguments_are_one_line(flags, message, run):
     refused(run("reproduce/scheduling", *flags), message)
 
 
-@pytest.mark.parametrize("name, value, message", [
-    ("RUNS", 0, "RUNS: 0 is not positive"), ("RUNS", "many", "RUNS: 'many' is not a number"),
-    ("LIMIT", -1, "LIMIT: -1 is not from 0 to 1e9"), ("TASKS", 1, "TASKS: a random list needs at least 2"),
-    ("TASKS", None, "TASKS: None is not a number"), ("WORDS", (5, 2), "WORDS: 5 is more than 2"),
-    ("PROMPT", (1.5, 2), "PROMPT: 1.5 is not a whole number"), ("TRANS", 5, "TRANS: 5 is not two numbers"),
-    ("REGIMES", [], "REGIMES: [] is not a dict"), ("REGIMES", {"a": 1}, "REGIMES, a: 1 is not a load and a range"),
-    ("REGIMES", {"strict": (1, (1, 2)), "list": (1, (1, 2))}, "REGIMES: list is the name of the list"),
-    ("REGIMES", {"strict": (0, (1, 2))}, "REGIMES, strict, load: 0 is not positive"),
-    ("REGIMES", {"strict": (0.5, (3, 2))}, "REGIMES, strict, deadlines: 3 is more than 2"),
-    ("REGIMES", {"mild": (0.5, (3, 4))}, "unknown STRICT, regime 'strict': choose from mild"),
-    ("STRICT", "severe", "unknown STRICT, regime 'severe': choose from loose, strict, overload"),
-])
-def test_a_wrong_setting_is_named_before_anything_runs(name, value, message, monkeypatch):
-    monkeypatch.setattr(scheduling, name, value)
-    monkeypatch.setattr("sys.argv", ["scheduling"])
-    monkeypatch.setattr(tables, "parallel", None)
-    with pytest.raises(common.UserError) as error:
-        scheduling.main("scheduling")
-    assert str(error.value).startswith(message)
-
-
 def test_regimes_of_ones_own_and_nobody_waits(run, monkeypatch):
-    for name, value in (("REGIMES", {"idle": (0.001, (50, 60))}), ("STRICT", "idle"), ("TASKS", 3), ("RUNS", 2)):
+    monkeypatch.setattr(claims, "STRICT", "idle")
+    for name, value in (("REGIMES", {"idle": (0.001, (50, 60))}), ("TASKS", 3), ("RUNS", 2)):
         monkeypatch.setattr(scheduling, name, value)
     monkeypatch.setattr("sys.argv", ["scheduling"])
     scheduling.main("scheduling")
-    claims = pd.read_csv("results/scheduling_claims.csv")
-    assert claims["ours"].isna().all()
-    assert set(claims["verdict"]) == {tables.UNTESTED}
+    found = pd.read_csv("results/scheduling_claims.csv")
+    assert found["ours"].isna().all()
+    assert set(found["verdict"]) == {claims.UNTESTED}
 
 
 # Figures and processes ------------------------------------------------------------------------------------------------
 
 
 def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch):
-    figure = draw(monkeypatch, tables.draw_bars, scheduling.PANELS, "regime", WHO, read(compared, "table"))
+    figure = drawn(tables.draw_bars, scheduling.PANELS, "regime", WHO, read(compared, "table"))
     assert [metric for metric, _ in scheduling.PANELS] == [
         metric for metric in MEASURED if metric not in ("peak_memory_gb", "T_end")]
     for axes, (_, label) in zip(figure.axes, scheduling.PANELS):
@@ -445,8 +426,8 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch)
     assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == REGIMES
     check_texts(figure, 30)
     tasks = common.read_tasks(ADSA.tasks, MODEL, [DEVICE])
-    charts = scheduling.charts(*scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared"))
-    figure = draw(monkeypatch, tables.draw_charts, charts)
+    charts = scheduling.charts(*scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared"))
+    figure = drawn(tables.draw_charts, charts)
     assert [axes.get_title().split(":")[0] for axes in figure.axes] == WHO
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
     for axes in figure.axes:  # all deadlines are within the common scale, and drawn where they are
@@ -458,8 +439,8 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch)
 
 def test_a_far_deadline_is_marked_as_later(monkeypatch):
     tasks = common.read_tasks([*ADSA.tasks, dict(ADSA.tasks[0], label="Far", deadline=5000)], MODEL, [DEVICE])
-    charts = scheduling.charts(*scheduling.measure(tasks, METHODS, MODEL, DEVICE, "shared"))
-    figure = draw(monkeypatch, tables.draw_charts, charts)
+    charts = scheduling.charts(*scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared"))
+    figure = drawn(tables.draw_charts, charts)
     assert "deadline later" in [text.get_text() for text in figure.legends[0].get_texts()]
     for axes in figure.axes:
         assert {line.get_xdata()[-1] for line in axes.lines if line.get_marker() == ">"} == {axes.get_xlim()[1]}

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import files, refused
-from test_reproduce_tables import check_latex, check_texts, draw
+from test_reproduce_tables import check_latex, check_texts, drawn
 
 import common
 import FCFS
 import FCIM
 import LLF
-from reproduce import EDF, tables, whole_system
+from reproduce import EDF, stats, whole_system
 
 WRITTEN = ["whole_system.png", "whole_system.tex", "whole_system_devices.png", "whole_system_failures.csv",
            "whole_system_pipelines.csv", "whole_system_runs.csv", "whole_system_table.csv", "whole_system_whole.csv"]
@@ -250,7 +250,7 @@ def test_a_run_writes_and_prints_what_its_runs_say(small, monkeypatch):
             "ADSA", row["algorithm"]))
         assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)
         if row["algorithm"] != "ADSA" and values.any():
-            assert row["change"] == pytest.approx(tables.change(first, values)[0], abs=1e-5)
+            assert row["change"] == pytest.approx(stats.change(first, values)[0], abs=1e-5)
     for row in whole.to_dict("records"):
         mine = runs[runs["setting"] == row["setting"]]
         first, values = (mine.loc[(mine["allocator"] == allocator) & (mine["algorithm"] == name), row["metric"]].mean()
@@ -317,15 +317,6 @@ def test_draws_without_an_allocation_are_counted(small, monkeypatch):
     assert err.startswith("reproduce.whole_system: no draw on which every method finds an allocation: no valid bid")
 
 
-@pytest.mark.parametrize("name, value, message", [
-    ("TASKS", 1, "TASKS: a drawn list needs at least 2"), ("LOADS", {}, "LOADS: {} is not a dict of settings"),
-    ("LOADS", {"a": 0}, "LOADS, a: 0 is not positive"), ("DEADLINES", (3, 1), "DEADLINES: 3 is more than 1"),
-    ("CHART", 0, "CHART: 0 is not positive")])
-def test_wrong_settings_are_told(name, value, message, small, monkeypatch):
-    monkeypatch.setattr(whole_system, name, value)
-    refused(small(), message)
-
-
 def test_wrong_flags_are_told(run):
     refused(run("reproduce/whole_system", "--tasks", "none.csv"), "none.csv: No such file")
     refused(run("reproduce/whole_system", "--runs", "0"), "--runs: 0 is not positive")
@@ -337,7 +328,7 @@ def test_the_chart_shows_who_computes_which_task_when(monkeypatch):
     stages, _ = FCIM.allocate(**case)
     found = whole_system.feed_forward(stages, case, whole_system.scheduler("ADSA"))
     names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]
-    figure = draw(monkeypatch, whole_system.draw_devices, "FCIM with ADSA", names, found)
+    figure = drawn(whole_system.draw_devices, "FCIM with ADSA", names, found)
     check_texts(figure, 20)
     axes = figure.axes[0]
     bars = [bar for bar in axes.patches if bar.get_height() == pytest.approx(0.72)]

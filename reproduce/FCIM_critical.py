@@ -1,0 +1,92 @@
+"""FCIM with Myerson's payments: ours, not the paper's.
+
+    python -m reproduce.FCIM_critical
+    python -m reproduce.FCIM_critical --pool paper --seed 3
+
+The auction is FCIM's: the same winners and layers. A winner is paid its price for them, and what it could have won at
+higher prices besides: then a device gains most by asking its true cost, as long as asking more never wins it more
+layers (R. Myerson, "Optimal auction design", 1981; A. Archer, E. Tardos, "Truthful mechanisms for one-parameter
+agents", 2001). The payments may add up to more than the budget, which the report says.
+"""
+import math
+import pathlib
+import sys
+from functools import lru_cache
+
+if not __package__:  # run by its path: the project's folder is where modules are found
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import common
+import FCIM
+
+STEPS = 64  # equal steps of the price per layer, up to the budget, at whose ends the auction is held
+HALVINGS = 24  # of a step in which the layers won change: 64 x 2^24 = 1e9
+
+
+def allocate(layers, bids, times, weights=FCIM.WEIGHTS, delta=FCIM.DELTA, budget=FCIM.BUDGET, deadline=FCIM.DEADLINE,
+             **_):
+    """FCIM's stages with Myerson's payments as rewards, and its report with two more lines. Arguments and errors: see
+    FCIM.allocate."""
+    stages, notes = FCIM.allocate(layers, bids, times, weights, delta, budget, deadline)
+    case = dict(layers=layers, l=bids["layers"].tolist(), P=bids["price"].tolist(),
+                T=bids["computation_time"].tolist(), weights=weights, delta=delta, most_paid=budget * len(times),
+                longest=deadline * len(times))
+    curves = [layers_won(i, case) for i in range(len(bids))]
+    for stage in stages:
+        i = stage["devices"][0]
+        stage["reward"] = payment(case["P"][i] / case["l"][i], stage["layers"], curves[i])
+
+    total = math.fsum(stage["reward"] for stage in stages)
+    beyond = max(total - case["most_paid"], 0)
+    notes.append(f"critical payments instead: {total:.3f} cents in all, {beyond:.3f} beyond BUDGET")
+    more = [device for device, curve in zip(bids["device"], curves) if not never_grows(curve)]
+    if more:
+        notes.append(f"truthfulness is not proven for this draw: asking more would win {', '.join(more)} more layers")
+    else:
+        notes.append("asking more wins no device more layers, as far as tried")
+    return stages, notes
+
+
+def layers_won(i, case):
+    """The layers that bid i wins by what it asks, all else equal: pairs (x, n), where n are won from the x before up to
+    x cents a layer; none beyond the last.
+
+    case: the arguments of FCIM.auction. Its payments, and so the budget left in it, stay the paper's. Where no
+    allocation exists nothing is won. Tried are 65 prices in equal steps up to budget / l, the most that is valid, and
+    its own; and where n differs between two of them, halves down to 1e-9 of budget / l. That finds all of an n that
+    never grows; of another n it may miss what lies between two of the 66.
+    """
+    @lru_cache(maxsize=None)
+    def won_at(x):
+        prices = [*case["P"]]
+        prices[i] = x * case["l"][i]
+        try:
+            rounds = FCIM.auction(**dict(case, P=prices))
+        except common.NoAllocation:
+            return 0
+        return sum(won.layers for won in rounds if won.winner == i)
+
+    highest, own = case["most_paid"] / case["l"][i], case["P"][i] / case["l"][i]
+    tried = sorted({own, *(highest * k / STEPS for k in range(STEPS + 1))})
+    for _ in range(HALVINGS):
+        halves = [(low + high) / 2 for low, high in zip(tried, tried[1:]) if won_at(low) != won_at(high)]
+        tried = sorted(tried + halves)
+    return [(x, won_at(x)) for x in tried]
+
+
+def payment(c, n, curve):
+    """Cents for n layers asked at c each: c n + the integral of n(x) from c up. curve: n(x), of layers_won."""
+    parts = [won * (high - max(low, c)) for (low, _), (high, won) in zip(curve, curve[1:]) if high > c]
+    return c * n + math.fsum(parts)
+
+
+def never_grows(curve):
+    """Whether asking more never wins more layers: only then are the payments proven truthful."""
+    won = [n for _, n in curve]
+    return all(after <= before for before, after in zip(won, won[1:]))
+
+
+if __name__ == "__main__":
+    common.run_allocator(allocate, FCIM.tasks, __doc__, model=FCIM.MODEL, pool=FCIM.POOL, seed=FCIM.SEED, out=FCIM.OUT,
+                         bids=FCIM.bids, links=FCIM.links, weights=FCIM.WEIGHTS, delta=FCIM.DELTA, budget=FCIM.BUDGET,
+                         deadline=FCIM.DEADLINE)

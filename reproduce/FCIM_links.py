@@ -1,0 +1,94 @@
+"""FCIM with its winners in the order of the links: ours, not the paper's.
+
+    python -m reproduce.FCIM_links
+    python -m reproduce.FCIM_links --pool paper --seed 3
+
+The auction is FCIM's: the same winners, layers and rewards. The paper runs the winners in the order in which they won;
+here they stand in the order over which a task's links, from the client and back to it, add up to least.
+"""
+import pathlib
+import sys
+
+import numpy as np
+
+if not __package__:  # run by its path: the project's folder is where modules are found
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import common
+import FCIM
+
+EXACT = 12  # winners: of so many the order is proven least
+
+
+def allocate(delay, **case):
+    """FCIM's stages in the order of the links, and its report with one more line. delay: s, square, the client last;
+    the others: see FCIM.allocate, which raises NoAllocation."""
+    stages, notes = FCIM.allocate(**case)
+    won = [stage["devices"][0] for stage in stages]
+    order, proof = by_links(won, delay)
+    stages.sort(key=lambda stage: order.index(stage["devices"][0]))
+    notes.append(f"order of the links: {seconds_on_links(order, delay):.3f} s of them a task ({proof}), "
+                 f"{seconds_on_links(won, delay):.3f} s in the order won")
+    return stages, notes
+
+
+def seconds_on_links(path, delay):
+    """Seconds of a task on the links from the client over the devices of the path and back."""
+    return delay[[-1, *path], [*path, -1]].sum()
+
+
+def by_links(won, delay, exact=EXACT):
+    """The winners in the order in which a task's links add up to least, and how good it is, as text.
+
+    Compared in whole microseconds; ties: who has won first goes first.
+    """
+    nodes = [*won, len(delay) - 1]
+    links = np.rint(delay[np.ix_(nodes, nodes)] * common.US).astype("int64")  # by place in `won`, the client last
+    if len(won) <= exact:
+        return [won[i] for i in least_order(links)], "proven least"
+    return [won[i] for i in inserted(links)], "best insertion, not proven least"
+
+
+def least_order(links):
+    """The order of least length: a dynamic program over sets (M. Held, R. Karp, 1962). links: microseconds, the client
+    last."""
+    n = len(links) - 1
+    sets = np.arange(1 << n)  # bit i of a set: whether device i is in it
+    bit = 1 << np.arange(n)
+    size = (sets[:, None] & bit > 0).sum(axis=1)
+
+    # rest[s, i]: least length from i over all devices of the set s to the client, looked up only where i is not in s.
+    # The sets without one device are smaller by one, and so filled before.
+    rest = np.full((1 << n, n + 1), np.iinfo("int64").max)
+    rest[0] = links[:, n]
+    for k in range(1, n + 1):
+        for first in range(n):
+            s = sets[(size == k) & (sets & bit[first] > 0)]
+            by_first = links[:, first] + rest[s ^ bit[first], first][:, None]
+            rest[s] = np.minimum(rest[s], by_first)
+
+    order, at, left = [], n, sets[-1]  # from the client on, always to the first device that is on a least way
+    while left:
+        at = min((i for i in range(n) if left & bit[i]), key=lambda i: links[at, i] + rest[left ^ bit[i], i])
+        order.append(at)
+        left ^= bit[at]
+    return order
+
+
+def inserted(links):
+    """The better of the order won and that by insertion: each device, in turn, where it adds least."""
+    n = len(links) - 1
+
+    def length(order):
+        return links[[n, *order], [*order, n]].sum()
+
+    order = []
+    for i in range(n):
+        order = min(([*order[:k], i, *order[k:]] for k in range(i + 1)), key=length)
+    return min(list(range(n)), order, key=length)
+
+
+if __name__ == "__main__":
+    common.run_allocator(allocate, FCIM.tasks, __doc__, model=FCIM.MODEL, pool=FCIM.POOL, seed=FCIM.SEED, out=FCIM.OUT,
+                         bids=FCIM.bids, links=FCIM.links, weights=FCIM.WEIGHTS, delta=FCIM.DELTA, budget=FCIM.BUDGET,
+                         deadline=FCIM.DEADLINE)

@@ -1,0 +1,107 @@
+"""Many cases at once: as many processes as there are cores, none of which outlives the script.
+
+Each worker leads a process group of its own, so that it is killed with all that it has started, a solver perhaps. It
+hears that the script has gone by the end of a pipe, which no signal can withhold; temporary files go into one folder.
+"""
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+
+import common
+
+MOST = 60  # processes: Windows waits for no more pipes at once
+
+
+def parallel(function, jobs):
+    """[function(*job) for job in jobs], with a progress bar on a terminal. Whatever ends this process, Ctrl-C or
+    SIGKILL, ends the workers and what they have started, and their files go."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")  # fork: at once
+    folder, lifeline = tempfile.mkdtemp(), context.Pipe(duplex=False)
+    waiting, results, workers = list(enumerate(jobs)), {}, {}
+    waiting.reverse()
+    try:
+        for _ in range(min(len(jobs), os.cpu_count() or 1, MOST)):
+            pipe, its_end = context.Pipe()
+            workers[pipe] = context.Process(target=work, args=(function, its_end, lifeline, folder), daemon=True)
+            workers[pipe].start()
+            its_end.close()  # it is the worker's alone now, so that the pipe ends with the worker
+            pipe.send(waiting.pop())
+        while len(results) < len(jobs):
+            for pipe in multiprocessing.connection.wait(workers):
+                k, result = receive(pipe)
+                results[k] = result
+                show_progress(len(results), len(jobs))
+                if waiting:
+                    pipe.send(waiting.pop())
+    finally:
+        for worker in workers.values():
+            if worker.pid:
+                end_group(worker.pid)
+                worker.kill()  # if it led no group yet
+                worker.join()
+        remove(folder)
+    return [results[k] for k in range(len(jobs))]
+
+
+def receive(pipe):
+    """What a worker sends: the number of a job and its result. Raises what the job has raised."""
+    try:
+        k, result = pipe.recv()
+    except (EOFError, OSError) as error:
+        raise common.UserError("a process that ran one of the cases has ended: killed, or out of memory") from error
+    if isinstance(result, Exception):
+        raise result
+    return k, result
+
+
+def show_progress(done, of):
+    if sys.stderr.isatty():
+        marks = done * 40 // of
+        print(f"\r[{'#' * marks}{'.' * (40 - marks)}] {done} of {of}", end="\n" if done == of else "", file=sys.stderr,
+              flush=True)
+
+
+def work(function, pipe, lifeline, folder):
+    """What a worker does: one job after another, until it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    tempfile.tempdir = folder
+    parent, its_end = lifeline
+    its_end.close()
+    threading.Thread(target=watch, args=(parent, folder), daemon=True).start()
+    while True:
+        k, job = pipe.recv()
+        try:
+            result = function(*job)
+        except (common.UserError, common.NoAllocation) as error:
+            result = error
+        pipe.send((k, result))
+
+
+def watch(parent, folder):
+    """Ends the worker, and what it has started, once its parent has gone."""
+    with contextlib.suppress(EOFError):
+        parent.recv()  # nothing is ever sent
+    remove(folder)
+    end_group(os.getpid())
+    os._exit(1)
+
+
+def end_group(leader):
+    """Kills a worker and what it has started, where there are process groups."""
+    with contextlib.suppress(AttributeError, OSError):  # Windows; or it has ended
+        os.killpg(leader, signal.SIGKILL)
+
+
+def remove(folder):
+    """Removes a folder, under a name by which nobody writes into it meanwhile."""
+    with contextlib.suppress(OSError):  # another worker is at it
+        os.rename(folder, f"{folder}.old")
+    shutil.rmtree(f"{folder}.old", ignore_errors=True)

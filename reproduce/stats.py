@@ -1,0 +1,128 @@
+"""Statistics of paired runs: means, and changes from one method to another, each with its 95 % interval.
+
+Intervals are those of a bootstrap: the runs are drawn anew with replacement, all methods of a run together.
+"""
+import functools
+import math
+
+import numpy as np
+import pandas as pd
+
+RESAMPLES = 10000  # of a bootstrap
+FEW = 10  # runs: of fewer than these a bootstrap's interval is too narrow
+NONE = (math.nan, math.nan, math.nan)  # no value, and no interval
+
+
+@functools.lru_cache(8)
+def drawings(n):
+    """How often each of n runs is drawn, in RESAMPLES drawings of n with replacement: array (RESAMPLES, n). The same
+    ones whenever n is the same, so that no result depends on what else is computed."""
+    return np.random.default_rng(n).multinomial(n, [1 / n] * n, RESAMPLES).astype(float)
+
+
+def resample(values):
+    """Means of the values (array, a row a run) in each drawing of runs."""
+    return drawings(len(values)) @ values / len(values)
+
+
+def interval(samples):
+    """95 % interval of a statistic from its values in the drawings: all but the 2.5 % at either end."""
+    cut = RESAMPLES * 25 // 1000
+    ends = [cut, RESAMPLES - 1 - cut]
+    return tuple(np.partition(samples, ends)[ends])
+
+
+def mean(values):
+    """Mean of the runs (array), and its 95 % interval: NaN of no run, and no interval of a single one."""
+    if not len(values):
+        return NONE
+    if len(values) == 1:
+        return values.mean(), math.nan, math.nan
+    return (values.mean(), *interval(resample(values)))
+
+
+def percent(mine, theirs):
+    """Change in % from theirs to mine (arrays): none from 0 to 0, infinite from 0 to more."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(mine == theirs, 0, 100 * (mine - theirs) / np.abs(theirs))
+
+
+def change(values, others):
+    """Change in % from the mean of the others to that of the values, and its 95 % interval. Arrays of the same runs,
+    drawn in pairs."""
+    return mean_change([(values, others)])
+
+
+def mean_change(settings):
+    """Mean over settings of the change in %, and its 95 % interval. settings: pairs of arrays as in `change`, all of
+    the same runs, drawn for all settings together; NaN in both where a setting has not that run."""
+    found, samples = [], []
+    for values, others in settings:
+        known = ~np.isnan(np.asarray(values, dtype=float))
+        values, others = np.where(known, values, 0), np.where(known, others, 0)
+        if not others.any():  # nor is there a change if no run is known
+            return NONE
+        drawn = drawings(len(values))
+        some = drawn @ known > 0  # a drawing may hold none of the runs that are known
+        found.append(percent(values.sum(), others.sum()))
+        samples.append(np.where(some, percent(drawn @ values, drawn @ others), math.nan))
+    if len(known) == 1:
+        return float(np.mean(found)), math.nan, math.nan
+    return (float(np.mean(found)), *interval(np.nanmean(samples, axis=0)))
+
+
+def compare(runs, keys, pair, who, metrics):
+    """Means over runs, and the change of the first of `who` against each of the others in paired runs, in %.
+
+    runs: a row a run: `keys` (what was set), `pair` (what names the draw, alike for all of `who`), "algorithm", the
+    metrics (NaN where a run has none: left out). Returns a table, a row for each of keys, metric and algorithm: runs,
+    mean, low, high (its 95 % interval), change, change_low, change_high.
+    """
+    rows = []
+    for setting, group in runs.groupby(keys, sort=False):
+        setting = setting if isinstance(setting, tuple) else (setting,)  # of one key: older releases of pandas
+        for metric in metrics:
+            values = group.pivot(index=pair, columns="algorithm", values=metric).astype(float)
+            for name in who:
+                own, both = values[name].dropna().to_numpy(), values[[who[0], name]].dropna().to_numpy()
+                changed = change(both[:, 0], both[:, 1]) if name != who[0] else NONE
+                rows.append([*setting, metric, name, len(own), *mean(own), *changed])
+    columns = [*keys, "metric", "algorithm", "runs", "mean", "low", "high", "change", "change_low", "change_high"]
+    return pd.DataFrame(rows, columns=columns).round(6)
+
+
+def in_settings(runs, keys, pair, metric, first, others):
+    """A metric of `first` and of each of the others (names) in each setting of `keys` (see compare): {(*setting,
+    other's name): pair of arrays for mean_change}."""
+    wide = runs.pivot(index=pair, columns=[*keys, "algorithm"], values=metric).astype(float)
+    settings = runs[keys].drop_duplicates().itertuples(index=False, name=None)
+    return {(*setting, name): (wide[(*setting, first)].to_numpy(), wide[(*setting, name)].to_numpy())
+            for setting in settings for name in others}
+
+
+def all_changes(runs, keys, pair, metric, first, others, sign):
+    """Changes in % of `first` against the others over settings (see in_settings): their mean, the most favourable (of
+    this sign) and what it is of, and a list of each; each with its interval."""
+    cases = in_settings(runs, keys, pair, metric, first, others)
+    each = {}
+    for case, (values, theirs) in cases.items():
+        known = ~np.isnan(values)
+        each[case] = change(values[known], theirs[known])
+    best = max(each, key=lambda case: -math.inf if math.isnan(each[case][0]) else sign * each[case][0])
+    return mean_change(cases.values()), each[best], ", ".join(map(str, best)), list(each.values())
+
+
+def shared_draws(runs, keys):
+    """The runs of those draws (each named by its `keys`) on which every method has found an allocation or schedule:
+    the problem of such a run is ""."""
+    return runs[runs.groupby(keys)["problem"].transform(lambda problems: (problems == "").all())]
+
+
+def failures(runs, keys):
+    """A row for each of keys and algorithm that has failed: how many of its draws, and what it said of the first."""
+    rows = []
+    for setting, group in runs.groupby([*keys, "algorithm"], sort=False):
+        problems = group["problem"][group["problem"] != ""].tolist()
+        rows.append([*setting, len(group), len(problems), problems[0] if problems else ""])
+    table = pd.DataFrame(rows, columns=[*keys, "algorithm", "draws", "failed", "first_reason"])
+    return table[table["failed"] > 0]

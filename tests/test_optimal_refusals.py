@@ -1,0 +1,131 @@
+"""optimal: its solver missing, failing or interrupted, and settings that are wrong."""
+import os
+import pathlib
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pandas as pd
+import pulp
+import pytest
+from conftest import ROOT, files
+from test_optimal import HARD, TICK
+from test_scheduling import table
+
+import common
+import optimal
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pulp")  # of what PuLP 4 will not have
+
+
+def solver_at(path, monkeypatch):
+    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", str(path))
+
+
+def test_a_missing_solver_is_said(monkeypatch, tmp_path):
+    solver_at(tmp_path / "nothing", monkeypatch)
+    with pytest.raises(common.UserError, match="the solver CBC is not installed"):
+        optimal.schedule(table(HARD, TICK))
+
+
+def test_a_killed_solver_is_said(monkeypatch, tmp_path):
+    program = tmp_path / "cbc"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    solver_at(program, monkeypatch)
+    before = set(os.listdir(tmp_path))
+    with pytest.raises(common.UserError, match="the solver CBC failed"):
+        optimal.schedule(table(HARD, TICK))
+    assert set(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("setting, values", [
+    ("objective", ["", "tardiness"]), ("time_limit", [-1, float("nan"), float("inf"), 1e10])])
+def test_a_wrong_setting_is_said_before_anything_is_computed(setting, values, monkeypatch):
+    monkeypatch.setattr(common, "simulate", None)
+    for value in values:
+        with pytest.raises(common.UserError, match=setting.upper()) as error:
+            optimal.schedule(table(HARD, TICK), **{setting: value})
+        assert "\n" not in str(error.value)
+
+
+# Signals --------------------------------------------------------------------------------------------------------------
+
+
+def children(pid):
+    try:
+        return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+SCRIPT = [str(ROOT / "optimal.py"), "--tasks", "tasks.csv", "--objective", "turnaround"]
+FUNCTION = ["-c", f"""import sys
+sys.path.insert(0, {str(ROOT)!r})
+import common, optimal
+tasks = common.read_tasks('tasks.csv', common.get_model('GPT-Neo 1.3B'), [common.get_device('T4')])
+optimal.schedule(tasks, objective='turnaround')"""]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
+@pytest.mark.parametrize("program, stop, status, message", [
+    (SCRIPT, "SIGINT to all", 130, "optimal: interrupted\n"),  # as a terminal's Ctrl-C
+    (SCRIPT, "SIGINT", 130, "optimal: interrupted\n"),
+    (SCRIPT, "SIGTERM", 143, ""),
+    (FUNCTION, "SIGTERM", 143, ""),
+    (SCRIPT, "kill the solver", 2, "optimal: the solver CBC failed: [^\n]*\n")])
+def test_a_signal_leaves_no_solver_and_no_file(program, stop, status, message, tmp_path):
+    rows = [(f"T{k}", "", a, 0, q, d, p) for k, (a, p, q, d) in enumerate(HARD)]
+    pd.DataFrame(rows, columns=["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline",
+                                "computation_time"]).to_csv(tmp_path / "tasks.csv", index=False)
+    (tmp_path / "temporary").mkdir()
+    script = subprocess.Popen(
+        [sys.executable, *program], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")}, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # ignored in what a shell runs with &
+    seen = [[]]
+    while not (seen[-1] and seen[-1:] * 10 == seen[-10:]) and script.poll() is None:  # half a second in one program
+        time.sleep(0.05)
+        seen.append(children(script.pid))
+    assert len(seen[-1]) == 1 and len(list((tmp_path / "temporary").iterdir())) == 1
+    if stop == "SIGINT to all":
+        os.killpg(script.pid, signal.SIGINT)
+    elif stop == "kill the solver":
+        os.kill(*seen[-1], signal.SIGKILL)
+    else:
+        os.kill(script.pid, getattr(signal, stop))
+    _, err = script.communicate(timeout=30)  # far below TIME_LIMIT
+    assert script.returncode == status
+    assert re.fullmatch(message, err)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(script.pid, 0)
+    assert files(tmp_path) == ["tasks.csv"] and not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_handler_of_sigterm_stays_and_other_threads_can_solve(monkeypatch):
+    during = []
+    start = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: (
+        during.append(signal.getsignal(signal.SIGTERM)), start(*arguments, **options))[1])
+    case = [(0, 5, 1, 6), (0, 5, 3, 7), (1, 4, 2, 9), (2, 1, 1, 40)]
+
+    def own(number, frame):
+        raise AssertionError
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        found = optimal.schedule(table(case, TICK))
+        assert during and set(during) == {own} and signal.getsignal(signal.SIGTERM) is own
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        again = []
+        thread = threading.Thread(target=lambda: again.append(optimal.schedule(table(case, TICK))))
+        thread.start()
+        thread.join()
+        assert again[0].equals(found) and during[-1] == signal.SIG_DFL
+        optimal.schedule(table(case, TICK))
+        assert during[-1] not in (own, signal.SIG_DFL) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,109 @@
+"""reproduce/stats.py: bootstrap, pairs, runs and draws without a result."""
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reproduce import stats
+
+
+@pytest.mark.parametrize("n", [2, 7, 30])
+def test_drawings_are_with_replacement_and_always_the_same(n):
+    counts = stats.drawings(n)
+    assert counts.shape == (10000, n)
+    assert (counts.sum(axis=1) == n).all()
+    assert (counts >= 0).all()
+    assert counts.mean(axis=0) == pytest.approx(np.ones(n), abs=0.05)
+    assert counts.var(axis=0) == pytest.approx(np.full(n, 1 - 1 / n), abs=0.06)  # of a multinomial
+    stats.drawings.cache_clear()
+    assert (stats.drawings(n) == counts).all()
+
+
+@pytest.mark.parametrize("n", [2, 5, 30])
+def test_means_and_changes_are_those_of_a_plain_loop(n):
+    rng = np.random.default_rng(n)
+    first, other = rng.gamma(2, 5, n), rng.gamma(3, 4, n)
+    means, changed = [], []
+    for counts in stats.drawings(n).tolist():
+        drawn = [k for k, count in enumerate(counts) for _ in range(int(count))]
+        mine, theirs = sum(first[k] for k in drawn) / n, sum(other[k] for k in drawn) / n
+        means.append(mine)
+        changed.append(100 * (mine / theirs - 1))
+    means.sort()
+    changed.sort()
+    assert stats.mean(first) == pytest.approx((first.sum() / n, means[250], means[-251]))
+    assert stats.change(first, other) == pytest.approx(
+        (100 * (first.sum() / other.sum() - 1), changed[250], changed[-251]))
+
+
+def test_the_intervals_hold_what_they_should_about_as_often_as_they_say():
+    rng, cases = np.random.default_rng(1), 300
+    of_mean = of_change = 0
+    for _ in range(cases):
+        other = rng.gamma(4, 2.5, 30)  # its mean: 10
+        first = 0.8 * other + rng.normal(0, 1, 30)
+        _, low, high = stats.mean(other)
+        of_mean += low <= 10 <= high
+        _, low, high = stats.change(first, other)
+        of_change += low <= -20 <= high
+    assert 0.89 < of_mean / cases < 0.98
+    assert 0.89 < of_change / cases < 0.98
+
+
+def test_a_change_is_that_of_pairs():
+    """Runs differ far more than methods do: in pairs a difference of 1 % is certain, unlike without."""
+    other = np.random.default_rng(0).gamma(0.5, 100, 30)
+    _, low, high = stats.change(1.01 * other, other)
+    assert low == pytest.approx(1)
+    assert high == pytest.approx(1)
+    _, low, high = stats.change(1.01 * other[::-1], other)
+    assert low < -20
+    assert high > 20
+
+
+@given(st.lists(st.integers(1, 1000), min_size=2, max_size=8), st.integers(1, 20))
+def test_a_change_by_a_factor_has_no_width(values, factor):
+    values = np.array(values, dtype=float)
+    assert stats.change(factor * values, values) == pytest.approx([100 * (factor - 1)] * 3)
+
+
+def test_degenerate_runs():
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert stats.mean(np.array([])) == (nan, nan, nan)
+    assert stats.mean(np.array([5.0])) == (5, nan, nan)
+    assert stats.mean(np.full(4, 5.0)) == (5, 5, 5)
+    assert stats.change(np.array([]), np.array([])) == (nan, nan, nan)
+    assert stats.change(np.array([3.0]), np.array([4.0])) == (-25, nan, nan)
+    assert stats.change(np.array([3.0, 1.0]), np.zeros(2)) == (nan, nan, nan)
+    assert stats.change(np.zeros(3), np.full(3, 2.0)) == (-100, -100, -100)
+    found, low, high = stats.change(np.ones(5), np.array([0, 0, 0, 0, 1.0]))
+    assert found == 400
+    assert low > 0
+    assert high == math.inf  # some drawings miss the only one that is not 0
+    assert stats.change(np.array([-3.0, -3.0]), np.array([-2.0, -2.0])) == (-50, -50, -50)  # less is a minus
+
+
+def test_runs_without_a_value_are_left_out_in_pairs():
+    values = {"X": [1, math.nan, 2, 6], "Y": [2, 4, math.nan, 6], "Z": [math.nan] * 4}
+    runs = pd.DataFrame([{"case": "one", "seed": k, "algorithm": name, "gap": gap}
+                         for name, gaps in values.items() for k, gap in enumerate(gaps)])
+    table = stats.compare(runs, ["case"], "seed", ["X", "Y", "Z"], ["gap"]).set_index("algorithm")
+    assert table["runs"].tolist() == [3, 3, 0]
+    assert table["mean"][:2].tolist() == [3, 4]
+    assert table["change"]["Y"] == pytest.approx(-12.5)  # 7 / 8, of the runs 0 and 3
+    assert table.loc["Z", ["mean", "low", "high", "change"]].isna().all()
+    assert math.isnan(table["change"]["X"])
+
+
+def test_draws_are_shared_and_failures_counted():
+    rows = [("p", 0, "X", ""), ("p", 0, "Y", ""), ("p", 1, "X", "no bid"), ("p", 1, "Y", ""), ("p", 2, "X", "none"),
+            ("p", 2, "Y", "full"), ("q", 0, "X", ""), ("q", 0, "Y", "")]
+    runs = pd.DataFrame(rows, columns=["pool", "seed", "algorithm", "problem"])
+    shared = stats.shared_draws(runs, ["pool", "seed"])
+    assert shared[["pool", "seed"]].drop_duplicates().to_numpy().tolist() == [["p", 0], ["q", 0]]
+    failed = stats.failures(runs, ["pool"])
+    assert failed.to_numpy().tolist() == [["p", "X", 3, 2, "no bid"], ["p", "Y", 3, 1, "full"]]
+    assert stats.failures(shared, ["pool"]).columns.tolist() == failed.columns.tolist()
