@@ -14,7 +14,7 @@ RECIPES = dict(re.findall(r"<!-- recipe: (.*?) -->\n```python\n(.*?)```\n", TEXT
 
 @pytest.fixture(scope="module")
 def pristine():
-    """README's numbers are those of the scripts as shipped: where one was edited, as users do, they are not compared."""
+    """README's numbers are of the scripts as shipped: where one was edited, as users do, they are not compared."""
     edited = subprocess.run(["git", "diff", "--name-only", "HEAD", "--", "*.py", ":!tests"], cwd=ROOT,
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout.split()
     if edited:
