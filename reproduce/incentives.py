@@ -133,24 +133,26 @@ def run_case(tasks, model, pool, asked, seed):
     case, bids, cost = auction_case(tasks, model, pool, asked, seed)
     draw = dict(model=model.name, pool=pool, seed=seed)
     honest = by_paper(case, cost)
-
     rows, lies = [], []
     for i, (device, kind) in enumerate(zip(bids["device"], bids["type"])):
-        own = honest.get(i, NOTHING)
         row = dict(draw, asked=asked, device=device, type=kind, budget=case["most_paid"], allocation=bool(honest))
-        row.update(rule=own["rule"] if honest else "", paid_paper=own["paid"], utility_paper=own["utility"])
-        row.update(paid_critical=0.0, utility_critical=0.0)
         rows.append(row)
+
+        own = honest.get(i, NOTHING)
+        row["rule"] = own["rule"] if honest else ""
+        row["paid_paper"], row["utility_paper"] = own["paid"], own["utility"]
+        row["paid_critical"], row["utility_critical"] = 0.0, 0.0
         is_tested = bool(honest) and asked == TRUE
         if is_tested or i in honest:
             curve = FCIM_critical.layers_won(i, case)
             row["paid_critical"], row["utility_critical"] = by_critical(case, cost, i, curve)
             row["monotone"] = FCIM_critical.never_grows(curve)
         if is_tested:
-            tried = try_lies(case, cost, i, curve)
-            row.update(best_gains(row, tried))
-            lies += [dict(lie, offer=cost[i] * case["l"][i]) for lie in tried]
-    return rows, mean_curves(draw, lies)
+            lies += [dict(lie, device=device) for lie in try_lies(case, cost, i, curve)]
+    if not lies:
+        return rows, []
+    lies = pd.DataFrame(lies)
+    return with_gains(rows, lies), mean_curves(draw, lies)
 
 
 def auction_case(tasks, model, pool, asked, seed):
@@ -194,7 +196,8 @@ def by_critical(case, cost, i, curve):
 
 def try_lies(case, cost, i, curve):
     """What other bids would bring to i, all else equal: a row (dict) a lie: its kind and how much it differs from the
-    true bid, the utility under both payments, and the rule of the paper's. curve: layers won, of the true bid."""
+    true bid, the utility under both payments, the rule of the paper's, and the true cost of the true offer. curve: the
+    layers won by the price, of the true bid."""
     l, P, T = case["l"][i], case["P"][i], case["T"][i]
     bids = [("price", k, dict(P=k * P)) for k in PRICES]
     for part in OFFERS:
@@ -210,32 +213,34 @@ def try_lies(case, cost, i, curve):
         if paper["layers"]:  # the layers won are the same under both payments
             its_curve = curve if lie == "price" else FCIM_critical.layers_won(i, other)  # alike for all of its prices
             _, critical = by_critical(other, cost, i, its_curve)
-        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical, rule=paper["rule"]))
+        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical, rule=paper["rule"],
+                         offer=cost[i] * l))
     return rows
 
 
-def best_gains(row, tried):
-    """Of a truthful device the most that it would gain by each kind of lie, and the rule that pays for its best price.
-    row: its outcome as run_case has it; tried: of try_lies."""
-    found = {}
+def with_gains(rows, lies):
+    """The rows of truthful devices with the most that each would gain by each kind of lie, and the rule by which its
+    best price is paid. lies: table of the rows of try_lies, with their devices."""
+    rows = pd.DataFrame(rows).set_index("device")
     for lie, payment in itertools.product(LIES, PAYMENTS):
-        utilities = [other[payment] for other in tried if other["lie"] == lie]
-        found[f"gain_by_{lie}_{payment}"] = max(0.0, max(utilities) - row[f"utility_{payment}"])
-    prices = [other for other in tried if other["lie"] == "price"]
-    return dict(found, best_rule=max(prices, key=lambda other: other["paper"])["rule"])
+        best = lies[lies["lie"] == lie].groupby("device")[payment].max()
+        rows[f"gain_by_{lie}_{payment}"] = (best - rows[f"utility_{payment}"]).clip(lower=0)
+    prices = lies[lies["lie"] == "price"]
+    best = prices.loc[prices.groupby("device")["paper"].idxmax()]  # the first of equal ones
+    rows["best_rule"] = best.set_index("device")["rule"]
+    return rows.reset_index().to_dict("records")
 
 
 def mean_curves(draw, lies):
     """A row for each payment: the devices' mean utility by the price that one asks, over the true cost of its offer."""
-    if not lies:
-        return []
-    lies = pd.DataFrame(lies)
-    lies = lies[(lies["lie"] == "price") & lies["much"].between(*SHOWN)]
+    prices = lies[(lies["lie"] == "price") & lies["much"].between(*SHOWN)]
     rows = []
     for payment in PAYMENTS:
-        part = lies[payment] / lies["offer"].where(lies["offer"] > 0, 1)
-        means = part.groupby(lies["much"]).mean()
-        rows.append(dict(draw, payment=payment, **{f"asks_{much:g}": mean for much, mean in means.items()}))
+        shares = prices[payment] / prices["offer"].where(prices["offer"] > 0, 1)
+        means = shares.groupby(prices["much"]).mean()
+        row = dict(draw, payment=payment)
+        row.update({f"asks_{much:g}": mean for much, mean in means.items()})
+        rows.append(row)
     return rows
 
 

@@ -381,8 +381,6 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
             for i in valid:
                 if most > least:
                     score[i] += weight * (values[i] - least) / (most - least)
-        per_layer = criteria[2]
-        ranked = sorted(valid, key=lambda i: (score[i], per_layer[i], i))
         ranked = sorted(valid, key=lambda i: (score[i], shown[i], i))
         winner = ranked[0]
         l, P, _ = offers[winner]
