@@ -504,3 +504,43 @@ def best_grouping(layers, offers, delay, times, arrivals, sizes=range(1, 100)):
                             now = free[s] = np.maximum(free[s], now + d[s]) + n[:, s] * w[k][s]
                     least = min(least, now.min() + d[-1])
     return least
+
+
+# Batches of tasks, of which each token is computed together (reproduce.batching): tick by tick
+
+
+def batches(case, order, token, room, most):
+    """End of each task, and the most room taken. case: (arrival, prompt, tokens, room it takes) of each task, in order
+    of arrival; order(now, {task: what is left of it alone}): the tasks as the policy would run them; token[b]: ticks of
+    a token of a batch of b."""
+    left, begun, done = [n for _, _, n, _ in case], set(), {}
+    now, batch, busy_until, changed, peak = 0, [], None, False, 0
+    while len(done) < len(case):
+        if busy_until == now:
+            busy_until = None
+            for j in batch:
+                left[j] -= 1
+                if left[j] == 0:
+                    done[j] = now
+                    changed = True
+        changed = changed or any(arrival == now for arrival, _, _, _ in case)
+        present = [j for j, (arrival, _, _, _) in enumerate(case) if arrival <= now and j not in done]
+        if busy_until is None and present:
+            if changed:
+                rest = {j: left[j] * token[1] + (0 if j in begun else case[j][1]) for j in present}
+                batch = []
+                for j in order(now, rest):
+                    taken = sum(case[i][3] for i in {*begun, *batch} - set(done))
+                    if len(batch) < most and (j in begun or taken + case[j][3] <= room):
+                        batch.append(j)
+                changed = False
+            busy_until = now + token[len(batch)] + sum(case[j][1] for j in batch if j not in begun)
+            begun |= set(batch)
+            peak = max(peak, sum(case[j][3] for j in begun - set(done)))
+        now += 1
+    return [done[j] for j in range(len(case))], peak
+
+
+def first_runs(runs):
+    """The tasks in the order of their first runs."""
+    return list(dict.fromkeys(j for j, _, _ in runs))
