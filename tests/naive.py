@@ -544,3 +544,32 @@ def batches(case, order, token, room, most):
 def first_runs(runs):
     """The tasks in the order of their first runs."""
     return list(dict.fromkeys(j for j, _, _ in runs))
+
+
+# Online, by estimates (reproduce/uncertainty.py) ----------------------------------------------------------------------
+
+
+def online(arrival, length, estimate, rule, cost, rest):
+    """Who runs in each tick (a list; None: nobody), tick by tick; lengths of one tick at least.
+
+    rule(j, expected): what the least of decides, of task j with so much expected to be left; ties: the earlier arrival.
+    Leaving a task that is not done takes `cost` ticks. rest: what is expected once an estimate is used up.
+    """
+    left, expected, ticks, held = list(length), list(estimate), [], None
+    while any(left):
+        present = [j for j in range(len(arrival)) if left[j] and arrival[j] <= len(ticks)]
+        if not present:
+            ticks.append(None)
+            continue
+        j = min(present, key=lambda j: (rule(j, expected[j]), arrival[j], j))
+        if cost and held not in (None, j):
+            ticks += [None] * cost
+            held = j
+            continue
+        ticks.append(j)
+        left[j] -= 1
+        expected[j] -= 1
+        held = j if left[j] else None
+        if left[j] and expected[j] <= 0:
+            expected[j] = rest
+    return ticks
