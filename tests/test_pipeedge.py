@@ -13,7 +13,7 @@ import common
 import PipeEdge
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(pipeline_cases())
 def test_pipeedge_equals_trying_all(given):
     if short(given):
@@ -54,7 +54,24 @@ def test_larger_ones_equal_the_dynamic_program(given):
     assert (value(stages, given), len(stages)) == found
 
 
-@settings(max_examples=200)
+@pytest.mark.parametrize("seed", range(60))
+def test_times_and_links_of_many_digits(seed):
+    """Nearly all candidates of the binary search differ: one step too far misses the least."""
+    draw = np.random.default_rng(seed)
+    D = draw.integers(2, 7)
+    offers = draw.integers(1, 7, D)
+    layers = int(draw.integers(1, offers.sum() + 1))
+    links = {(i, j): draw.uniform(0, 4) for j in range(D) for i in range(j)}
+    given = pipeline_case(layers, offers.tolist(), draw.uniform(0.1, 2, (2, D)), links)
+    stages, notes = PipeEdge.allocate(**given)
+    least, devices = naive.plain_pipeedge(layers, offers.tolist(), given["times"], given["delay"])
+    path, counts = check_allocation(stages, **given)
+    what = naive.what_is_slowest(path, counts, naive.means(given["times"]), given["delay"])
+    assert (value(stages, given), len(stages)) == (least, devices)
+    assert notes == [f"bottleneck {least:.3f} s (proven least): {what}"]
+
+
+@settings(max_examples=120)
 @given(pipeline_cases(most_layers=20, offer=9))
 def test_no_layer_would_be_better_off_elsewhere(given):
     if short(given):
@@ -90,7 +107,7 @@ def test_pipeedge_names_the_stage_or_the_link():
     assert PipeEdge.allocate(**given)[1][0].endswith("bottleneck 8.500 s (proven least): the link from GPU 0 to GPU 1")
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(pipeline_cases(), st.integers(1, 4))
 def test_a_narrow_beam_is_valid_and_never_better_than_exact(given, width):
     if short(given):
@@ -107,7 +124,7 @@ def test_a_narrow_beam_is_valid_and_never_better_than_exact(given, width):
     assert notes == [f"bottleneck {found:.3f} s ({proof}): {what}"]
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(pipeline_cases(most_devices=6, most_layers=12))
 def test_a_beam_that_keeps_everything_is_exact(given):
     if short(given):
