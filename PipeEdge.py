@@ -52,7 +52,7 @@ def allocate(layers, bids, delay, times, exact=EXACT, beam=BEAM, **_):
     link = delay[:D, :D]  # those of the client are left out
     t = times.mean(axis=0)
     n = np.arange(1, layers + 1)
-    stage = np.where(n <= offers[:, None], n * t[:, None], np.inf)  # s for n layers on a device; infinite past its offer
+    stage = np.where(n <= offers[:, None], n * t[:, None], np.inf)  # s for n layers on a device, if it offers them
 
     # A bottleneck is the time of some stage or link, and not below what all devices together need for all layers.
     least = np.sort(stage, axis=None)[layers - 1]

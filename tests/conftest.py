@@ -120,7 +120,7 @@ def cases(draw, most=9, longest=12):
 
 @st.composite
 def odd_cases(draw, most=8):
-    """Lists of tasks of ranges that nobody expects, in microseconds, and a length for ALIKE or QUANTUM: zeros and single
+    """Lists of tasks of ranges that nobody expects, in microseconds, and one for ALIKE or QUANTUM: zeros and single
     microseconds beside hours and weeks, sums and differences of one another, deadlines passed at once or far away."""
     scale = st.sampled_from([1, 3, 1000, 10 ** 6, 36 * 10 ** 8, 10 ** 12])
     some = draw(st.lists(scale.flatmap(lambda high: st.integers(0, high)), min_size=1, max_size=4))

@@ -1,5 +1,4 @@
 """PipeEdge: equal to plain references, and what must hold of every allocation of it."""
-from itertools import permutations
 from unittest import mock
 
 import naive
