@@ -9,8 +9,8 @@ is rewarded by a rule that no winner loses under, and leaves the auction; so unt
 the layers in the order in which they won. (S. Habibi, O. Ercetin, "Edge-LLM Inference With Cost-Aware Layer Allocation
 and Adaptive Scheduling", IEEE Access 13, 2025.)
 """
-import math
 from dataclasses import dataclass
+from decimal import Context, Decimal
 
 import common
 
@@ -55,6 +55,11 @@ def allocate(layers, bids, times, weights=WEIGHTS, delta=DELTA, budget=BUDGET, d
     return stages, report(rounds, bids)
 
 
+NINE_DIGITS = Context(prec=9)  # of values a layer, before they are compared
+SURE_DIGITS = Context(prec=20)  # of a score, which is computed in 28: so that equal ones are equal
+WITHIN = Decimal("1e-9")  # of budget and deadline: what is still within them
+
+
 @dataclass
 class Round:
     """A round of the auction. Bids are named by their place in the list of bids."""
@@ -76,13 +81,19 @@ def auction(layers, l, P, T, weights, delta, most_paid, longest):
     """The rounds until all layers are placed: a list of Round.
 
     l, P, T: layers, price (cents) and computation time (s) of each bid; most_paid (cents) and longest (s): budget and
-    deadline for the whole list of tasks. Raises NoAllocation if a round has no valid bid.
+    deadline for the whole list of tasks. All numbers are taken as the decimals that they show, and computed with as
+    such, so that no rounding decides. Raises NoAllocation if a round has no valid bid.
     """
-    rounds, missing, left = [], layers, most_paid
-    waiting = list(range(len(l)))
+    l, P, T = [int(n) for n in l], [decimal(price) for price in P], [decimal(time) for time in T]
+    count = [a_layer(layers, n) for n in l]
+    time = [a_layer(seconds, n) for seconds, n in zip(T, l)]
+    cost = [a_layer(cents, n) for cents, n in zip(P, l)]
+
+    missing, left, longest = layers, decimal(most_paid), decimal(longest)
+    waiting, rounds = list(range(len(l))), []
     while missing:
-        dear = [i for i in waiting if P[i] > left]
-        late = [i for i in waiting if T[i] > longest]
+        dear = [i for i in waiting if P[i] - left > WITHIN]
+        late = [i for i in waiting if T[i] - longest > WITHIN]
         valid = [i for i in waiting if i not in dear and i not in late]
         if not waiting:
             raise common.NoAllocation(f"the offers add up to {sum(l)} of {layers} layers")
@@ -92,55 +103,61 @@ def auction(layers, l, P, T, weights, delta, most_paid, longest):
                 f"{len(dear)} ask more than the {left:.3f} cents left of BUDGET, {len(late)} take longer than DEADLINE")
 
         # The least score wins. Ties: the cheaper per layer, then the order of the list.
-        score = scores(valid, layers, l, P, T, weights)
-        ranked = sorted(valid, key=lambda i: (score[i], P[i] / l[i], i))
+        score = scores(valid, (count, time, cost), weights)
+        ranked = sorted(valid, key=lambda i: (score[i], cost[i], i))
         winner = ranked[0]
         n = min(l[winner], missing)
-        paid = reward(ranked, n, l, P, weights, delta, left)
+        is_cheapest = cost[winner] == min(cost[i] for i in valid)
+        paid = reward(ranked, n, l, P, is_cheapest, weights, delta, left)
 
-        rounds.append(Round(missing, left, dear, late, score, ranked, n, paid))
+        rounds.append(Round(missing, float(left), dear, late, score, ranked, n, float(paid)))
         waiting.remove(winner)
         missing -= n
         left -= paid
     return rounds
 
 
-def scores(valid, layers, l, P, T, weights):
-    """{valid bid: alpha N(L/l) + beta N(T/l) + gamma N(P/l)}."""
-    alpha, beta, gamma = weights
-    count = min_max({i: layers / l[i] for i in valid})  # of such devices as the model would need
-    time = min_max({i: T[i] / l[i] for i in valid})
-    cost = min_max({i: P[i] / l[i] for i in valid})
-    return {i: round(alpha * count[i] + beta * time[i] + gamma * cost[i], 12) for i in valid}  # rounded: ties are ties
+def scores(valid, criteria, weights):
+    """{valid bid: alpha N(L/l) + beta N(T/l) + gamma N(P/l)}. criteria: L/l, T/l and P/l, each a list over the bids."""
+    score = dict.fromkeys(valid, Decimal(0))
+    for weight, values in zip(map(decimal, weights), criteria):
+        of_round = [values[i] for i in valid]
+        least = min(of_round)
+        span = max(of_round) - least
+        if span:  # N: min-max over the round, 0 where all are equal
+            for i in valid:
+                score[i] += weight * (values[i] - least) / span
+    return {i: SURE_DIGITS.plus(score[i]) for i in valid}
 
 
-def min_max(values):
-    """N: the values of a round on a scale from 0, the least, to 1, the most; 0 where all are equal."""
-    least, most = min(values.values()), max(values.values())
-    if least == most:
-        return dict.fromkeys(values, 0)
-    return {i: (value - least) / (most - least) for i, value in values.items()}
-
-
-def reward(ranked, n, l, P, weights, delta, left):
+def reward(ranked, n, l, P, is_cheapest, weights, delta, left):
     """Cents for the first of the ranked bids, which wins n layers, where so many cents are left of the budget."""
-    alpha, beta, gamma = weights
+    alpha, beta, gamma = map(decimal, weights)
     winner = ranked[0]
-    cost = {i: P[i] / l[i] for i in ranked}
-    c = cost[winner]
+    c = P[winner] / l[winner]
     if len(ranked) == 1:
         paid = c * n
     else:
-        c2 = cost[ranked[1]]
-        c_avg = math.fsum(cost.values()) / len(cost)
-        if gamma - alpha - beta > 1e-9:  # cost comes first
+        c2 = P[ranked[1]] / l[ranked[1]]
+        c_avg = sum(P[i] / l[i] for i in ranked) / len(ranked)
+        if gamma > alpha + beta:  # cost comes first
             paid = P[winner] if n == l[winner] else c2 * n
-        elif c == min(cost.values()):
+        elif is_cheapest:
             paid = c2 * n
         else:
-            paid = max(c2, c) * n - delta * n * (c - c_avg)
+            paid = max(c2, c) * n - decimal(delta) * n * (c - c_avg)
     paid = max(paid, c * n)  # no winner loses
     return min(paid, left)  # and the budget holds
+
+
+def decimal(number):
+    """The number as the decimal that it shows: 0.1 is a tenth."""
+    return Decimal(str(number))
+
+
+def a_layer(total, layers):
+    """total / layers, rounded to nine significant digits."""
+    return NINE_DIGITS.divide(decimal(total), layers)
 
 
 def report(rounds, bids):

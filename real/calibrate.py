@@ -6,6 +6,8 @@ import pathlib
 import sys
 from dataclasses import replace
 
+import numpy as np
+
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
@@ -18,11 +20,11 @@ REPEATS = 3  # runs, after one that does not count
 
 def time_layer(model, prompt_tokens, output_tokens):
     """Seconds that a layer takes for a prompt and for a token of the output: medians of REPEATS runs."""
-    import numpy as np
     import torch
     layers = real.decoder_layers(model)[1]
-    passes = real.time_stages(layers, [len(layers)], model.device)[0]
-    ids, runs = torch.ones((1, prompt_tokens), dtype=torch.long, device=model.device), []
+    passes = real.time_stages(layers, [len(layers)], model.device)[0]  # the prompt's, then one for each token
+    ids = torch.ones((1, prompt_tokens), dtype=torch.long, device=model.device)
+    runs = []
     for _ in range(1 + REPEATS):
         passes.clear()
         model.generate(ids, attention_mask=ids, max_new_tokens=output_tokens + 1, min_new_tokens=output_tokens + 1,
@@ -38,24 +40,28 @@ def shares(model, device, prompt_tokens, prefill, decode):
 
 
 def main(prog):
-    parser = common.make_parser(prog, __doc__, plot=False, device=None)
+    parser = real.make_parser(prog, __doc__, "device")
     real.add_checkpoint(parser)
+    real.add_threads(parser)
     args = parser.parse_args()
     devices = common.DEVICES if args.device is None else [common.get_device(args.device)]
+
     config = real.load_config(args.checkpoint)
     plan = real.plan_model(args.checkpoint, config)
     model, text = real.load_whole(args.checkpoint, config)
+    print(f"{text}\n{real.set_threads(model, args.threads)}")
     plan = replace(plan, bits=8 * next(real.decoder_layers(model)[1].parameters()).element_size())
     prompt_tokens = min(PROMPT, plan.context // 2)
     prefill, decode = time_layer(model, prompt_tokens, min(OUTPUT, plan.context // 4))
+    print(f"a layer, measured: {prefill:.3g} s for a prompt of {prompt_tokens} tokens, {decode:.3g} s for a token of "
+          "the output\n")
 
-    print(f"{text}\na layer, measured: {prefill:.3g} s for a prompt of {prompt_tokens} tokens, {decode:.3g} s for a "
-          f"token of the output\n")
     for device in devices:
-        whole, last = (common.layer_time(plan, device, prompt_tokens, n) for n in (0, 1))
-        print(f"{device.type}, predicted: {whole:.3g} s and {last - whole:.3g} s; the shares that would fit:")
-        print("    compute_share={:.3g}, bandwidth_share={:.3g}".format(
-            *shares(plan, device, prompt_tokens, prefill, decode)))
+        prompt = common.layer_time(plan, device, prompt_tokens, 0)
+        token = common.layer_time(plan, device, prompt_tokens, 1) - prompt
+        compute_share, bandwidth_share = shares(plan, device, prompt_tokens, prefill, decode)
+        print(f"{device.type}, predicted: {prompt:.3g} s and {token:.3g} s; the shares that would fit:")
+        print(f"    compute_share={compute_share:.3g}, bandwidth_share={bandwidth_share:.3g}")
 
 
 if __name__ == "__main__":

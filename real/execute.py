@@ -12,12 +12,15 @@ import signal
 import sys
 from datetime import timedelta
 
+import pandas as pd
+
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 import common
 from real import model as real
 
+SHOWN = ("measured_share", "measured_seconds")  # what a terminal shows of what was measured; the file has all
 PEER_TIMEOUT = 600  # s that a rank waits for another: one that dies is noticed at once, one that hangs after this
 
 
@@ -26,15 +29,17 @@ def check_counts(counts, layers):
         raise common.UserError(f"stages of {', '.join(map(str, counts))} layers do not make up the model's {layers}")
 
 
-def run_stages(name, config, counts, prompts, tokens, seed=0, sample=False):
-    """All stages in this process, counts[s] layers in stage s: the rows of real.generate, a dict a stage (layers,
-    seconds in its layers, all tasks together), and a line that says what was run."""
+def run_stages(name, config, counts, prompts, tokens, seed=0, sample=False, repeats=1, threads=None):
+    """All stages in this process, counts[s] layers in stage s: the rows of real.generate, a dict a stage (layers;
+    seconds in its layers, of all tasks once; columns of real.measured_on), and a line that says what was run."""
     check_counts(counts, config.get_text_config().num_hidden_layers)
     model, text = real.load_whole(name, config, seed)
+    text = f"executed in one process: {text}; {real.set_threads(model, threads)}"
+    made_on = real.measured_on(model, real.plan_model(name, config).name)
     passes = real.time_stages(real.decoder_layers(model)[1], counts, model.device)
-    rows = real.generate(model, prompts, tokens, seed, sample, passes)
-    stages = [dict(layers=n, seconds=sum(seconds)) for n, seconds in zip(counts, passes)]
-    return rows, stages, f"executed in one process: {text}"
+    rows = list(real.generate(model, prompts, tokens, seed, sample, passes, repeats))
+    stages = [dict(layers=n, seconds=sum(seconds) / repeats, **made_on) for n, seconds in zip(counts, passes)]
+    return rows, stages, text
 
 
 # Ranks ----------------------------------------------------------------------------------------------------------------
@@ -116,14 +121,14 @@ def receive_job():
     return job[0]
 
 
-def run_ranks(name, config, counts, prompts, tokens, seed=0, sample=False):
+def run_ranks(name, config, counts, prompts, tokens, seed=0, sample=False, repeats=1, threads=None):
     """On the first rank: what run_stages returns, of a pipeline whose stage r runs on rank r. A stage has peak_memory,
-    base_memory (before loading; bytes) and bytes_sent (a list, the hidden states of each pass) besides."""
+    base_memory (before loading; bytes) and bytes_sent (a list, the hidden states of each pass of each run) besides."""
     size = real.launched()[1]
     if size != len(counts):
         raise common.UserError(f"torchrun has started {size} ranks for {len(counts)} stages: one rank runs one stage")
     check_counts(counts, config.get_text_config().num_hidden_layers)
-    job = (name, config, counts, prompts, tokens, seed, sample)
+    job = (name, config, counts, prompts, tokens, seed, sample, repeats, threads)
     send_job(job)
     return (*run_rank(job), f"executed on {size} ranks: {name or real.RANDOM_TEXT}")
 
@@ -137,11 +142,13 @@ def run_rank(job):
     different types draw differently from one seed."""
     import torch
     from torch import distributed
-    name, config, counts, prompts, tokens, seed, sample = job
+    name, config, counts, prompts, tokens, seed, sample, repeats, threads = job
     rank, size = real.launched()
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
+    if threads is not None:
+        torch.set_num_threads(threads)
     base = real.peak_memory(device, restart=True)
     model = real.load_model(name, config, sum(counts[:rank]), sum(counts[:rank + 1]), device, seed)
     layers, sent, loaded = real.decoder_layers(model)[1], [], real.peak_memory(device)
@@ -171,9 +178,10 @@ def run_rank(job):
     if rank < size - 1:
         layers[-1].register_forward_hook(send)
         settings["eos_token_id"] = -1  # before it agrees, this rank has a token that means nothing
-    rows = real.generate(model, prompts, tokens, seed, sample, passes + [sent], **settings)
-    stage = dict(layers=len(layers), seconds=sum(passes[0]), base_memory=base, bytes_sent=sent,
-                 peak_memory=max([loaded] + [row["peak_memory"] for row in rows]))
+    rows = list(real.generate(model, prompts, tokens, seed, sample, passes + [sent], repeats, **settings))
+    stage = dict(layers=len(layers), seconds=sum(passes[0]) / repeats, base_memory=base, bytes_sent=sent,
+                 peak_memory=max([loaded] + [row["peak_memory"] for row in rows]),
+                 **real.measured_on(model, real.plan_model(name, config).name))
     stages = [None] * size if rank == 0 else None
     distributed.gather_object(stage, stages)
     return (rows, stages) if rank == 0 else None
@@ -182,27 +190,36 @@ def run_rank(job):
 # Command --------------------------------------------------------------------------------------------------------------
 
 
-def measured_table(stages, measured):
-    """Table of the stages as they were measured, beside those of common.evaluate."""
-    import pandas as pd
-    predicted, seconds = stages["computation_time"], pd.Series([stage["seconds"] for stage in measured])
+def measured_table(stages, measured, repeats):
+    """Table of the stages as they were measured (dicts of run_stages or run_ranks), beside those of common.evaluate."""
+    predicted = stages["computation_time"]
+    seconds = pd.Series([stage["seconds"] for stage in measured])
     table = stages[["stage", "devices", "layers"]].assign(
         predicted_share=predicted / (predicted.sum() or 1), measured_share=seconds / seconds.sum(),
         measured_seconds=seconds).round(6)
     if "bytes_sent" in measured[0]:
         table["peak_memory_gb"] = [round(stage["peak_memory"] / 1e9, 6) for stage in measured]
-        table["bytes_sent"] = [sum(stage["bytes_sent"]) for stage in measured]
+        table["bytes_sent"] = [sum(stage["bytes_sent"]) // repeats for stage in measured]
+    for key in measured[0]:
+        if key.startswith("measured_"):
+            table[key] = [stage[key] for stage in measured]
     return table
 
 
 def main(prog, run=run_stages):
-    parser = real.make_parser(prog, __doc__, real.ALLOCATORS, "tasks", "pool", "bids", "links", "out")
+    parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out")
+    real.add_script(parser, real.ALLOCATORS)
     real.add_checkpoint(parser)
     real.add_sample(parser)
+    real.add_seed(parser)
+    real.add_repeats(parser)
+    real.add_threads(parser)
     args = parser.parse_args()
-    name, script = real.script(args.script, real.ALLOCATORS)
-    out = real.overridden(args, script, "out")["out"]
+    name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
+    real.check_count(args.repeats, "--repeats")
+    out = real.settings_of(args, script, "out")["out"]
     common.check_writable(out)
+
     config = real.load_config(args.checkpoint)
     model = real.plan_model(args.checkpoint, config)
     pool, case = real.case_of(args, script, model)
@@ -214,16 +231,16 @@ def main(prog, run=run_stages):
     print(f"{name}: {len(tasks):,} tasks, {model.name} ({model.layers} layers), pool {pool} ({len(case['bids'])} "
           f"devices bid), seed {case['seed']}\n", flush=True)
     rows, measured, text = run(args.checkpoint, config, stages["layers"].tolist(), prompts, tokens, case["seed"],
-                               args.sample)
-    table, texts = measured_table(stages, measured), real.texts_table(tasks, rows, decode)
-    paths = common.write_files(out, {
-        f"{name}_stages.csv": stages, f"{name}_measured.csv": table, f"{name}_texts.csv": real.text_writer(texts)})
+                               args.sample, args.repeats, args.threads)
 
+    table, texts = measured_table(stages, measured, args.repeats), real.texts_table(tasks, rows, decode)
+    paths = common.write_files(out, {f"{name}_stages.csv": stages, f"{name}_measured.csv": table,
+                                     f"{name}_texts.csv": real.quoted(texts)})
     common.print_table(stages)
     print(f"\n{text}")
     if stages["tensor_parallel"].max() > 1:
         print("tensor parallelism is planned only: the layers of such a stage run as those of one device")
-    common.print_table(table)
+    common.print_table(table[[key for key in table if not key.startswith("measured_") or key in SHOWN]])
     real.print_texts(texts)
     print(f"\nwritten: {', '.join(paths)}")
 

@@ -1,10 +1,10 @@
-"""Generates every task once on a real model, and writes a task file with what it took, for any of the nine scripts.
+"""Generates every task on a real model, and writes a task file with what each took, for any of the nine scripts.
 
     python -m real.measure ADSA --checkpoint HuggingFaceTB/SmolLM2-135M-Instruct
     python ADSA.py --tasks results/ADSA_measured_tasks.csv
 
-In the file each task has the computation_time, memory_gb (beyond the loaded model), prompt_tokens and output_tokens
-that were measured.
+In the file each task has the computation_time (the median of --repeats runs), memory_gb (beyond the loaded model),
+prompt_tokens and output_tokens that were measured, and what they were measured with.
 """
 import pathlib
 import sys
@@ -16,40 +16,60 @@ import common
 from real import model as real
 
 
-def measured_tasks(tasks, rows, prompts):
-    """Table in the task format: `tasks`, of read_tasks, with what generate found (rows) in place of the estimates."""
-    table = common.in_seconds(tasks)
-    return table[["label", "prompt", "arrival_time"]].assign(
-        output_words=[round(len(row["ids"]) / common.TOKENS_PER_WORD) for row in rows],
-        trans_time=table["trans_time"], deadline=table["deadline"],
-        computation_time=[round(row["seconds"], 6) for row in rows],
-        prompt_tokens=[len(prompt) for prompt in prompts], output_tokens=[len(row["ids"]) for row in rows],
-        memory_gb=[round(row["growth"] / 1e9, 9) for row in rows])
+def measured_tasks(tasks, rows, prompts, made_on):
+    """Table in the task format: `tasks`, of read_tasks, with what generate found (rows) in place of the estimates.
+    made_on: of real.measured_on."""
+    table = common.in_seconds(tasks)[["label", "prompt", "arrival_time", "trans_time", "deadline"]]
+    table["output_words"] = [round(len(row["ids"]) / common.TOKENS_PER_WORD) for row in rows]
+    table["computation_time"] = [round(row["seconds"], 6) for row in rows]
+    table["prompt_tokens"] = [len(prompt) for prompt in prompts]
+    table["output_tokens"] = [len(row["ids"]) for row in rows]
+    table["memory_gb"] = [round(row["growth"] / 1e9, 9) for row in rows]
+    table["measured_spread"] = [round(row["spread"], 6) for row in rows]
+    return table.assign(**made_on)
 
 
 def main(prog):
-    parser = real.make_parser(prog, __doc__, real.SCRIPTS, "tasks", "out")
+    parser = real.make_parser(prog, __doc__, "tasks", "out")
+    real.add_script(parser, real.SCRIPTS)
     real.add_checkpoint(parser)
     real.add_sample(parser)
+    real.add_seed(parser)
+    real.add_repeats(parser)
+    real.add_threads(parser)
     args = parser.parse_args()
-    name, script = real.script(args.script, real.SCRIPTS)
+    name, script = real.load_script(args.script, real.SCRIPTS, "tasks")
     if args.seed is not None and args.checkpoint and not args.sample:
         raise common.UserError("--seed: has no effect without --sample, as the weights are given")
     seed = int(common.check_number(args.seed or 0, "--seed", whole=True))
-    given = real.overridden(args, script, "tasks", "out")
+    real.check_count(args.repeats, "--repeats")
+    given = real.settings_of(args, script, "tasks", "out")
     common.check_writable(given["out"])
+
     config = real.load_config(args.checkpoint)
     plan = real.plan_model(args.checkpoint, config)
     tasks = common.read_tasks(given["tasks"], plan, common.DEVICES[:1])  # of any device: nothing estimated remains
     encode, decode = real.load_tokenizer(args.checkpoint)
     prompts, tokens = real.read_prompts(tasks, encode, plan.context)
     model, text = real.load_whole(args.checkpoint, config, seed)
-    print(f"measuring on {text}", flush=True)
-    rows = real.generate(model, prompts, tokens, seed, args.sample)
+    print(f"measuring on {text}\n{real.set_threads(model, args.threads)}", flush=True)
+    made_on = real.measured_on(model, plan.name)
+
+    rows = []
+    try:
+        for row in real.generate(model, prompts, tokens, seed, args.sample, repeats=args.repeats):
+            rows.append(row)
+    except BaseException:  # interrupted, or out of memory: what is measured is kept
+        if rows:
+            part = measured_tasks(tasks[:len(rows)], rows, prompts[:len(rows)], made_on)
+            path, = common.write_files(given["out"], {f"{name}_measured_part.csv": real.quoted(part)})
+            common.warn(f"{len(rows)} of {len(tasks)} tasks are measured, and kept in {path}")
+        raise
+
     texts = real.texts_table(tasks, rows, decode)
     paths = common.write_files(given["out"], {
-        f"{name}_measured_tasks.csv": real.text_writer(measured_tasks(tasks, rows, prompts)),
-        f"{name}_texts.csv": real.text_writer(texts)})
+        f"{name}_measured_tasks.csv": real.quoted(measured_tasks(tasks, rows, prompts, made_on)),
+        f"{name}_texts.csv": real.quoted(texts)})
     real.print_texts(texts)
     print(f"\nwritten: {', '.join(paths)}")
 

@@ -1,4 +1,4 @@
-"""What the commands of real/ share: scripts by their names, checkpoints, parts of models, generation as it is measured.
+"""What the commands of real/ share: scripts by their names, checkpoints, parts of models, measured generation.
 
 torch and transformers are imported by the functions that need them: `--help` needs neither.
 """
@@ -6,16 +6,25 @@ import copy
 import csv
 import ctypes
 import importlib
+import importlib.util
 import os
+import platform
 import sys
 import textwrap
 import time
 import zlib
 
+import numpy as np
+import pandas as pd
+
 import common
+import FCFS
+import FCIM
 
 ALLOCATORS = ("FCIM", "HexGen", "PipeDream", "PipeEdge")
-SCRIPTS = (*ALLOCATORS, "ADSA", "SRTF", "FCFS", "LLF", "optimal")
+POLICIES = ("ADSA", "SRTF", "FCFS", "LLF")
+SCRIPTS = (*ALLOCATORS, *POLICIES, "optimal")
+REPEATS = 3  # of each task that is measured: the median counts
 RANDOM = dict(num_layers=12, hidden_size=128, num_heads=4, vocab_size=257, max_position_embeddings=2048,
               attention_types=[[["global", "local"], 6]], bos_token_id=256, eos_token_id=256)  # a GPT-Neo over bytes
 RANDOM_TEXT = "random weights: timing and placement are real, the text is not"
@@ -24,12 +33,17 @@ RANDOM_TEXT = "random weights: timing and placement are real, the text is not"
 # Command line ---------------------------------------------------------------------------------------------------------
 
 
-def make_parser(prog, doc, names, *keys):
-    """A parser for a script, one of `names`, and flags for the settings `keys` of it and a seed: None if not given."""
-    parser = common.make_parser(prog, doc, plot=False, seed=0, **dict.fromkeys(keys))
-    parser.set_defaults(seed=None)
-    parser.add_argument("script", metavar="SCRIPT", help=", ".join(names))
-    return parser
+def make_parser(prog, doc, *keys):
+    """A parser with a flag for each of the settings `keys` of a script: None where it is not given."""
+    return common.make_parser(prog, doc, plot=False, **dict.fromkeys(keys))
+
+
+def add_script(parser, names):
+    parser.add_argument("script", metavar="SCRIPT", help=f"{', '.join(names)}, or the path of one's own")
+
+
+def add_seed(parser):
+    parser.add_argument("--seed", type=int, metavar="N", help="of what is drawn: links and bids, weights, samples")
 
 
 def add_checkpoint(parser):
@@ -41,23 +55,51 @@ def add_sample(parser):
     parser.add_argument("--sample", action="store_true", help="draw the tokens, seeded, in place of the likeliest")
 
 
-def script(name, names):
-    """Name and module of one of the scripts `names`, as FCIM, fcim or FCIM.py."""
-    name = common.find_name(name[:-3] if name.lower().endswith(".py") else name, names, "script")
-    return name, importlib.import_module(name)
+def add_repeats(parser):
+    parser.add_argument("--repeats", type=int, default=REPEATS, metavar="N",
+                        help="runs of each task, whose median counts")
 
 
-def overridden(args, module, *keys):
-    """Settings of a script: of each key the flag, where it is given, else what stands at the top of the script."""
-    own = {key: getattr(module, key if hasattr(module, key) else key.upper()) for key in keys}
-    return {key: value if getattr(args, key) is None else getattr(args, key) for key, value in own.items()}
+def add_threads(parser):
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of torch on a CPU (otherwise "
+                        "OMP_NUM_THREADS, or the fastest number)")
+
+
+def check_count(value, flag):
+    common.check_number(value, flag, whole=True, positive=True)
+
+
+def load_script(name, names, function=None):
+    """Name and module of a script: one of `names`, as FCIM, fcim or FCIM.py, or the path of one's own, which must have
+    this function."""
+    stem, ending = os.path.splitext(os.path.basename(name))
+    if ending.lower() != ".py" or not os.path.isfile(name):
+        known = common.find_name(stem if ending.lower() == ".py" else name, names, "script")
+        return known, importlib.import_module(known)
+    spec = importlib.util.spec_from_file_location(stem, name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    common.require(function is None or hasattr(module, function), f"{name}: has no function {function}")
+    return stem, module
+
+
+def settings_of(args, module, *keys):
+    """Settings of a script: of each key the flag, where it is given, else what stands at the top of the script. One
+    that wraps FCIM, say, has no settings of its own: then those of FCIM or FCFS."""
+    default = FCIM if hasattr(module, "allocate") else FCFS
+    settings = {}
+    for key in keys:
+        own = key if key in ("tasks", "bids", "links") else key.upper()
+        settings[key] = getattr(args, key)
+        if settings[key] is None:
+            settings[key] = getattr(module, own, getattr(default, own, None))
+    return settings
 
 
 def case_of(args, module, model):
     """The case (common.allocation_case) of an allocation script and its flags, the name of the pool besides."""
-    settings = overridden(args, module, "tasks", "pool", "seed", "bids", "links")
-    where = "SEED" if args.seed is None else "--seed"
-    settings["seed"] = int(common.check_number(settings["seed"], where, whole=True))
+    settings = settings_of(args, module, "tasks", "pool", "seed", "bids", "links")
+    settings["seed"] = int(common.check_number(settings["seed"], "--seed", whole=True))
     settings["pool"] = common.find_name(settings["pool"], common.POOLS, "pool")
     return settings["pool"], common.allocation_case(model=model, **settings)
 
@@ -195,6 +237,9 @@ def load_model(name, config, first=0, end=None, device="cpu", seed=0):
         cls.__init__(self, *args, **settings)
         drop_others(self, first, end)
 
+    # from_pretrained must build the part itself: only then does it read the weights of the part alone. It builds
+    # whatever class it is called on, and takes the architecture from that class's name and module. So the part is a
+    # class of the same name and module that drops what the part lacks as soon as it is made.
     part = type(cls.__name__, (cls,), {"__init__": init, "__module__": cls.__module__})
     if name is None:
         with torch.device("meta"):
@@ -228,10 +273,11 @@ def load_whole(name, config, seed=0):
     return model, f"{name or RANDOM_TEXT} ({len(decoder_layers(model)[1])} layers, {model.dtype}, {device})"
 
 
-# Generation -----------------------------------------------------------------------------------------------------------
+# This machine ---------------------------------------------------------------------------------------------------------
 
 
 def clock(device):
+    """Seconds, once a device has done what it was asked for."""
     if device.type == "cuda":
         import torch
         torch.cuda.synchronize(device)
@@ -258,6 +304,85 @@ def peak_memory(device, restart=False):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def processor_name(device):
+    """Name of the GPU or of the processor that a torch device stands for."""
+    if device.type == "cuda":
+        import torch
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def measured_on(model, name):
+    """What a measurement was made with, as columns of a file: model, processor, weights, threads and torch."""
+    import torch
+    weights = sum(weight.nbytes for weight in model.parameters())
+    return dict(measured_model=name, measured_device=processor_name(model.device),
+                measured_weights_gb=round(weights / 1e9, 6), measured_threads=torch.get_num_threads(),
+                measured_torch=torch.__version__)
+
+
+def set_threads(model, wanted=None):
+    """Sets the threads that torch computes with, and returns a line that says so. wanted None: as OMP_NUM_THREADS says,
+    or else the number that makes a token fastest. On a GPU, or with none wanted there, nothing is tried."""
+    import torch
+    if wanted is not None:
+        check_count(wanted, "--threads")
+        torch.set_num_threads(int(wanted))
+    elif model.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        times = {}
+        for n in thread_counts():
+            torch.set_num_threads(n)
+            times[n] = min(token_seconds(model) for _ in range(3))
+        fastest = min(times, key=times.get)
+        torch.set_num_threads(fastest)
+        tried = ", ".join(f"{n}: {1000 * seconds:.1f} ms" for n, seconds in times.items())
+        return f"threads: {fastest}, the fastest for a token ({tried})"
+    return f"threads: {torch.get_num_threads()}"
+
+
+def thread_counts():
+    """1, 2, 4 .. and, last, as many as there are processors for this process."""
+    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    counts = [1]
+    while 2 * counts[-1] < most:
+        counts.append(2 * counts[-1])
+    return counts + [most] if most > 1 else counts
+
+
+def token_seconds(model, tokens=4):
+    """Seconds that a model takes for a token, with a short prompt."""
+    import torch
+    ids = torch.ones((1, 8), dtype=torch.long, device=model.device)
+    start = clock(model.device)
+    model.generate(ids, attention_mask=ids, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, num_beams=1,
+                   pad_token_id=0)
+    return (clock(model.device) - start) / tokens
+
+
+def progress_bar(total):
+    """Function of how much of `total` is done, and a word about it: a line on standard error says what share that is
+    and how long the rest may take. Where that is no terminal, or on a rank but the first, it does nothing."""
+    if not sys.stderr.isatty() or (launched() or (0, 1))[0] > 0:
+        return lambda done, text="": None
+    start, last = time.perf_counter(), [0.0]
+
+    def show(done, text=""):
+        now = time.perf_counter()
+        if now - last[0] < 0.5 and done < total:
+            return
+        last[0] = now
+        share = min(1, done / total)
+        left = (now - start) * (1 - share) / share if share else 0
+        bar = "#" * round(20 * share)
+        line = f"[{bar:<20}] {100 * share:3.0f} %, {now - start:.0f} s, {left:.0f} s left  {text}"
+        print(f"\r{line:<78.78}", end="" if share < 1 else f"\r{'':78}\r", file=sys.stderr, flush=True)
+    return show
+
+
 def time_stages(layers, counts, device):
     """Lets stages of counts[s] layers note their seconds: a list a stage, an entry for every pass through the model."""
     passes, start = [[] for _ in counts], 0
@@ -274,6 +399,9 @@ def time_stages(layers, counts, device):
     return passes
 
 
+# Generation -----------------------------------------------------------------------------------------------------------
+
+
 def read_prompts(tasks, encode, context):
     """Token ids of each prompt and the most tokens to make of it: lists, an entry a task of a table of read_tasks.
 
@@ -281,11 +409,12 @@ def read_prompts(tasks, encode, context):
     of the context from its prompt, which loses its beginning. Raises UserError if only a prompt's length is given.
     """
     prompts, most, cut = [], [], 0
-    for label, text, given, wanted in zip(*(tasks[key] for key in ("label", "prompt", "prompt_tokens",
-                                                                   "output_tokens"))):
-        if not text and given > 0:
-            raise common.UserError(f"task {common.shown(label)}: a real model needs its prompt, not its length alone")
-        ids, wanted = encode(text), max(1, int(wanted))
+    for task in tasks[["label", "prompt", "prompt_tokens", "output_tokens"]].itertuples(index=False):
+        if not task.prompt and task.prompt_tokens > 0:
+            raise common.UserError(f"task {common.shown(task.label)}: a real model needs its prompt, not its length "
+                                   "alone")
+        ids = encode(task.prompt)
+        wanted = max(1, int(task.output_tokens))
         prompts.append(ids[-(context - min(wanted, context // 2)):])
         most.append(min(wanted, context - len(prompts[-1])))
         cut += len(prompts[-1]) < len(ids) or most[-1] < wanted
@@ -294,37 +423,71 @@ def read_prompts(tasks, encode, context):
     return prompts, most
 
 
-def generate(model, prompts, tokens, seed=0, sample=False, notes=(), **settings):
-    """Each prompt (list of token ids) continued by up to so many tokens with transformers' own generate.
+def generate(model, prompts, tokens, seed=0, sample=False, notes=(), repeats=1, **settings):
+    """Yields a dict for each prompt (list of token ids), continued by up to so many tokens with transformers' own
+    generate: ids; seconds, the median of `repeats` runs; spread, the longest less the shortest; peak_memory and growth
+    (bytes, the latter over what was held before the task).
 
-    A dict a task: ids, seconds, peak_memory, growth (bytes, over what was held before the task). A warm-up comes first
-    and does not count: the lists in `notes`, which hooks fill, are emptied after it. settings: more for generate.
+    A warm-up comes first and does not count: the lists in `notes`, which hooks fill, are emptied after it. settings:
+    more for generate.
     """
+    run_once(model, prompts[0], min(2, tokens[0]), seed, sample, **settings)
+    for note in notes:
+        note.clear()
+    show = progress_bar(repeats * sum(tokens))
+    asked = made = 0  # tokens: asked for by the runs that are finished, and made by the run under way
+
+    def count(*_):  # a pass through the model makes a token
+        nonlocal made
+        made += 1
+        show(asked + made)
+
+    hook = model.register_forward_hook(count)
+    try:
+        for k, (prompt, most) in enumerate(zip(prompts, tokens), 1):
+            runs = []
+            for _ in range(repeats):
+                runs.append(run_once(model, prompt, most, seed + k, sample, **settings))
+                asked, made = asked + most, 0
+            seconds = [run["seconds"] for run in runs]
+            yield dict(ids=runs[0]["ids"], seconds=float(np.median(seconds)), spread=max(seconds) - min(seconds),
+                       peak_memory=max(run["peak_memory"] for run in runs), growth=max(run["growth"] for run in runs))
+    finally:
+        hook.remove()
+    show(1 + asked)
+
+
+def run_once(model, prompt, most, seed, sample, **settings):
+    """One run of generate: the tokens that it makes of a prompt, and what they take."""
     import torch
-    rows = []
-    for k, (prompt, most) in enumerate([(prompts[0], min(2, tokens[0])), *zip(prompts, tokens)]):
-        ids = torch.tensor([prompt], device=model.device)
-        before = peak_memory(model.device, restart=True)
-        torch.manual_seed(seed + k)
-        start = clock(model.device)
-        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=sample,
-                              num_beams=1, pad_token_id=0, **settings)[0, len(prompt):].tolist()
-        seconds, peak = clock(model.device) - start, peak_memory(model.device)
-        if k == 0:
-            for note in notes:
-                note.clear()
-        else:
-            rows.append(dict(ids=made, seconds=seconds, peak_memory=peak, growth=max(0, peak - before)))
-    return rows
+    before = peak_memory(model.device, restart=True)
+    torch.manual_seed(seed)
+    start = clock(model.device)
+    ids = continued(model, prompt, most, sample, **settings)
+    seconds, peak = clock(model.device) - start, peak_memory(model.device)
+    return dict(ids=ids, seconds=seconds, peak_memory=peak, growth=max(0, peak - before))
+
+
+def continued(model, prompt, most, sample=False, **settings):
+    """Up to `most` tokens after a prompt (list of token ids), made by transformers' own generate."""
+    import torch
+    ids = torch.tensor([prompt], device=model.device)
+    made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=sample, num_beams=1,
+                          pad_token_id=0, **settings)
+    return made[0, len(prompt):].tolist()
 
 
 def texts_table(tasks, rows, decode):
     """Table of what generate found of each task, in the order of the list."""
-    import pandas as pd
-    return pd.DataFrame([dict(label=label, seconds=round(row["seconds"], 6), tokens=len(row["ids"]),
-                              tokens_per_second=round(len(row["ids"]) / row["seconds"], 3),
-                              peak_memory_gb=round(row["peak_memory"] / 1e9, 6), text=decode(row["ids"]))
-                         for label, row in zip(tasks["label"], rows)], index=tasks.index).sort_index()
+    table = pd.DataFrame({
+        "label": tasks["label"].tolist(),
+        "seconds": [round(row["seconds"], 6) for row in rows],
+        "spread": [round(row["spread"], 6) for row in rows],
+        "tokens": [len(row["ids"]) for row in rows],
+        "tokens_per_second": [round(len(row["ids"]) / row["seconds"], 3) for row in rows],
+        "peak_memory_gb": [round(row["peak_memory"] / 1e9, 6) for row in rows],
+        "text": [decode(row["ids"]) for row in rows]}, index=tasks.index)
+    return table.sort_index()
 
 
 def print_texts(texts):
@@ -335,6 +498,6 @@ def print_texts(texts):
         print(textwrap.shorten(common.format_value(f"{label}: {text}"), 300, placeholder=" ..."))
 
 
-def text_writer(table):
-    """Function of a path that writes a table as CSV with every text quoted: one may hold a line's end of any kind."""
-    return lambda path: table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
+def quoted(table):
+    """A table as the text of a CSV file that quotes every text: one may hold a line's end of any kind."""
+    return table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)

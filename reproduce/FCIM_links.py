@@ -4,7 +4,9 @@
     python -m reproduce.FCIM_links --pool paper --seed 3
 
 The auction is FCIM's: the same winners, layers and rewards. The paper runs the winners in the order in which they won;
-here they stand in the order over which a task's links, from the client and back to it, add up to least.
+here they stand in the order over which a task's links, from the client and back to it, add up to least. Up to 12
+winners that order is proven least. Beyond, it is found by insertion and exchanges and not proven: for 13 and 14 winners
+it was 0.1 % longer than the least in the mean of 120 draws, 5 % at worst.
 """
 import pathlib
 import sys
@@ -46,7 +48,7 @@ def by_links(won, delay, exact=EXACT):
     links = np.rint(delay[np.ix_(nodes, nodes)] * common.US).astype("int64")  # by place in `won`, the client last
     if len(won) <= exact:
         return [won[i] for i in least_order(links)], "proven least"
-    return [won[i] for i in inserted(links)], "best insertion, not proven least"
+    return [won[i] for i in good_order(links)], "insertion and exchanges, not proven least"
 
 
 def least_order(links):
@@ -75,17 +77,52 @@ def least_order(links):
     return order
 
 
-def inserted(links):
-    """The better of the order won and that by insertion: each device, in turn, where it adds least."""
+def good_order(links):
+    """The shortest of some orders that no exchange shortens: made from the order won, from that by insertion, and from
+    those that begin with any device and always go on to the nearest."""
+    links = links.tolist()
     n = len(links) - 1
 
     def length(order):
-        return links[[n, *order], [*order, n]].sum()
+        return sum(links[i][j] for i, j in zip([n, *order], [*order, n]))
 
-    order = []
-    for i in range(n):
-        order = min(([*order[:k], i, *order[k:]] for k in range(i + 1)), key=length)
-    return min(list(range(n)), order, key=length)
+    inserted = []
+    for i in range(n):  # where it adds least
+        inserted = min((inserted[:k] + [i] + inserted[k:] for k in range(i + 1)), key=length)
+    starts = [list(range(n)), inserted, *(nearest(first, links) for first in range(n))]
+    return min((exchanged(order, length) for order in starts), key=length)
+
+
+def nearest(first, links):
+    """The order from this device on always to the nearest that is left."""
+    order, left = [first], set(range(len(links) - 1)) - {first}
+    while left:
+        order.append(min(left, key=lambda i: (links[order[-1]][i], i)))
+        left.remove(order[-1])
+    return order
+
+
+def exchanged(order, length):
+    """The order after exchanges, each time the one that shortens it most, until none does."""
+    while True:
+        best = min(exchanges(order), key=length)
+        if length(best) >= length(order):
+            return order
+        order = best
+
+
+def exchanges(order):
+    """The orders with one part of it turned round (2-opt; G. Croes, 1958), and those with up to three neighbours moved
+    elsewhere, turned round or not (or-opt; I. Or, 1976)."""
+    n = len(order)
+    for first in range(n):
+        for end in range(first + 1, n + 1):
+            part, rest = order[first:end], order[:first] + order[end:]
+            yield order[:first] + part[::-1] + order[end:]
+            if len(part) <= 3:
+                for k in range(len(rest) + 1):
+                    yield rest[:k] + part + rest[k:]
+                    yield rest[:k] + part[::-1] + rest[k:]
 
 
 if __name__ == "__main__":

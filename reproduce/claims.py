@@ -7,6 +7,7 @@ Of the runs that reproduce.allocation, pool_size, scheduling and incentives have
 or in the folder of --from. (S. Habibi, O. Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025.)
 """
 import math
+import os
 import pathlib
 import sys
 
@@ -26,12 +27,24 @@ OUT = "results"  # where the files go
 OVERHEAD, COMPLETION, QUEUEING = -54.7, -36.9, -39  # %: of communication, of completion time, of queueing delay
 BASELINES = {"static": ["PipeDream"], "performance-driven": ["HexGen", "PipeEdge"]}  # of the paper's allocation
 METHODS = ["FCIM", *BASELINES["static"], *BASELINES["performance-driven"]]
-ALLOCATION = [  # claim, how it is read, metric, the paper's figure
+ALLOCATION = [  # claim, how it is read, metric, the paper's figure; of the settings with a choice
     ("communication overhead", "ratio", "communication_overhead", OVERHEAD),
     ("communication overhead", "time", "communication_time", OVERHEAD),
     ("completion time", "completion", "completion_time", COMPLETION),
+    ("completion time", "completion, list not planned on", "completion_time_unseen", COMPLETION),
+    ("completion time", "completion of a task", "mean_turnaround_time", COMPLETION),
     ("completion time", "computation", "computation_time", COMPLETION)]
-FAIRNESS = [("Jain's index of layers", "fairness_layers"), ("Jain's index of rewards", "fairness_rewards")]
+NO_CHOICE = [  # of the others
+    ("communication overhead", "time, no choice", "communication_time", OVERHEAD),
+    ("completion time", "completion, no choice", "completion_time", COMPLETION)]
+PRIORITIES = ["cost first", "time first", "devices first"]  # of FCIM's weights
+FAIRNESS = [  # how it is read, metric, of whom
+    ("Jain's index of layers", "fairness_layers", ["FCIM"]),
+    ("Jain's index of layers, over all that bid", "fairness_layers_all", ["FCIM"]),
+    ("Jain's index of rewards", "fairness_rewards", ["FCIM"]),
+    ("Jain's index of rewards, over all that bid", "fairness_rewards_all", ["FCIM"]),
+    ("Jain's index of layers, shifting priorities", "fairness_layers", PRIORITIES),
+    ("Jain's index of rewards, shifting priorities", "fairness_rewards", PRIORITIES)]
 POOL_SIZE = [("communication overhead", "time, by pool size", "communication_time", OVERHEAD),
              ("completion time", "completion, by pool size", "completion_time", COMPLETION)]
 STRICT = "strict"  # the regime of reproduce.scheduling in which the claim is tested
@@ -42,27 +55,38 @@ SCHEDULING = [  # how queueing delay is read, metric, of which schedule, against
     ("response time, all three", "mean_response_time", "ADSA", RIVALS),
     ("waiting time (ready, not running), all three", "mean_waiting_time", "ADSA", RIVALS),
     ("waiting for processor and uplink, all three", "mean_both_waiting_times", "ADSA", RIVALS),
-    ("the same, ADSA's uplink free", "mean_both_waiting_times", FREE, RIVALS)]
+    ("the same, ADSA's uplink free", "mean_both_waiting_times", FREE, RIVALS),
+    ("turnaround (the published waiting_times), all three", "mean_turnaround_time", "ADSA", RIVALS)]
 TOLERANCE = 1e-6  # cents: a gain of less is none, as results are rounded to this
 WINNERS = [("winners, prices as drawn", "as drawn"), ("winners, prices at true cost", "true cost")]
 LIES = [("no gain by asking another price", "gain_by_price"), ("no gain by offering fewer layers", "gain_by_layers")]
-PAYMENTS = [("", "paper"), (', PAYMENT "critical" (ours)', "critical")]
+PAYMENTS = [("", "paper"), (", FCIM_critical (ours)", "critical")]
 
 
 def of_allocation(runs):
     """The table of claims of the runs of reproduce.allocation: draws that all methods share count."""
     keys = ["model", "pool"]
     runs = stats.shared_draws(runs, [*keys, "seed"])
+    choice = with_choice(runs)
     rows = []
-    for claim, reading, metric, paper in ALLOCATION:
-        for kind, others in BASELINES.items():
-            rows.append(change_row(claim, f"{reading}, {kind}", "allocation", paper, stats.all_changes(
-                runs, keys, "seed", metric, "FCIM", others, paper)))
-    for reading, metric in FAIRNESS:
-        ours, best, where, each = stats.all_changes(runs, keys, "seed", metric, "FCIM", METHODS[1:], 1)
-        rows.append(row("fairness", reading, "allocation", "always higher", ours, best, where,
-                        verdict_always(ours, each)))
+    for readings, some in ((ALLOCATION, runs[choice]), (NO_CHOICE, runs[~choice])):
+        for claim, reading, metric, paper in readings:
+            for kind, others in BASELINES.items():
+                settings = stats.in_settings(some, keys, "seed", metric, "FCIM", others)
+                rows.append(change_row(claim, f"{reading}, {kind}", "allocation", paper, settings))
+    for reading, metric, firsts in FAIRNESS:
+        settings = {}
+        for first in firsts:
+            for case, pair in stats.in_settings(runs, keys, "seed", metric, first, METHODS[1:]).items():
+                settings[case if first == "FCIM" else (*case, first)] = pair
+        rows.append(always_row("fairness", reading, "allocation", settings))
     return pd.DataFrame(rows)
+
+
+def with_choice(runs):
+    """Which runs are of a setting with a choice: FCIM leaves a bidder out, on some draw."""
+    left_out = (runs["algorithm"] == "FCIM") & (runs["devices"] < runs["bidders"])
+    return left_out.groupby([runs["model"], runs["pool"]]).transform("any")
 
 
 def of_pool_size(runs):
@@ -71,8 +95,12 @@ def of_pool_size(runs):
     rows = []
     for claim, reading, metric, paper in POOL_SIZE:
         for kind, others in BASELINES.items():
-            rows.append(change_row(claim, f"{reading}, {kind}", "pool_size", paper, stats.all_changes(
-                runs, ["pool"], "seed", metric, "FCIM", others, paper)))
+            settings = stats.in_settings(runs, ["pool"], "seed", metric, "FCIM", others)
+            found = change_row(claim, f"{reading}, {kind}", "pool_size", paper, settings)
+            by_size = [stats.all_changes({case: pair for case, pair in settings.items() if case[0] == size})
+                       for size in runs["pool"].unique()]
+            found["verdict"] = verdict_sizes(paper, by_size)
+            rows.append(found)
     return pd.DataFrame(rows)
 
 
@@ -80,10 +108,11 @@ def of_scheduling(runs):
     """The table of claims of the runs of reproduce.scheduling, in the regime STRICT."""
     runs = runs[runs["regime"] == STRICT]
     runs = runs.assign(mean_both_waiting_times=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
-    return pd.DataFrame([
-        change_row("queueing delay", reading, "scheduling", QUEUEING, stats.all_changes(
-            runs, ["regime"], "run", metric, who, others, QUEUEING))
-        for reading, metric, who, others in SCHEDULING])
+    rows = []
+    for reading, metric, who, others in SCHEDULING:
+        settings = stats.in_settings(runs, ["regime"], "run", metric, who, others)
+        rows.append(change_row("queueing delay", reading, "scheduling", QUEUEING, settings))
+    return pd.DataFrame(rows)
 
 
 def of_incentives(rows):
@@ -103,14 +132,14 @@ def of_incentives(rows):
 
 def collect(folder):
     """The tables of claims of all scripts, one below the other, by the runs in a folder."""
-    metrics = [metric for _, _, metric, _ in ALLOCATION] + [metric for _, metric in FAIRNESS]
-    allocation = tables.read_runs(folder, "allocation_runs.csv", ["seed", *metrics], ["model", "pool", "problem"],
-                                  METHODS)
-    pool_size = tables.read_runs(folder, "pool_size_runs.csv", ["size", "seed", *(row[2] for row in POOL_SIZE)],
+    metrics = [reading[2] for reading in ALLOCATION] + [reading[1] for reading in FAIRNESS]
+    allocation = tables.read_runs(folder, "allocation_runs.csv", ["seed", "devices", "bidders", *metrics],
+                                  ["model", "pool", "problem"], [*METHODS, *PRIORITIES])
+    pool_size = tables.read_runs(folder, "pool_size_runs.csv", ["size", "seed", *(reading[2] for reading in POOL_SIZE)],
                                  ["pool", "problem"], METHODS)
     scheduling = tables.read_runs(
         folder, "scheduling_runs.csv",
-        ["run", "mean_response_time", "mean_waiting_time", "mean_uplink_waiting_time"], ["regime"],
+        ["run", *(f"mean_{what}_time" for what in ("response", "waiting", "uplink_waiting", "turnaround"))], ["regime"],
         ["ADSA", FREE, *RIVALS])
     gains = [f"{gain}_{payment}" for _, gain in LIES for _, payment in PAYMENTS]
     incentives = tables.read_runs(folder, "incentives_runs.csv",
@@ -124,10 +153,12 @@ def collect(folder):
 
 HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
 RULES = f"""ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the best of
-them, picked with the results known [its own interval].
+them, picked with the results known [its own interval]. Allocation, overhead and completion time: of the settings with a
+choice, in which FCIM leaves a bidder out; "no choice": of the others.
 A change in %: it {HOLDS} if the whole interval of ours lies at or beyond the paper's figure; it {HOLDS} in part
 if that whole interval lies on the paper's side of 0, or the most favourable reaches the paper's figure ("up to"), its
 interval not holding 0; else it {NOT}.
+By pool size: it {HOLDS}, or {NOT}, if that is so at every size by itself; else it {HOLDS} in part.
 "always higher": it {HOLDS} if the whole interval of ours lies above 0, and of no setting and method below it;
 in part if of some it does; else it {NOT}.
 "all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the most favourable
@@ -144,6 +175,18 @@ def verdict_change(paper, ours, best):
         return HOLDS
     up_to = best[0] >= abs(paper) and min(best) > 0
     return IN_PART if min(ours) > 0 or up_to else NOT
+
+
+def verdict_sizes(paper, by_size):
+    """Of a change in %, paper, by those of each size of a pool: (mean over methods, {case: change of one method})."""
+    verdicts = set()
+    for ours, each in by_size:
+        best = most_favourable(each, math.copysign(1, paper))
+        verdicts.add(verdict_change(paper, ours, each[best]))
+    verdicts.discard(UNTESTED)
+    if not verdicts:
+        return UNTESTED
+    return verdicts.pop() if len(verdicts) == 1 else IN_PART
 
 
 def verdict_always(ours, each):
@@ -175,10 +218,30 @@ def row(claim, reading, command, paper, ours, best, best_in, verdict):
             "verdict": verdict, **dict(zip(("ours", "low", "high", "best", "best_low", "best_high"), numbers))}
 
 
-def change_row(claim, reading, command, paper, changes):
-    """A row about a change in %. changes: of stats.all_changes."""
-    ours, best, where, _ = changes
-    return row(claim, reading, command, f"{paper:+.1f} %", ours, best, where, verdict_change(paper, ours, best))
+def change_row(claim, reading, command, paper, settings):
+    """A row about a change in %. settings: of stats.in_settings."""
+    ours, each = stats.all_changes(settings)
+    best = most_favourable(each, math.copysign(1, paper))
+    found = each.get(best, stats.NONE)
+    return row(claim, reading, command, f"{paper:+.1f} %", ours, found, name_of(best),
+               verdict_change(paper, ours, found))
+
+
+def always_row(claim, reading, command, settings):
+    """A row about what is always higher. settings: of stats.in_settings."""
+    ours, each = stats.all_changes(settings)
+    best = most_favourable(each, 1)
+    return row(claim, reading, command, "always higher", ours, each.get(best, stats.NONE), name_of(best),
+               verdict_always(ours, each.values()))
+
+
+def most_favourable(each, sign):
+    """Which of the changes, {case: (value, low, high)}, is most to this side; none of none."""
+    return max(each, key=lambda case: -math.inf if math.isnan(each[case][0]) else sign * each[case][0], default=())
+
+
+def name_of(case):
+    return ", ".join(map(str, case))
 
 
 def share_row(claim, reading, wanted, cases, is_so):
@@ -206,14 +269,22 @@ def show(table):
     return pd.DataFrame(rows)
 
 
+def source_line(folder):
+    """Whose runs these are."""
+    if os.path.abspath(folder) == FIGURES:
+        return "Of the runs that are stored in reproduce/figures; --from results: of your own."
+    return f"Of the runs in {folder}."
+
+
 def main(name):
     parser = common.make_parser(name, __doc__, plot=False, out=OUT)
     parser.add_argument("--from", metavar="DIR", dest="source", default=FIGURES, help="the folder of the runs")
     args = parser.parse_args()
     common.check_writable(args.out)
     table = collect(args.source)
-    tables.publish("claims", args.out, [("What the paper claims, and what is found here", show(table)), RULES],
-                   {"table": table}, {})
+    tables.publish("claims", args.out, [
+        ("What the paper claims, and what is found here", show(table)), source_line(args.source), RULES],
+        {"table": table}, {})
 
 
 if __name__ == "__main__":

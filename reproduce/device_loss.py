@@ -155,14 +155,14 @@ def repair(case, stages, computed, passed, s, t):
     cents paid, and completion times. computed, passed: of times_before."""
     tasks = case["tasks"]
     work, _ = work_and_links(stages, case)
+    lost = stages[s]
     todo = passed[:, s] > t
-    kept = earned(stages[s], work[:, s], ~todo)
-    paid = rewards(stages) - stages[s]["reward"] + kept
+    kept = earned(lost, work[:, s], ~todo)
+    paid = rewards(stages) - lost["reward"] + kept
 
     # Idle bidders take the place of the lost one.
-    used = [i for stage in stages for i in stage["devices"]]
-    idle = [i for i in range(len(case["bids"])) if i not in used]
-    winners = auction(case, stages[s]["layers"], idle, todo, paid)
+    idle = bidders_beside(case, stages)
+    winners = auction(case, lost["layers"], idle, todo, paid)
     stages = [*stages[:s], *winners, *stages[s + 1:]]
     after = s + len(winners)
     work, links = work_and_links(stages, case)
@@ -182,11 +182,13 @@ def anew(case, stages, computed, passed, s, t):
     work, _ = work_and_links(stages, case)
     done = computed <= t
     done[:, s] = passed[:, s] <= t
-    paid = sum(earned(stage, work[:, k], done[:, k]) for k, stage in enumerate(stages))
     todo = ~done[:, -1]
+    paid = 0
+    for k, stage in enumerate(stages):
+        paid += earned(stage, work[:, k], done[:, k])
 
     # All bidders that are left take part.
-    others = [i for i in range(len(case["bids"])) if i not in stages[s]["devices"]]
+    others = bidders_beside(case, [stages[s]])
     stages = auction(case, case["layers"], others, todo, paid)
     work, links = work_and_links(stages, case)
 
@@ -196,6 +198,12 @@ def anew(case, stages, computed, passed, s, t):
     completion = passed[:, -1].copy()
     completion[todo] = pass_on(tasks[todo], start[todo], work[todo], links, range(len(stages)))
     return stages, paid + rewards(stages), completion
+
+
+def bidders_beside(case, stages):
+    """Rows of the bids that none of the stages uses."""
+    used = [i for stage in stages for i in stage["devices"]]
+    return [i for i in range(len(case["bids"])) if i not in used]
 
 
 def pass_on(tasks, arrival, work, links, numbers):
@@ -209,13 +217,15 @@ def auction(case, layers, bidders, todo, paid):
     tasks of `todo` (mask) alone. paid: cents of the list's budget that are gone. Raises NoAllocation if a round has no
     valid bid."""
     times = case["times"][:, bidders]
-    share = share_of(todo, times)
+    share = share_of(todo, times)  # a bid is for all tasks
     bids = case["bids"].iloc[bidders].reset_index(drop=True)
     bids["price"] *= share
     bids["computation_time"] *= share
-    left = FCIM.BUDGET * len(times) - paid
+    left = FCIM.BUDGET * len(todo) - paid
     stages, _ = FCIM.allocate(layers, bids, times[todo], budget=left / todo.sum())
-    return [dict(stage, devices=[bidders[i] for i in stage["devices"]]) for stage in stages]
+    for stage in stages:
+        stage["devices"] = [bidders[i] for i in stage["devices"]]
+    return stages
 
 
 def earned(stage, work, done):
@@ -226,7 +236,8 @@ def earned(stage, work, done):
 def share_of(mask, times):
     """The share of some of the tasks (mask) in the times of all: array (tasks,) or (tasks, devices); 1, if they are 0.
     """
-    part, whole = times[mask].sum(axis=0), times.sum(axis=0)
+    part = times[mask].sum(axis=0)
+    whole = times.sum(axis=0)
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 1)
 
 
@@ -248,7 +259,8 @@ def summarise(losses):
     lines = []
     for pool, part in losses.groupby("pool", sort=False):
         both = stats.shared_draws(part, ["seed"])
-        found = {name: both[both["algorithm"] == name].set_index("seed")[list(METRICS)] for name in METHODS}
+        both = both.set_index("seed")
+        found = {name: both[both["algorithm"] == name][list(METRICS)] for name in METHODS}
         found["repair - anew"] = found["repair"] - found["anew"]
         for name, values in found.items():
             problems = part["problem"][part["algorithm"] == name]
@@ -261,15 +273,17 @@ def summarise(losses):
 
 
 def with_interval(name, values):
-    return dict(zip((name, f"{name}_low", f"{name}_high"), stats.mean(values.to_numpy(float))))
+    mean, low, high = stats.mean(values.to_numpy(float))
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
 
 def show(table):
     """The table of summarise as text."""
     text = table[["pool", "method", "losses", "compared"]].copy()
     for metric, unit in {"possible": "share", **METRICS}.items():
+        name = f"{metric} ({unit})" if unit else metric
         means = table[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()
-        text[f"{metric} ({unit})" if unit else metric] = [tables.show_mean(*mean) for mean in means]
+        text[name] = [tables.show_mean(*mean) for mean in means]
     return text
 
 

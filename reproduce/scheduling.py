@@ -5,7 +5,8 @@
 
 The paper claims that ADSA lowers queueing delay by 39 % under strict deadlines (S. Habibi, O. Ercetin, IEEE Access 13,
 2025): the last table sets that beside what is found here. EDF (reproduce/EDF.py) is a reference that is not of the
-paper. --also takes a scheduling script of your own.
+paper. --also takes a scheduling script of your own. Of a list of more tasks than a Gantt chart shows the distributions
+are drawn, and no random lists are.
 """
 import math
 import pathlib
@@ -31,7 +32,8 @@ RUNS = 30  # random lists in each regime
 OUT = "results"  # where the files go
 LIMIT = 20  # s for each exact program
 TASKS = 12  # of a random list
-WORDS, PROMPT = (40, 1200), (10, 200)  # words of output and of prompt, the least and the most
+WORDS = (40, 1200)  # of output: the least and the most
+PROMPT = (10, 200)  # words of a prompt
 TRANS = (0.5, 5)  # s of transmission
 REGIMES = {  # load (computation / span of arrivals), deadline: arrival + this x (computation + transmission)
     "loose": (0.6, (4, 8)),
@@ -41,11 +43,15 @@ REGIMES = {  # load (computation / span of arrivals), deadline: arrival + this x
 
 POLICIES = ["ADSA", "FCFS", "SRTF", "LLF"]
 EDF = "EDF (reference)"
+SCRIPTS = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", EDF: "reproduce.EDF"}
 FREE = claims.FREE
 OPTIMA = {"optimal (makespan)": "makespan", "optimal (turnaround)": "turnaround"}
 LIST = "list"  # stands for a regime in the runs of the list of tasks that is no random one
 UNITS = {"mean_waiting_time": "s", "mean_response_time": "s", "mean_uplink_waiting_time": "s",
-         "mean_turnaround_time": "s", "deadlines_met": "", "T_end": "s", "preemptions": "", "peak_memory_gb": ""}
+         "mean_turnaround_time": "s", "p95_turnaround_time": "s", "deadlines_met": "", "T_end": "s", "preemptions": "",
+         "peak_memory_gb": ""}
+LINES = ("black", common.BLUE, common.ORANGE, common.RED, common.SKY, "0.5")  # of an overview
+FAR = {"p99_waiting_time": "s", "p99_turnaround_time": "s"}  # of a long list too
 ABOVE = {"deadlines_behind": "", "T_end_above": "%", "mean_turnaround_time_above": "%"}  # from the proven optimum
 PANELS = [("mean_waiting_time", "waiting (s)"), ("mean_response_time", "response (s)"),
           ("mean_uplink_waiting_time", "waiting for\nuplink (s)"), ("mean_turnaround_time", "turnaround (s)"),
@@ -58,70 +64,125 @@ schedule is on average below SRTF (Schrage 1968), and ADSA, that looks at transm
 it. The published ADSA sends results without contention, the other policies do not: the last reading is of that."""
 
 
+# One list -------------------------------------------------------------------------------------------------------------
+
+
 def random_tasks(regime, seed, run, model, device):
     """Task table of a random list. The tasks of a run are those of all regimes, but for arrivals and deadlines."""
-    draw, (load, factors) = np.random.default_rng((seed, run)), REGIMES[regime]
-    prompt, output = (draw.integers(*words, TASKS, endpoint=True) for words in (PROMPT, WORDS))
-    output = np.minimum(output, int(model.context / common.TOKENS_PER_WORD) - max(PROMPT) - 2)  # none runs capped
-    trans, factor = draw.uniform(*TRANS, TASKS), draw.uniform(*factors, TASKS)
+    load, factors = REGIMES[regime]
+    draw = np.random.default_rng((seed, run))
+    prompt = draw.integers(*PROMPT, TASKS, endpoint=True)
+    output = draw.integers(*WORDS, TASKS, endpoint=True)
+    trans = draw.uniform(*TRANS, TASKS)
+    factor = draw.uniform(*factors, TASKS)
     arrival = np.sort(draw.uniform(0, 1, TASKS))
-    table = common.read_tasks([
-        {"label": f"Task {k + 1}", "prompt": "word " * int(prompt[k]), "arrival_time": 0,
-         "output_words": int(output[k]), "trans_time": float(trans[k]), "deadline": 0}
-        for k in range(TASKS)], model, [device])
-    arrival = arrival - arrival[0] + trace.later(arrival, table["computation_time"].to_numpy(), load)
-    arrival = np.rint(arrival).astype("int64")
-    due = np.rint(factor * (table["computation_time"] + table["trans_time"])).astype("int64")
-    return table.assign(arrival_time=arrival, deadline=arrival + due)
+
+    most = int(model.context / common.TOKENS_PER_WORD) - max(PROMPT) - 2  # so that none runs capped
+    rows = []
+    for k in range(TASKS):
+        rows.append({"label": f"Task {k + 1}", "prompt": "word " * int(prompt[k]), "arrival_time": 0,
+                     "output_words": min(int(output[k]), most), "trans_time": float(trans[k]), "deadline": 0})
+    table = common.read_tasks(rows, model, [device])
+
+    work = table["computation_time"].to_numpy()
+    arrival = arrival - arrival[0] + trace.later(arrival, work, load)
+    table["arrival_time"] = np.rint(arrival).astype("int64")
+    allowed = factor * (table["computation_time"] + table["trans_time"])
+    table["deadline"] = table["arrival_time"] + np.rint(allowed).astype("int64")
+    return table
 
 
 def run_case(tasks, methods, model, device, link):
-    """What each method (load_scripts), and the two optima, make of a task table, or of the random list (regime, seed,
-    run): the metrics of each (dicts) and, of a table, all intervals, with what becomes of their tasks (a table)."""
-    drawn = isinstance(tasks, tuple)
-    if drawn:
-        tasks = random_tasks(*tasks, model, device)
+    """What each method (load_scripts), and the two optima, make of a task table: the metrics of each (dicts), and all
+    intervals, with what becomes of their tasks (a table, in seconds)."""
+    schedules = {name: tables.script(path).schedule(tasks) for name, path in methods.items()}
+    schedules[FREE] = schedules["ADSA"]
+    for name, objective in OPTIMA.items():
+        schedules[name] = optimal.schedule(tasks, link, objective, LIMIT)
+
     rows, details = [], []
-    for name in [*methods, FREE, *OPTIMA]:
-        if name in OPTIMA:
-            intervals = optimal.schedule(tasks, link, OPTIMA[name], LIMIT)
-        else:
-            intervals = tables.script(methods["ADSA" if name == FREE else name]).schedule(tasks)
+    for name, intervals in schedules.items():
         try:
             result, everything = common.simulate(tasks, intervals, "dedicated" if name == FREE else link)
         except common.UserError as error:
             raise common.UserError(f"{name}: {error}") from error
-        rows.append(dict(algorithm=name, **common.scheduling_metrics(tasks, result, model, device),
-                         **intervals.attrs.get("metrics", {}), proof=" | ".join(intervals.attrs.get("summary", []))))
-        result, everything = map(common.in_seconds, (result, everything))
-        details.append(everything.merge(result, on="label").assign(algorithm=name))
-    for metrics in rows:
-        for key, best in zip(("T_end", "mean_turnaround_time"), rows[-2:]):
-            behind = best["deadlines_met"] - metrics["deadlines_met"] if best["proven_optimal"] else math.nan
-            as_many = behind == 0 and best[key] > 0  # with fewer deadlines met, less time would prove nothing
-            metrics[f"{key}_above"] = round(100 * (metrics[key] / best[key] - 1), 4) + 0 if as_many else math.nan
-            metrics["deadlines_behind"] = behind
-    return rows, None if drawn else pd.concat(details)  # nobody looks at those of random lists
+        row = dict(algorithm=name, **common.scheduling_metrics(tasks, result, model, device))
+        row.update(intervals.attrs.get("metrics", {}))
+        row["proof"] = " | ".join(intervals.attrs.get("summary", []))
+        rows.append(row)
+        whole = common.in_seconds(everything).merge(common.in_seconds(result), on="label")
+        details.append(whole.assign(algorithm=name))
+    add_distances(rows)
+    return rows, pd.concat(details)
 
 
-def compare(runs, keys, who):
+def add_distances(rows):
+    """Adds to the metrics of each method how far it is from the two optima, the last rows, where those are proven."""
+    for metric, best in zip(("T_end", "mean_turnaround_time"), rows[-2:]):
+        for row in rows:
+            row[f"{metric}_above"] = row["deadlines_behind"] = math.nan
+            if best["proven_optimal"]:
+                row["deadlines_behind"] = best["deadlines_met"] - row["deadlines_met"]
+            if row["deadlines_behind"] == 0 and best[metric] > 0:  # with fewer met, less time would prove nothing
+                row[f"{metric}_above"] = round(100 * (row[metric] / best[metric] - 1), 4) + 0
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def heading(runs, drawn):
+    """What was run, and how to read it. drawn: the runs of random lists, perhaps none."""
+    about = runs.iloc[0]
+    text = f"reproduce.scheduling: {about['model']} on {about['device']}, {about['link']} uplink\n"
+    if len(drawn):
+        words, prompt, trans = (f"{least}..{most}" for least, most in (WORDS, PROMPT, TRANS))
+        text += (f"random lists: {drawn['tasks'].iloc[0]} tasks, {words} words of output, {prompt} of prompt, {trans} "
+                 f"s of transmission, seed {about['seed']}\n{tables.legend(drawn['run'].nunique())}\n")
+    return text + LEGEND
+
+
+def compare(runs, keys, who, units):
     """stats.compare of runs; ADSA's change of a distance from the optimum would mislead, and is none."""
-    table = stats.compare(runs, keys, "run", who, [*UNITS, *ABOVE])
-    columns = ["change", "change_low", "change_high"]
-    table.loc[table["metric"].isin(ABOVE), columns] = math.nan
+    table = stats.compare(runs, keys, "run", who, [*units, *ABOVE])
+    table.loc[table["metric"].isin(ABOVE), ["change", "change_low", "change_high"]] = math.nan
     return table
 
 
-def readable(caption, table, runs, who):
+def readable(caption, table, runs, who, units):
     """Two captions and tables for reading, of one regime: means and counts; ADSA's change."""
-    units = {**UNITS, **ABOVE, "deadlines_met": f"of {runs['tasks'].iloc[0]}"}
+    of_tasks = {**units, **ABOVE, "deadlines_met": f"of {runs['tasks'].iloc[0]}"}
+    means = tables.means(table, who, of_tasks)
     compared = table[table["metric"] == "T_end_above"].set_index("algorithm")["runs"]
     proven = runs.dropna(subset=["proven_optimal"]).groupby("algorithm")["proven_optimal"].sum()
-    counts = [{"metric": what, **count.astype(int).astype(str)} for what, count in (
-        ("as many deadlines met (lists)", compared), ("proven optimal (lists)", proven))]
-    means = pd.concat([tables.means(table, who, units), pd.DataFrame(counts)]).fillna("")
-    return [(caption, means), (f"{caption.split(':')[0]}, ADSA's change in % against each",
-                               tables.changes(table, [name for name in who if name not in OPTIMA], UNITS))]
+    for what, count in (("as many deadlines met (lists)", compared), ("proven optimal (lists)", proven)):
+        means.loc[len(means)] = {"metric": what, **{name: f"{count[name]:.0f}" for name in who if name in count}}
+    changes = tables.changes(table, [name for name in who if name not in OPTIMA], units)
+    return [(caption, means.fillna("")), (f"{caption.split(':')[0]}, ADSA's change in % against each", changes)]
+
+
+def of_list(table, one, who, units):
+    """What `readable` gives of the list that is no random one; and what is proven of it."""
+    parts = []
+    for caption, part in readable(f"The list: {one['tasks'].iloc[0]:,} tasks", table, one, who, units):
+        without = part.replace([r"(\.0+)? \u00b1 n/a$", r" \[n/a\]$"], "", regex=True)  # intervals: it is one run
+        parts.append((caption, without))
+    lines = []
+    for name, proof in zip(one["algorithm"], one["proof"]):
+        lines += [f"the list, {name}: {line}" for line in proof.split(" | ") if line]
+    return [*parts, "\n".join(lines)]
+
+
+def of_regimes(table, drawn, who):
+    """What `readable` gives of each regime; where ADSA is beaten."""
+    parts = []
+    for regime, runs in drawn.groupby("regime", sort=False):
+        load, (low, high) = REGIMES[regime]
+        caption = (f"{regime}: load {load} (computation / span of arrivals), deadline = arrival + {low}..{high} x "
+                   f"(computation + transmission), {runs['run'].nunique()} lists")
+        parts += readable(caption, table[table["regime"] == regime], runs, who, UNITS)
+    parts.append(("Where ADSA is beaten (by whom; the whole interval of the change says so)",
+                  beaten(table, [name for name in who if name not in OPTIMA])))
+    return parts
 
 
 def beaten(table, who):
@@ -130,93 +191,133 @@ def beaten(table, who):
     for regime, part in table.groupby("regime", sort=False):
         row = {"regime": regime}
         for metric in ("deadlines_met", *[key for key in UNITS if key.startswith("mean")]):
-            of_metric = part[(part["metric"] == metric) & part["algorithm"].isin(who) & (part["algorithm"] != "ADSA")]
+            of_metric = part[(part["metric"] == metric) & part["algorithm"].isin(who)].set_index("algorithm")
             worse = of_metric["change_high"] < 0 if metric == "deadlines_met" else of_metric["change_low"] > 0
-            row[metric] = ", ".join(of_metric["algorithm"][worse].str.split(" ").str[0]) or "nobody"
+            row[metric] = ", ".join(name.split()[0] for name in worse.index[worse]) or "nobody"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def charts(rows, details):
-    """What tables.draw_charts takes, of what run_case returns."""
-    found = []
-    for row in rows:
-        if row["algorithm"] != FREE:
-            part = details[details["algorithm"] == row["algorithm"]]
-            found.append((f"{row['algorithm']}: {row['deadlines_met']} of {row['tasks']} deadlines met",
-                          part.drop_duplicates("label")[common.RESULT], part[["label", "kind", "start", "end"]]))
-    return found
+# Figures --------------------------------------------------------------------------------------------------------------
+
+
+def list_figures(one, details):
+    """Figures of the list that is no random one, {end of the name: Figure}: Gantt charts, or, of a long list, an
+    overview of the policies."""
+    one = one[one["algorithm"] != FREE].set_index("algorithm")
+    results = {name: details[details["algorithm"] == name].drop_duplicates("label") for name in one.index}
+    if is_long(one["tasks"].iloc[0]):
+        policies = {name: result for name, result in results.items() if name not in OPTIMA}
+        return {"_overview": common.try_figure(draw_overview, policies)}
+    charts = []
+    for name, result in results.items():
+        title = f"{name}: {one.loc[name, 'deadlines_met']} of {one.loc[name, 'tasks']} deadlines met"
+        charts.append((title, result, details[details["algorithm"] == name]))
+    figures = {}
+    for page, some in enumerate(tables.on_pages(charts), 1):
+        figures["_gantt" if page == 1 else f"_gantt_{page}"] = common.try_figure(tables.draw_charts, some)
+    return figures
+
+
+def draw_overview(results):
+    """Figure of long schedules, {name: table of tasks in seconds}, one journal column wide: the distributions of
+    waiting and turnaround, and the tasks in the system over time, a line a schedule."""
+    figure = common.new_figure(5.2 + 0.13 * (len(results) // 3))
+    plots = figure.subplots(3, 1)
+    keys = {}
+    for k, (name, result) in enumerate(results.items()):
+        look = dict(color=LINES[k % 6], linestyle=("-", "--", "-.", ":")[k % 4])
+        for axes, what in zip(plots, ("waiting", "turnaround")):
+            keys[name], = common.draw_distribution(axes, result[f"{what}_time"], **look)
+        system = common.tasks_present(result)
+        plots[2].step(system["time"], system["present"], where="post", linewidth=0.9, **look)
+    everybody = pd.concat(results.values())
+    for axes, what in zip(plots, ("waiting", "turnaround")):
+        times = everybody[f"{what}_time"]
+        common.set_time_scale(axes, times)
+        axes.set_xlim(left=times.min())
+        axes.set_xlabel(f"{what} of a task (s)", fontsize=8)
+        axes.set_ylabel("share of tasks", fontsize=8)
+    plots[2].set_xlabel("time (s)", fontsize=8)
+    plots[2].set_ylabel("tasks in system", fontsize=8)
+    plots[2].set_xlim(everybody["arrival_time"].min(), everybody["completion_time"].max())
+    plots[2].set_ylim(bottom=0)
+    figure.align_ylabels(plots)
+    return common.finish_figure(figure, keys)
+
+
+# The script -----------------------------------------------------------------------------------------------------------
+
+
+def is_long(number):
+    """Whether so many tasks are more than a Gantt chart shows."""
+    return number > common.PLOT_ROWS
 
 
 def draw_all(args):
     """The runs, a row for each method and list, and the intervals of the list that is no random one."""
     link = common.find_name(args.link, common.LINKS, "link")
     device = common.get_device(args.device)
-    methods = tables.load_scripts(POLICIES, args.also, "schedule")
-    methods[EDF] = "reproduce.EDF"
+    methods = tables.load_scripts(SCRIPTS, args.also, "schedule")
     model = common.get_model(args.model)
-    tasks = common.read_tasks(args.tasks, model, [device])
-    cases = [(LIST, args.seed, 0), *((regime, args.seed, run) for regime in REGIMES for run in range(args.runs))]
-    found = parallel(run_case, [(case if case[0] != LIST else tasks, methods, model, device, link)
-                                      for case in cases])
-    runs = pd.DataFrame([dict(zip(("regime", "seed", "run"), case), model=model.name, device=device.type, link=link,
-                              **metrics) for case, (rows, _) in zip(cases, found) for metrics in rows])
-    return tables.as_written(runs), found[0][1]
+    cases = [(LIST, args.seed, 0)]
+    lists = [common.read_tasks(args.tasks, model, [device])]
+    if not is_long(len(lists[0])):
+        for regime in REGIMES:
+            for run in range(args.runs):
+                cases.append((regime, args.seed, run))
+                lists.append(random_tasks(regime, args.seed, run, model, device))
+    found = parallel(run_case, [(tasks, methods, model, device, link) for tasks in lists])
+
+    rows = []
+    for (regime, seed, run), (metrics, _) in zip(cases, found):
+        draw = dict(regime=regime, seed=seed, run=run, model=model.name, device=device.type, link=link)
+        rows += [dict(draw, **of_method) for of_method in metrics]
+    return tables.as_written(pd.DataFrame(rows)), found[0][1]
 
 
 def read(folder):
     """What draw_all returned, of an earlier run."""
-    runs = tables.read_runs(folder, "scheduling_runs.csv", ["seed", "run", *UNITS, *ABOVE],
-                            ["regime", "model", "device", "link", "proof"], [*POLICIES, EDF, FREE, *OPTIMA])
-    for regime in (LIST, claims.STRICT):
-        common.require((runs["regime"] == regime).any(), f"--from {folder}: no runs of {regime}")
-    for regime in runs["regime"].unique():
+    texts = ["regime", "model", "device", "link", "proof"]
+    runs = tables.read_runs(folder, "scheduling_runs.csv", ["seed", "run", "tasks", *UNITS, *FAR, *ABOVE], texts,
+                            [*SCRIPTS, FREE, *OPTIMA])
+    regimes = runs["regime"].unique()
+    common.require(LIST in regimes, f"--from {folder}: no runs of {LIST}")
+    for regime in regimes:
         common.find_name(regime, [LIST, *REGIMES], f"--from {folder}, regime")
-    columns = ["start", "end", *(key for key in common.RESULT if key != "label")]
-    return runs, tables.read_runs(folder, "scheduling_list_runs.csv", columns, ["label", "kind"],
-                                  runs["algorithm"].unique())
+    numbers = ["start", "end", *common.RESULT[1:]]
+    details = tables.read_runs(folder, "scheduling_list_runs.csv", numbers, ["label", "kind"],
+                               runs["algorithm"].unique())
+    return runs, details
 
 
 def main(name):
-    parser = common.make_parser(name, __doc__, tasks=ADSA.tasks, model=MODEL, device=DEVICE,
-                                link=LINK, seed=SEED, out=OUT)
+    parser = common.make_parser(name, __doc__, tasks=ADSA.tasks, model=MODEL, device=DEVICE, link=LINK, seed=SEED,
+                                out=OUT)
     tables.add_flags(parser, RUNS, also=True)
     args = parser.parse_args()
-    runs, of_list = tables.get_runs(parser, args, read, draw_all)
+    runs, details = tables.get_runs(parser, args, read, draw_all)
+    one, drawn = runs[runs["regime"] == LIST], runs[runs["regime"] != LIST]
     who = [name for name in runs["algorithm"].unique() if name != FREE]
-    one, drawn = (runs[rows] for rows in (runs["regime"] == LIST, runs["regime"] != LIST))
-    number, count, (model, device, link) = drawn["run"].nunique(), int(one["tasks"].iloc[0]), one[
-        ["model", "device", "link"]].iloc[0]
     if one["memory_utilization"].max() > 1:
-        common.warn(f"weights and KV caches reach {one['peak_memory_gb'].max():.1f} GB, more than the {device} has: "
-                    "these are the times of one that could hold them")
-    one_table, table, claim = compare(one, ["tasks"], who), compare(drawn, ["regime"], who), claims.of_scheduling(runs)
-    change = one_table.pivot(index="algorithm", columns="metric", values="change")[list(UNITS)]
+        common.warn(f"weights and KV caches reach {one['peak_memory_gb'].max():.1f} GB, more than the "
+                    f"{one['device'].iloc[0]} has: these are the times of one that could hold them")
 
-    parts = [f"reproduce.scheduling: {model} on {device}, {link} uplink\nrandom lists: {drawn['tasks'].iloc[0]} tasks, "
-             f"{WORDS[0]}..{WORDS[1]} words of output, {PROMPT[0]}..{PROMPT[1]} of prompt, {TRANS[0]}..{TRANS[1]} s of "
-             f"transmission, seed {drawn['seed'].iloc[0]}\n{tables.legend(number)}\n{LEGEND}"]
-    parts += [(caption, part.replace([r"(\.0+)? \u00b1 n/a$", r" \[n/a\]$"], "", regex=True))
-              for caption, part in readable(f"The list: {count:,} tasks", one_table, one, who)]
-    for regime in drawn["regime"].unique():
-        load, (low, high) = REGIMES[regime]
-        caption = (f"{regime}: load {load} (computation / span of arrivals), deadline = arrival + {low}..{high} x "
-                   f"(computation + transmission), {number} lists")
-        parts += readable(caption, *(rows[rows["regime"] == regime] for rows in (table, drawn)), who)
-    parts += ["\n".join(f"the list, {name}: {line}" for name, proof in zip(one["algorithm"], one["proof"]) if proof
-                        for line in proof.split(" | ")),
-              ("Where ADSA is beaten (by whom; the whole interval of the change says so)",
-               beaten(table, [name for name in who if name not in OPTIMA])),
-              ("The paper's claim and what is found here, in regime " + claims.STRICT, claims.show(claim)),
-              claims.RULES, WHY]
-    figures = {}
-    if not args.no_plot:
-        drawn_list = charts(one.to_dict("records"), of_list)
-        figures = {"": common.try_figure(tables.draw_bars, PANELS, "regime", who, table),
-                   "_gantt": common.try_figure(tables.draw_charts, drawn_list)}
-    tables.publish("scheduling", args.out, parts, {
-        "runs": runs, "list_runs": of_list, "list": one.join(change.add_prefix("change_"), on="algorithm"),
-        "table": table, "claims": claim}, figures)
+    units = {**UNITS, **FAR} if is_long(one["tasks"].iloc[0]) else UNITS
+    list_table = compare(one, ["tasks"], who, units)
+    change = list_table.pivot(index="algorithm", columns="metric", values="change")[list(units)]
+    files = {"runs": runs, "list_runs": details, "list": one.join(change.add_prefix("change_"), on="algorithm")}
+    parts = [heading(runs, drawn), *of_list(list_table, one, who, units)]
+    figures = {} if args.no_plot else list_figures(one, details)
+    if len(drawn):
+        table = files["table"] = compare(drawn, ["regime"], who, UNITS)
+        claim = files["claims"] = claims.of_scheduling(runs)
+        parts += [*of_regimes(table, drawn, who),
+                  (f"The paper's claim and what is found here, in regime {claims.STRICT}", claims.show(claim)),
+                  claims.RULES, WHY]
+        if not args.no_plot:
+            figures[""] = common.try_figure(tables.draw_bars, PANELS, "regime", who, table)
+    tables.publish("scheduling", args.out, parts, files, figures, args.format)
 
 
 if __name__ == "__main__":

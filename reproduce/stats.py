@@ -56,17 +56,21 @@ def change(values, others):
 def mean_change(settings):
     """Mean over settings of the change in %, and its 95 % interval. settings: pairs of arrays as in `change`, all of
     the same runs, drawn for all settings together; NaN in both where a setting has not that run."""
-    found, samples = [], []
+    found, samples, number = [], [], 0
     for values, others in settings:
-        known = ~np.isnan(np.asarray(values, dtype=float))
+        known = ~np.isnan(values)
         values, others = np.where(known, values, 0), np.where(known, others, 0)
         if not others.any():  # nor is there a change if no run is known
             return NONE
-        drawn = drawings(len(values))
-        some = drawn @ known > 0  # a drawing may hold none of the runs that are known
+        number = len(values)
+        drawn = drawings(number)
+        sample = percent(drawn @ values, drawn @ others)
+        sample[drawn @ known == 0] = math.nan  # the drawing holds none of the runs that are known
         found.append(percent(values.sum(), others.sum()))
-        samples.append(np.where(some, percent(drawn @ values, drawn @ others), math.nan))
-    if len(known) == 1:
+        samples.append(sample)
+    if not found:
+        return NONE
+    if number == 1:
         return float(np.mean(found)), math.nan, math.nan
     return (float(np.mean(found)), *interval(np.nanmean(samples, axis=0)))
 
@@ -84,32 +88,35 @@ def compare(runs, keys, pair, who, metrics):
         for metric in metrics:
             values = group.pivot(index=pair, columns="algorithm", values=metric).astype(float)
             for name in who:
-                own, both = values[name].dropna().to_numpy(), values[[who[0], name]].dropna().to_numpy()
+                own = values[name].dropna().to_numpy()
+                row = dict(zip(keys, setting), metric=metric, algorithm=name, runs=len(own))
+                row["mean"], row["low"], row["high"] = mean(own)
+                both = values[[who[0], name]].dropna().to_numpy()
                 changed = change(both[:, 0], both[:, 1]) if name != who[0] else NONE
-                rows.append([*setting, metric, name, len(own), *mean(own), *changed])
-    columns = [*keys, "metric", "algorithm", "runs", "mean", "low", "high", "change", "change_low", "change_high"]
-    return pd.DataFrame(rows, columns=columns).round(6)
+                row["change"], row["change_low"], row["change_high"] = changed
+                rows.append(row)
+    return pd.DataFrame(rows).round(6)
 
 
 def in_settings(runs, keys, pair, metric, first, others):
     """A metric of `first` and of each of the others (names) in each setting of `keys` (see compare): {(*setting,
     other's name): pair of arrays for mean_change}."""
     wide = runs.pivot(index=pair, columns=[*keys, "algorithm"], values=metric).astype(float)
-    settings = runs[keys].drop_duplicates().itertuples(index=False, name=None)
-    return {(*setting, name): (wide[(*setting, first)].to_numpy(), wide[(*setting, name)].to_numpy())
-            for setting in settings for name in others}
+    found = {}
+    for setting in runs[keys].drop_duplicates().itertuples(index=False, name=None):
+        mine = wide[(*setting, first)].to_numpy()
+        for name in others:
+            found[(*setting, name)] = mine, wide[(*setting, name)].to_numpy()
+    return found
 
 
-def all_changes(runs, keys, pair, metric, first, others, sign):
-    """Changes in % of `first` against the others over settings (see in_settings): their mean, the most favourable (of
-    this sign) and what it is of, and a list of each; each with its interval."""
-    cases = in_settings(runs, keys, pair, metric, first, others)
+def all_changes(settings):
+    """Changes in % over settings (of in_settings): their mean, and {setting: change}; each with its interval."""
     each = {}
-    for case, (values, theirs) in cases.items():
+    for setting, (values, others) in settings.items():
         known = ~np.isnan(values)
-        each[case] = change(values[known], theirs[known])
-    best = max(each, key=lambda case: -math.inf if math.isnan(each[case][0]) else sign * each[case][0])
-    return mean_change(cases.values()), each[best], ", ".join(map(str, best)), list(each.values())
+        each[setting] = change(values[known], others[known])
+    return mean_change(settings.values()), each
 
 
 def shared_draws(runs, keys):

@@ -1,4 +1,4 @@
-"""What the scripts of reproduce/ share: flags, earlier runs, further scripts; tables, LaTeX and bars."""
+"""What the scripts of reproduce/ share: flags, earlier runs, further scripts; tables and bars."""
 import contextlib
 import functools
 import importlib
@@ -7,7 +7,6 @@ import io
 import math
 import os
 import pathlib
-import re
 import sys
 import textwrap
 
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import common
-from reproduce import stats
+from reproduce import latex, stats
 
 TEXTS = ["algorithm", "model", "pool", "asked", "device", "rule", "problem", "regime", "label", "kind", "link",
          "tasks_file", "proof", "setting", "allocator"]  # columns of runs
@@ -32,6 +31,7 @@ def add_flags(parser, runs, also=False):
     parser.add_argument("--runs", metavar="N", type=int, default=runs, help="random cases of each setting")
     parser.add_argument("--from", metavar="DIR", dest="source",
                         help="run nothing: tables and figures of the runs that an earlier run has written into DIR")
+    parser.add_argument("--format", choices=["png", "pdf"], default="png", help="pdf: figures as PDF besides PNG")
     if also:
         parser.add_argument("--also", metavar="SCRIPT.py", action="append", default=[],
                             help="a script of your own to compare as well (may be given again)")
@@ -46,7 +46,7 @@ def get_runs(parser, args, read, draw_all):
         args.seed = int(common.check_number(args.seed, "--seed", whole=True))
         return draw_all(args)
     for key, value in vars(args).items():
-        common.require(key in ("source", "out", "no_plot") or value == parser.get_default(key),
+        common.require(key in ("source", "out", "no_plot", "format") or value == parser.get_default(key),
                        f"--{key.replace('_', '-')}: has no effect with --from")
     return read(args.source)
 
@@ -95,7 +95,7 @@ def read_runs(folder, name, numbers, texts=(), who=()):
 
 @functools.lru_cache(None)
 def script(name):
-    """Module of one of the nine, by its name, or of a script of the user's, by the whole path of its .py file."""
+    """Module of this name, or of a script of the user's, by the whole path of its file."""
     if not name.endswith(".py"):
         return importlib.import_module(name)
     folder, file = os.path.split(name)
@@ -107,10 +107,10 @@ def script(name):
     return module
 
 
-def load_scripts(names, also, function):
-    """{name: what `script` takes} of the methods compared: `names`, and the further scripts `also` (paths) of the
+def load_scripts(scripts, also, function):
+    """{name: what `script` takes} of the methods compared: `scripts`, and the further ones `also` (paths) of the
     user's, each of which must have the function."""
-    methods = {name: name for name in names}
+    methods = dict(scripts)
     for given in also:
         where, path = f"--also {given}", os.path.abspath(given)
         common.require(path.endswith(".py"), f"{where}: not a Python script (.py)")
@@ -191,16 +191,20 @@ def shared_line(failed):
 # Files, terminal, figures ---------------------------------------------------------------------------------------------
 
 
-def publish(name, out, parts, tables, figures):
+def publish(name, out, parts, tables, figures, form="png"):
     """Writes the files of a script, then prints what it has found.
 
-    parts: in the order in which they are printed, lines of text, or pairs of a caption and a table, which go into the
-    LaTeX file too; tables: {what it holds: table} of the CSV files; figures: {end of its name: Figure, or None}.
+    parts: in the order in which they are printed, lines of text, or tuples of a caption, a table and, perhaps, whether
+    more (1) or less (-1) is better in all of its rows: each such table is a LaTeX file too. tables: {what it holds:
+    table} of the CSV files; figures: {end of its name: Figure, or None}; form: "pdf" writes them as PDF besides PNG.
     """
-    paths = common.write_files(out, {
-        **{f"{name}_{what}.csv": table for what, table in tables.items()},
-        f"{name}.tex": latex([part for part in parts if not isinstance(part, str)]),
-        **{f"{name}{end}.png": figure for end, figure in figures.items() if figure is not None}})
+    for_latex = latex.files(name, [part for part in parts if not isinstance(part, str)])
+    files = {f"{name}_{what}.csv": table for what, table in tables.items()}
+    for end, figure in figures.items():
+        files[f"{name}{end}.png"] = figure
+        if form == "pdf":
+            files[f"{name}{end}.pdf"] = figure
+    paths = common.write_files(out, {**files, **for_latex})
     for part in parts:
         if isinstance(part, str):
             print(part)
@@ -208,40 +212,22 @@ def publish(name, out, parts, tables, figures):
             print(part[0])
             print_table(part[1])
         print("")
-    print(f"written: {', '.join(paths)}")
+    others = [path for path in paths if not path.endswith(".tex")]
+    print(f"written: {', '.join(others)}, and {len(for_latex)} tables in {os.path.join(out, name)}_*.tex")
 
 
 def print_table(table):
     """Prints all of a table, its long names stacked, numbers to the right, with two spaces between columns: cells such
     as means hold one."""
-    number = re.compile(r"[~+-]*(\d|inf)|nan|n/a|not tested|$")
     names = [column.replace("_", " ").split() for column in table]
     height, columns = max(map(len, names)), []
     for name, column in zip(names, table):
         cells = [common.format_value(cell) for cell in table[column].tolist()]
         lines = [""] * (height - len(name)) + name + cells
-        width, is_text = max(map(len, lines)), not all(map(number.match, cells)) or not columns
+        width, is_text = max(map(len, lines)), not all(map(latex.NUMBER.match, cells)) or not columns
         columns.append([line.ljust(width) if is_text else line.rjust(width) for line in lines])
     for line in zip(*columns):
         print("  ".join(line).rstrip())
-
-
-def latex(parts):
-    """Tables as LaTeX (booktabs): parts is a list of (caption, table)."""
-    marks = {"\\": r"\textbackslash{}", "\u00b1": r"$\pm$", "~": r"$\sim$", "^": r"\^{}",
-             **{mark: "\\" + mark for mark in "%&_#${}"}}
-
-    def text(cell):
-        return "".join(marks.get(letter, letter) for letter in common.format_value(cell))
-
-    lines = [r"% \usepackage{booktabs}"]
-    for caption, table in parts:
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{text(caption)}}}",
-                  rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule",
-                  " & ".join(map(text, table)) + r" \\", r"\midrule",
-                  *(" & ".join(map(text, row)) + r" \\" for row in table.to_numpy()),
-                  r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    return "\n".join(lines)
 
 
 def look(k):
@@ -249,75 +235,75 @@ def look(k):
     return COLOURS[k % 6], HATCHES[(k + k // 6) % 6]
 
 
-def draw_bars(panels, groups, who, table, columns=None):
-    """Draws means with their 95 % intervals as bars, one journal column wide: a row of panels for each metric.
+def draw_bars(panels, groups, who, table, title=None):
+    """Figure of means with their 95 % intervals as bars, one journal column wide: a panel for each metric.
 
-    panels: a list of (metric, axis label with its unit); groups: the key of `table` (one of compare()) whose values
-    stand on the x axis; who: the algorithms, a bar each; columns: the key whose values have a column of panels each.
-    Over bars that are all equal, to 1 %, stands "alike".
+    panels: a list of (metric, axis label with its unit); groups: the key of `table` (one of stats.compare) whose values
+    stand on the x axis; who: the algorithms, a bar each.
     """
     import matplotlib
     from matplotlib.figure import Figure
-    values = [None] if columns is None else table[columns].unique().tolist()
-    names, width, keys = table[groups].unique().tolist(), 0.84 / len(who), {}
-    crowded = len(names) * len(values) > 6
+    names = table[groups].unique().tolist()
+    places, width = np.arange(len(names)), 0.84 / len(who)
     matplotlib.rcParams["hatch.linewidth"] = 0.4  # read when the figure is written
-    figure = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6) + 0.4 * crowded), dpi=300)
-    plots = figure.subplots(len(panels), len(values), sharex=True, sharey="row", squeeze=False)
-    for (metric, label), row in zip(panels, plots):
-        for value, axes in zip(values, row):
-            part = table[(table["metric"] == metric) & (columns is None or table[columns] == value)]
-            for k, name in enumerate(who):
-                bars = part[part["algorithm"] == name].set_index(groups).reindex(names)
-                at = np.arange(len(names)) + (k - (len(who) - 1) / 2) * width
-                colour, hatch = look(k)
-                keys[name] = axes.bar(at, bars["mean"], width, color=colour, hatch=hatch, edgecolor="black",
-                                      linewidth=0.4)
-                ends = np.array([bars["mean"] - bars["low"], bars["high"] - bars["mean"]])
-                axes.errorbar(at, bars["mean"], np.nan_to_num(ends).clip(0), fmt="none", ecolor="black",
-                              elinewidth=0.7, capsize=1.5, capthick=0.7)
-            if len(who) > 2:
-                ends = part.groupby(groups)["mean"].agg(["min", "max"]).reindex(names)
-                for k in np.flatnonzero(ends["max"] - ends["min"] <= 0.01 * ends["max"]):
-                    axes.text(k, 0.5, "alike", transform=axes.get_xaxis_transform(), fontsize=6.5, rotation=90,
-                              ha="center", va="center", bbox=dict(boxstyle="square,pad=0.15", fc="white", lw=0))
-            if (part["mean"] < 0).any():
-                axes.axhline(0, color="black", linewidth=0.6)
-            axes.locator_params(axis="y", nbins=4)
-        if (table["mean"][table["metric"] == metric] >= 0).all():
-            row[0].set_ylim(bottom=0)
-        row[0].set_ylabel(label, fontsize=7)
-    for value, top, bottom in zip(values, plots[0], plots[-1]):
-        if value is not None:
-            top.set_title(common.shorten(value), fontsize=8)
-        bottom.set_xticks(range(len(names)))
-        labels = [textwrap.fill(common.shorten(name), 16 if crowded else 8, break_long_words=False)
-                  for name in names]
-        bottom.set_xticklabels(labels, rotation=90 if crowded else 0)
-        bottom.set_xlabel(groups, fontsize=8)
-    figure.align_ylabels(plots[:, 0])
+    figure, keys = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6)), dpi=300), {}
+    plots = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for (metric, label), axes in zip(panels, plots):
+        part = table[table["metric"] == metric]
+        for k, name in enumerate(who):
+            bars = part[part["algorithm"] == name].set_index(groups).reindex(names)
+            at = places + (k - (len(who) - 1) / 2) * width
+            colour, hatch = look(k)
+            keys[name] = axes.bar(at, bars["mean"], width, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4)
+            ends = np.array([bars["mean"] - bars["low"], bars["high"] - bars["mean"]])
+            axes.errorbar(at, bars["mean"], np.nan_to_num(ends).clip(0), fmt="none", ecolor="black", elinewidth=0.7,
+                          capsize=1.5, capthick=0.7)
+        if (part["mean"] < 0).any():
+            axes.axhline(0, color="black", linewidth=0.6)
+        else:
+            axes.set_ylim(bottom=0)
+        axes.locator_params(axis="y", nbins=4)
+        axes.set_ylabel(label, fontsize=7)
+    if title:
+        plots[0].set_title(title, fontsize=8)
+    plots[-1].set_xticks(places)
+    plots[-1].set_xticklabels([textwrap.fill(common.shorten(name), 8, break_long_words=False) for name in names])
+    plots[-1].set_xlabel(groups, fontsize=8)
+    figure.align_ylabels(plots)
     return common.finish_figure(figure, keys)
 
 
+PAGE, ROW, HEAD = 9, 0.15, 0.41  # inches: of a page; of a row of a chart; above and below its rows
+
+
+def on_pages(charts):
+    """The charts (see draw_charts) of each figure, so that none is taller than a page."""
+    rows = min(max(3, len(charts[0][1])), common.PLOT_ROWS)
+    number = max(1, int((PAGE - 0.85) / (HEAD + ROW * rows)))
+    return [charts[k:k + number] for k in range(0, len(charts), number)]
+
+
 def draw_charts(charts):
-    """Draws schedules one above the other on one scale of time: (title, the tables of simulate in seconds) of each."""
+    """Figure of schedules one above the other on one scale of time: (title, the tables of common.simulate in seconds)
+    of each."""
     from matplotlib.figure import Figure
     rows = min(max(3, len(charts[0][1])), common.PLOT_ROWS)
-    figure, keys = Figure((3.5, 0.85 + len(charts) * (0.45 + 0.2 * rows)), dpi=300), {}
+    figure, keys = Figure((3.5, 0.85 + len(charts) * (HEAD + ROW * rows)), dpi=300), {}
     plots = figure.subplots(len(charts), 1, squeeze=False)[:, 0]
-    drawn = [common.draw_schedule(axes, *chart) for axes, chart in zip(plots, charts)]
-    left, right = (end(ends) for end, ends in zip((min, max), zip(*(axes.get_xlim() for axes in plots))))
-    for axes, (_, result, _), more in zip(plots, charts, drawn):
+    legends = [common.draw_schedule(axes, *chart) for axes, chart in zip(plots, charts)]
+    left = min(axes.get_xlim()[0] for axes in plots)
+    right = max(axes.get_xlim()[1] for axes in plots)
+    for axes, (_, result, _), legend in zip(plots, charts, legends):
         axes.set_xlim(left, right)
         if axes is not plots[-1]:
             axes.set_xlabel("")
             axes.set_xticklabels([])
-        if "deadline later" in more:  # than the end of the scale that this chart alone would have
-            later = more["deadline later"]
+        if "deadline later" in legend:  # than the end that this chart would have alone
+            later = legend["deadline later"]
             rows = result.sort_values("arrival_time", kind="stable").iloc[later.get_ydata()]
-            later.set_xdata(np.minimum(rows["deadline"].to_numpy(), right))
+            later.set_xdata(rows["deadline"].clip(upper=right))
             if (rows["deadline_met"] & (rows["deadline"] <= right)).all():
                 later.set_marker("|")
-                del more["deadline later"]
-        keys.update(more)
+                del legend["deadline later"]
+        keys.update(legend)
     return common.finish_figure(figure, keys)

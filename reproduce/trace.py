@@ -1,18 +1,22 @@
 """A published trace of LLM requests as a task file that any of the nine scripts reads.
 
     python -m reproduce.trace AzureLLMInferenceTrace_code.csv --load 0.9 > tasks.csv
+    python -m reproduce.trace mooncake_trace.jsonl --first 1000 --slack 5 > tasks.csv
     python ADSA.py --tasks tasks.csv
 
-Traces: Azure LLM inference (P. Patel et al., "Splitwise", ISCA 2024) and BurstGPT (Y. Wang et al., 2024), as they are
-published. Token counts are used as they are, and arrivals count from the first request. Traces hold neither
-transmissions nor deadlines: those follow from the settings below, a deadline from the estimated computation too.
+Traces, as they are published: Azure LLM inference (P. Patel et al., "Splitwise", ISCA 2024), BurstGPT (Y. Wang et al.,
+2024), Mooncake (R. Qin et al., FAST 2025), and what Vidur makes of them (A. Agrawal et al., MLSys 2024). Token counts
+are used as they are, and arrivals count from the first request. Traces hold neither transmissions nor deadlines: those
+follow from the settings below, a deadline from the estimated computation too.
 """
 import argparse
-import csv
-import functools
+import json
 import pathlib
 import re
 import sys
+
+import numpy as np
+import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -24,13 +28,145 @@ DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LOAD = None  # None: arrivals as published; or stretched, so that computation / span of arrivals is this
 RATE = 100  # tokens/s: a request sends its result in output tokens / this
 SLACK = 3  # a request's deadline: arrival + this x (computation + transmission)
+FIRST = None  # None: all requests; or so many
 
-TRACES = {  # recognised by their columns: arrival, prompt tokens, output tokens
-    "Azure LLM inference": ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
-    "BurstGPT": ("Timestamp", "Request tokens", "Response tokens"),
+TRACES = {  # recognised by their columns: arrival, prompt tokens, output tokens; and what of the arrival is a second
+    "Azure LLM inference": ("TIMESTAMP", "ContextTokens", "GeneratedTokens", "date"),
+    "BurstGPT": ("Timestamp", "Request tokens", "Response tokens", 1),
+    "Mooncake": ("timestamp", "input_length", "output_length", 1000),
+    "Vidur": ("arrived_at", "num_prefill_tokens", "num_decode_tokens", 1),
 }
 COLUMNS = ["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline", "prompt_tokens",
            "output_tokens"]
+
+
+def main(name):
+    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = common.refuse  # one line, without the usage
+    parser.add_argument("file", metavar="FILE", help=f"a trace as published: {', '.join(TRACES)}")
+    for flag, kind, metavar, default, text in (
+            ("--first", int, "N", FIRST, "so many of the requests, from the first"),
+            ("--load", float, "X", LOAD, "stretch the arrivals so that computation / span = X"),
+            ("--slack", float, "X", SLACK, "deadline: arrival + X times (computation + transmission)"),
+            ("--rate", float, "X", RATE, "a result is sent at X tokens/s"),
+            ("--model", str, "NAME", MODEL, "for the computation that deadlines and load rest on"),
+            ("--device", str, "TYPE", DEVICE, "the same")):
+        parser.add_argument(flag, type=kind, metavar=metavar, default=default, help=text)
+    args = parser.parse_args()
+    common.check_number(args.rate, "--rate", positive=True)
+    common.check_number(args.slack, "--slack")
+    if args.load is not None:
+        common.check_number(args.load, "--load", positive=True)
+    if args.first is not None:
+        common.check_number(args.first, "--first", positive=True)
+
+    model, device = common.get_model(args.model), common.get_device(args.device)
+    requests = read_requests(args.file)[:args.first]
+    tasks, line = task_table(requests, model, device, args.load, args.rate, args.slack)
+    print(line, file=sys.stderr)
+    print(tasks.to_csv(index=False), end="")
+
+
+def read_requests(path):
+    """Table of the requests of a trace: label, arrival (s), prompt_tokens, output_tokens. Raises UserError naming file,
+    row and field."""
+    rows = read_rows(path)
+    name = next((name for name, (*fields, _) in TRACES.items() if set(fields) <= set(rows)), None)
+    common.require(name, f"{path}: the header is not that of a trace: " + ", or ".join(
+        f"{','.join(fields)} ({name})" for name, (*fields, _) in TRACES.items()))
+    if "NumImages" in rows:
+        common.warn(f"{path}: NumImages: images are not counted, only tokens are")
+    *fields, second = TRACES[name]
+    when, prompt, output = (rows[field].fillna("") for field in fields)
+    where = [f"{path}, row {{}}, {field}" for field in fields]
+    if second == "date":
+        arrival = when.map(seconds)
+        common.check_rows(arrival.notna(), when, where[0], "is not a date and time")
+    else:
+        arrival = common.read_numbers(when, float, where[0]) / second
+    requests = pd.DataFrame({
+        "label": [f"Request {k}" for k in range(1, len(rows) + 1)], "arrival": arrival,
+        "prompt_tokens": common.read_numbers(prompt, int, where[1]).astype("int64"),
+        "output_tokens": common.read_numbers(output, int, where[2]).astype("int64")})
+    return requests if name != "BurstGPT" else answered(requests, path)
+
+
+def read_rows(path):
+    """Table of the rows of a CSV or JSON file, or of one whose lines are JSON."""
+    if not path.lower().endswith(".jsonl"):
+        rows = common.read_file(path)
+    else:
+        try:
+            with open(path, encoding="utf-8") as file:
+                rows = [json.loads(line) for line in file if line.strip()]
+        except OSError as error:
+            raise common.UserError(f"{path}: {error.strerror}") from error
+        except ValueError as error:  # not UTF-8, not JSON
+            raise common.UserError(f"{path}: not a file of JSON lines ({error})") from error
+    is_table = isinstance(rows, pd.DataFrame) or all(isinstance(row, dict) for row in rows)
+    common.require(is_table, f"{path}: not a list of rows")
+    common.require(len(rows), f"{path}: no rows")
+    return pd.DataFrame(rows)
+
+
+def answered(requests, path):
+    """The requests that have an answer: without one a request of BurstGPT has failed."""
+    failed = requests["output_tokens"] == 0
+    common.require(not failed.all(), f"{path}: all {len(requests)} requests have failed (0 response tokens)")
+    if failed.any():
+        common.warn(f"{path}: {failed.sum()} of {len(requests)} requests have failed (0 response tokens) and are "
+                    "skipped")
+    return requests[~failed]
+
+
+def seconds(text):
+    """Seconds since 1970 of a date and time, in UTC unless an offset such as +02:00 follows; None if it is none."""
+    found = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?)(?:Z|([+-])(\d\d):(\d\d))?", str(text))
+    if not found:
+        return None
+    date, sign, hours, minutes = found.groups()
+    try:
+        moment = int(np.datetime64(date, "us").astype("int64"))
+    except ValueError:  # no such day
+        return None
+    offset = int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60) if sign else 0
+    return moment / common.US - offset
+
+
+def task_table(requests, model, device, load=None, rate=RATE, slack=SLACK):
+    """Tasks (table of COLUMNS, times as texts) of requests (see read_requests), and a line about their load."""
+    tasks = pd.DataFrame({
+        "label": requests["label"], "prompt": "", "arrival_time": 0, "trans_time": 0, "deadline": 0,
+        "output_words": np.ceil(requests["output_tokens"] / common.TOKENS_PER_WORD).astype("int64"),
+        "prompt_tokens": requests["prompt_tokens"], "output_tokens": requests["output_tokens"]})
+    run = common.read_tasks(tasks.to_dict("records"), model, [device])  # the tokens within the model's context
+    name_longer_models(run["prompt_tokens"].sum() < tasks["prompt_tokens"].sum(), model)
+    work = model.layers * common.layer_time(model, device, run["prompt_tokens"], run["output_tokens"]).to_numpy()
+    trans = run["output_tokens"].to_numpy() / rate
+
+    arrival = (requests["arrival"] - requests["arrival"].min()).to_numpy()
+    span = arrival.max()
+    if load is not None:
+        common.require(span > 0, "--load needs requests that arrive at different times")
+        arrival = arrival + later(arrival, work, load)
+    deadline = arrival + slack * (work + trans)
+    common.check_number(float(deadline.max()), "deadline of a request")
+    for key, values in (("arrival_time", arrival), ("trans_time", trans), ("deadline", deadline)):
+        tasks[key] = [as_text(microseconds) for microseconds in np.rint(values * common.US).astype("int64").tolist()]
+
+    loads = []
+    for what, total in ((f"of the processor ({model.name} on {device.type})", work.sum()),
+                        ("of the uplink", trans.sum())):
+        loads.append(f"{what} {total / arrival.max():.3f}" if span else f"{what} without a span")
+    return tasks[COLUMNS], f"{len(tasks):,} requests in {arrival.max():,.1f} s; load {', '.join(loads)}"
+
+
+def name_longer_models(is_cut, model):
+    """A warning that names the built-in models of a longer context, if prompts are cut."""
+    longer = [f"{other.name} ({other.context} tokens)" for other in common.MODELS if other.context > model.context]
+    if is_cut and longer:
+        common.warn(f"prompts are cut to the context of {model.name}; longer ones, for --model: {', '.join(longer)}")
 
 
 def later(arrival, work, load):
@@ -40,96 +176,9 @@ def later(arrival, work, load):
     return since * (work.sum() / since.max() / load - 1)
 
 
-def seconds(text):
-    """Seconds since 1970 of a date and time, in UTC unless an offset such as +02:00 follows. Raises ValueError."""
-    import numpy as np
-    found = re.fullmatch(
-        r"(\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?)(?:Z|([+-])(\d\d):(\d\d))?", text)
-    if not found:
-        raise ValueError(text)
-    date, sign, hours, minutes = found.groups()
-    offset = int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60) if sign else 0
-    return int(np.datetime64(date, "us").astype("int64")) / common.US - offset
-
-
-def read_requests(path):
-    """Requests of a trace: a list of (label, arrival in s, prompt tokens, output tokens). Raises UserError naming file,
-    row and field."""
-    rows = common.read_file(path)
-    common.require(isinstance(rows, list) and all(isinstance(row, dict) for row in rows), f"{path}: not a list of rows")
-    header = set().union(*rows)
-    fields = next((fields for fields in TRACES.values() if set(fields) <= header), None)
-    common.require(fields, f"{path}: the header is not that of a trace: " + ", or ".join(
-        f"{','.join(fields)} ({name})" for name, fields in TRACES.items()))
-    requests, failed = [], 0
-    for k, row in enumerate(rows, 1):
-        when, *counts = (row.get(field, "") for field in fields)  # an empty cell is left out
-        where = f"{path}, row {k}, {fields[0]}"
-        if fields == TRACES["BurstGPT"]:
-            second = common.check_number(when, where)
-        else:
-            try:
-                second = seconds(str(when))
-            except ValueError as error:
-                raise common.UserError(f"{where}: {common.shown(when)} is not a date and time") from error
-        tokens = [int(common.check_number(count, f"{path}, row {k}, {field}", whole=True))
-                  for field, count in zip(fields[1:], counts)]
-        if fields == TRACES["BurstGPT"] and tokens[1] == 0:  # without a response it has failed
-            failed += 1
-        else:
-            requests.append((f"Request {k}", second, *tokens))
-    common.require(requests, f"{path}: all {len(rows)} requests have failed (0 response tokens)")
-    if failed:
-        common.warn(f"{path}: {failed} of {len(rows)} requests have failed (0 response tokens) and are skipped")
-    return requests
-
-
-def task_rows(requests, model, device, load=None):
-    """Tasks (dicts of COLUMNS, times as texts) of requests, and a line about their load."""
-    import numpy as np
-    labels, second, prompt, output = zip(*requests)
-    arrival, output = np.array(second) - min(second), np.array(output)
-    trans = output / RATE
-    words = np.ceil(output / common.TOKENS_PER_WORD).astype("int64").tolist()
-    tasks = [{"label": label, "prompt": "", "arrival_time": 0, "output_words": n, "trans_time": 0, "deadline": 0,
-              "prompt_tokens": a, "output_tokens": b} for label, n, a, b in zip(labels, words, prompt, output.tolist())]
-    run = common.read_tasks(tasks, model, [device])  # the tokens within the model's context
-    work = model.layers * common.layer_time(model, device, run["prompt_tokens"], run["output_tokens"]).to_numpy()
-    deadline, span = arrival + SLACK * (work + trans), arrival.max()
-    if load is not None:
-        common.require(span > 0, "--load needs requests that arrive at different times")
-        by = later(arrival, work, load)
-        arrival, deadline = arrival + by, deadline + by
-    common.check_number(float(deadline.max()), "deadline of a request")
-    for task, *times in zip(tasks, arrival, trans, deadline):
-        for key, value in zip(("arrival_time", "trans_time", "deadline"), times):
-            whole = int(np.rint(value * common.US))  # as text of all its digits, so that it is read as it is
-            task[key] = f"{whole // common.US}.{whole % common.US:06d}"
-    loads = [f"{what} {total / arrival.max():.3f}" if span else f"{what} without a span" for what, total in (
-        (f"of the processor ({model.name} on {device.type})", work.sum()), ("of the uplink", trans.sum()))]
-    return tasks, f"{len(tasks):,} requests in {arrival.max():,.1f} s; load {loads[0]}, {loads[1]}"
-
-
-def main(name):
-    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = functools.partial(common.require, False)  # one line, without the usage
-    parser.add_argument("file", metavar="FILE", help=f"a trace as published: {', '.join(TRACES)}")
-    parser.add_argument("--load", metavar="X", type=float, default=LOAD,
-                        help="stretch the arrivals so that computation / span = X")
-    parser.add_argument("--model", metavar="NAME", default=MODEL,
-                        help="for the computation that deadlines and load rest on")
-    parser.add_argument("--device", metavar="TYPE", default=DEVICE, help="the same")
-    args = parser.parse_args()
-    common.check_number(RATE, "RATE", positive=True)
-    common.check_number(SLACK, "SLACK")
-    if args.load is not None:
-        common.check_number(args.load, "--load", positive=True)
-    model, device = common.get_model(args.model), common.get_device(args.device)
-    tasks, line = task_rows(read_requests(args.file), model, device, args.load)
-    print(line, file=sys.stderr)
-    out = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-    out.writeheader()
-    out.writerows(tasks)
+def as_text(microseconds):
+    """Seconds with all their digits, so that they are read as they are."""
+    return f"{microseconds // common.US}.{microseconds % common.US:06d}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python -m reproduce.whole_system
     python -m reproduce.whole_system --runs 5 --tasks my_tasks.csv
+    python -m reproduce.whole_system --also MyScheduler.py --also MyAllocator.py
 
 Allocators x schedulers on the same draws of tasks, links and bids. Each stage of a pipeline has a queue of its own: a
 task arrives there when its activations do, and goes on over the link to the next stage, from the last one to the
@@ -12,6 +13,7 @@ soft real-time tasks", ICDCS 1994). EDF is not of the paper: what a plain rule r
 To ADSA a task's transmission is the link that follows its stage. All tasks cross the same one, so that its longest
 transmission never decides: here ADSA is first come, first served, until a deadline is in danger.
 """
+import contextlib
 import math
 import os
 import pathlib
@@ -56,7 +58,7 @@ PANELS = {"deadlines_met": "deadlines met", "mean_turnaround_time": "turnaround 
 
 def main(name):
     parser = common.make_parser(name, __doc__, tasks=None, model=MODEL, pool=POOL, seed=SEED, out=OUT)
-    tables.add_flags(parser, RUNS)
+    tables.add_flags(parser, RUNS, also=True)
     args = parser.parse_args()
     runs = tables.get_runs(parser, args, read, draw_all)
     shared = stats.shared_draws(runs, ["setting", "seed"])
@@ -93,11 +95,13 @@ def draw_all(args):
     """The runs of all settings: a row for each allocator and scheduler of a draw."""
     pool = common.find_name(args.pool, common.POOLS, "pool")
     model = common.get_model(args.model)
+    scripts = load_scripts(args.also)
     path = args.tasks or ""
     if path:
         common.allocation_case(path, model, pool, args.seed)  # says what is wrong with the list
     settings = {os.path.basename(path): None} if path else LOADS
-    jobs = [(path, model, pool, args.seed + k, *setting) for setting in settings.items() for k in range(args.runs)]
+    jobs = [(*scripts, path, model, pool, args.seed + k, *setting)
+            for setting in settings.items() for k in range(args.runs)]
     rows = [row for of_draw in parallel(run_case, jobs) for row in of_draw]
     return tables.as_written(pd.DataFrame(rows))
 
@@ -108,23 +112,56 @@ def read(folder):
                             ["model", "pool", "tasks_file", "setting", "allocator", "problem"], SCHEDULERS)
 
 
-def run_case(tasks, model, pool, seed, setting, load):
-    """Metrics of allocators x schedulers on one draw: a list of dicts. tasks: a path, or "" for drawn lists; setting:
-    its name."""
+def load_scripts(also):
+    """{name: script} of the allocators and of the schedulers: those above, and the user's own (paths)."""
+    own = {"allocate": [], "schedule": []}
+    for path in also:
+        own[function_of(path)].append(path)
+    allocators = tables.load_scripts(ALLOCATORS, own["allocate"], "allocate")
+    schedulers = tables.load_scripts(SCHEDULERS, own["schedule"], "schedule")
+    return {**allocators, **ALLOCATORS}, {**schedulers, **SCHEDULERS}
+
+
+def function_of(path):
+    """Which of the two functions a script of the user's defines."""
+    try:
+        module = tables.script(os.path.abspath(path))
+    except (Exception, SystemExit):
+        return "schedule"  # tables.load_scripts will say what is wrong with it
+    for function in ("allocate", "schedule"):
+        if hasattr(module, function):
+            return function
+    raise common.UserError(f"--also {path}: has no function allocate, nor schedule")
+
+
+def run_case(allocators, schedulers, tasks, model, pool, seed, setting, load):
+    """Metrics of allocators x schedulers ({name: script}) on one draw: a list of dicts. tasks: a path, or "" for drawn
+    lists; setting: its name."""
     case = one_case(tasks, model, pool, seed, load)
     rows = []
-    for allocator, script in ALLOCATORS.items():
+    for allocator in allocators:
         row = dict(model=model.name, pool=pool, tasks_file=tasks, setting=setting, seed=seed, allocator=allocator)
         try:
-            stages, _ = tables.script(script).allocate(**case)
+            with errors_of(allocator):
+                stages, _ = tables.script(allocators[allocator]).allocate(**case)
+                row.update(problem="", **pipeline_metrics(stages, case))
         except common.NoAllocation as none:
-            rows += [dict(row, algorithm=name, problem=str(none)) for name in SCHEDULERS]
+            rows += [dict(row, algorithm=name, problem=str(none)) for name in schedulers]
             continue
-        row.update(problem="", **pipeline_metrics(stages, case))
-        for name in SCHEDULERS:
-            results, _ = feed_forward(stages, case, tables.script(SCHEDULERS[name]).schedule)
+        for name in schedulers:
+            with errors_of(name):
+                results, _ = feed_forward(stages, case, tables.script(schedulers[name]).schedule)
             rows.append(dict(row, algorithm=name, **queue_metrics(case["tasks"], results)))
     return rows
+
+
+@contextlib.contextmanager
+def errors_of(name):
+    """Says of a UserError whose it is: a script of the user's may return what is no allocation, or no schedule."""
+    try:
+        yield
+    except common.UserError as error:
+        raise common.UserError(f"{name}: {error}") from error
 
 
 def one_case(tasks, model, pool, seed, load):
@@ -238,11 +275,11 @@ def pipeline_metrics(stages, case):
     work, links = work_and_links(stages, case)
     alone = work.sum(axis=1) + links.sum()
     busy = work.sum(axis=0)
-    span = np.ptp(case["arrivals"]) or math.nan
+    span = np.ptp(case["tasks"]["arrival_time"].to_numpy()) or math.nan
     return dict(
         stages=len(stages),
         time_alone=alone.mean() / common.US,
-        slowest_stage_load=busy.max() / common.US / span,
+        slowest_stage_load=busy.max() / span,
         total_cost=metrics["total_cost"],
     )
 
@@ -256,7 +293,7 @@ def queue_metrics(tasks, results):
     return dict(
         mean_waiting_time=round(waiting.mean(), 6),
         mean_turnaround_time=round(turnaround.mean(), 6),
-        p95_turnaround_time=round(turnaround.quantile(0.95), 6),
+        p95_turnaround_time=round(float(np.percentile(turnaround, 95)), 6),
         deadlines_met=int((completion <= tasks["deadline"]).sum()),
         T_end=completion.max() / common.US,
         preemptions=int(preemptions),

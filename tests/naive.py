@@ -5,9 +5,11 @@ A case is a list of tasks (arrival, computation, trans, deadline) in whole ticks
 """
 import math
 from fractions import Fraction
-from itertools import combinations, permutations
+from itertools import accumulate, combinations, permutations
 
 import numpy as np
+
+import common
 
 
 def merged(runs):
@@ -244,45 +246,221 @@ def plain_pipeedge(layers, most, times, delay):
     return min((h[S][u][layers], bin(S).count("1")) for S in range(1, 1 << D) for u in range(D))
 
 
+# Pipelines with a queue at each stage (reproduce.whole_system): stages of an allocate, a case of common.allocation_case
+
+
+def stage_work(stages, case):
+    """Whole microseconds of work (task by stage) and of links, by plain loops."""
+    delay, times, work = case["delay"], case["times"], []
+    for k in range(len(times)):
+        work.append([])
+        for stage in stages:
+            group, n = stage["devices"], stage["layers"]
+            size, slowest = len(group), max(delay[i, j] for i in group for j in group)
+            compute = max(times[k, i] for i in group) / size * n
+            work[k].append(round(compute * 10 ** 6) + round(4 * (size - 1) / size * slowest * n * 10 ** 6))
+    client = [len(delay) - 1]
+    path = [client, *(stage["devices"] for stage in stages), client]
+    return work, [round(min(delay[i, j] for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])]
+
+
+def least(present, key, running):
+    """The first of the least of those present, and who runs where none is less."""
+    best = min(present, key=key)
+    return running if running is not None and key(best) >= key(running) else best
+
+
+def queue_at_each_stage(policy, stages, case, quantum):
+    """Completion of each task, tick by tick over the whole pipeline; at every decision all tasks are looked at."""
+    work, links = stage_work(stages, case)
+    arrival, deadline = (case["tasks"][key].tolist() for key in ("arrival_time", "deadline"))
+    S, n = len(stages), len(arrival)
+    due = [[deadline[k] - sum(work[k][s + 1:]) - sum(links[s + 1:]) for s in range(S)] for k in range(n)]
+    reach = [{k: arrival[k] + links[0] for k in range(n)}] + [{} for _ in range(S)]  # when tasks reach a stage
+    remaining, running, since, now = [list(row) for row in work], [None] * S, [0] * S, 0
+    left = [set(range(n)) for _ in range(S)]
+    while any(left):
+        for s in range(S):
+            def wait(k, s=s):
+                return remaining[k][s]
+
+            def laxity(k, s=s, now=now):
+                return due[k][s] - now - remaining[k][s]
+
+            event, done = any(reach[s].get(k) == now for k in left[s]), running[s]
+            if done is not None and remaining[done][s] == 0:
+                reach[s + 1][done] = now + links[s + 1]
+                left[s].remove(done)
+                running[s], event = None, True
+            while True:
+                present = sorted((k for k in left[s] if reach[s].get(k, now + 1) <= now),
+                                 key=lambda k, s=s: (reach[s][k], k))
+                if not present:
+                    break
+                j, waiting = running[s], [k for k in present if k != running[s]]
+                if policy == "FCFS":
+                    chosen = present[0] if j is None else j
+                elif policy == "SRTF":
+                    chosen = least(present, wait, j)
+                elif policy == "EDF":
+                    chosen = least(present, lambda k, s=s: due[k][s], j)
+                elif policy == "ADSA":
+                    chosen = j
+                    if event:
+                        before = accumulate(remaining[k][s] for k in present)
+                        slack = [due[k][s] - now - total for k, total in zip(present, before)]
+                        chosen = present[slack.index(min(slack))] if min(slack) < 0 else present[0]
+                else:
+                    chosen, rested = j, now - since[s] >= quantum
+                    if waiting:
+                        best = min(waiting, key=laxity)
+                        if j is None or (laxity(best) < laxity(j) and (
+                                any(reach[s][k] == now for k in present) or rested)) or (
+                                    laxity(best) == laxity(j) and rested):
+                            chosen = best
+                if chosen != j:
+                    running[s], since[s] = chosen, now
+                if remaining[chosen][s]:
+                    break
+                reach[s + 1][chosen] = now + links[s + 1]
+                left[s].remove(chosen)
+                running[s], event = None, True
+            if running[s] is not None:
+                remaining[running[s]][s] -= 1
+        now += 1
+    return [reach[S][k] for k in range(n)]
+
+
+# Token by token (reproduce.tokens)
+
+
+def token_by_token(arrival, output, prompt, token):
+    """When each task's prompt and its last token are back at the client, tick by tick over the whole pipeline. prompt,
+    token: (work by task and stage, links by task and link) in ticks."""
+    tasks, stages = range(len(arrival)), range(len(prompt[0][0]))
+    back = [[] for _ in tasks]
+    at = [0] * len(arrival)  # the stage that a task is under way to, or in the queue of; the last: the client
+    reach = [arrival[k] + prompt[1][k][0] for k in tasks]  # when; None in a queue, and at the end
+    queues, left, now = [[] for _ in stages], [0 for _ in stages], 0  # left: ticks of the first of a queue
+
+    def way(k):
+        return token if back[k] else prompt
+
+    while any(len(back[k]) <= output[k] for k in tasks):
+        moved = True
+        while moved:
+            moved = False
+            for s in stages:
+                while queues[s] and left[s] == 0:
+                    k = queues[s].pop(0)
+                    at[k], reach[k] = s + 1, now + way(k)[1][k][s + 1]
+                    left[s] = way(queues[s][0])[0][queues[s][0]][s] if queues[s] else 0
+            here = [k for k in tasks if reach[k] == now]
+            if here:  # one after another, as each may set off again at once
+                k, moved = here[0], True
+                if at[k] == len(stages):
+                    back[k].append(now)
+                    at[k], reach[k] = 0, now + token[1][k][0] if len(back[k]) <= output[k] else None
+                else:
+                    queues[at[k]].append(k)
+                    reach[k] = None
+                    if len(queues[at[k]]) == 1:
+                        left[at[k]] = way(k)[0][k][at[k]]
+        now += 1
+        left = [ticks - 1 if queue else 0 for ticks, queue in zip(left, queues)]
+    return [times[0] for times in back], [times[-1] for times in back]
+
+
+def token_passes(stages, case, latency, bandwidth):
+    """Whole microseconds of a pass of each task's prompt, and of one of its tokens: (work by task and stage, links by
+    task and link, all-reduces by task and stage), by plain loops. Stages of single devices or of groups."""
+    model, tasks, client = case["model"], case["tasks"].to_dict("records"), len(latency) - 1
+    found = []
+    for kind in ("prompt", "token"):
+        work, links, reduces = [], [], []
+        for k, task in enumerate(tasks):
+            size = 2 * model.hidden * (task["prompt_tokens"] if kind == "prompt" else 1)
+
+            def crossing(i, j, size=size):
+                return 0 if i == j else latency[i][j] + size / bandwidth[i][j]
+
+            def seconds(i, k=k, task=task, kind=kind):
+                kinds = {device.type: device for device in common.DEVICES}
+                device = kinds[case["bids"]["type"][i]]
+                read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)
+                compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)
+                parts = {"prompt": max(read, task["prompt_tokens"] * compute), "token": max(read, compute)}
+                whole = parts["prompt"] + task["output_tokens"] * parts["token"]
+                return parts[kind] / whole * case["times"][k][i]
+
+            work.append([])
+            reduces.append([])
+            for stage in stages:
+                group, n = stage["devices"], stage["layers"]
+                slowest = max(crossing(i, j) for i in group for j in group)
+                reduces[-1].append(round(4 * (len(group) - 1) / len(group) * slowest * n * 10 ** 6))
+                work[-1].append(round(max(seconds(i) for i in group) / len(group) * n * 10 ** 6) + reduces[-1][-1])
+            path = [[client], *(stage["devices"] for stage in stages), [client]]
+            links.append([round(min(crossing(i, j) for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])])
+        found.append((work, links, reduces))
+    return found
+
+
 # FCIM -----------------------------------------------------------------------------------------------------------------
 
 
-def fcim(layers, offers, weights, delta, budget, deadline):
+def nine_digits(x):
+    """A fraction rounded to nine significant digits."""
+    scale = Fraction(1)
+    while x and x * scale < 10 ** 8:
+        scale *= 10
+    while x * scale >= 10 ** 9:
+        scale /= 10
+    return round(x * scale) / scale
+
+
+def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
     """The rules of the mechanism one after another, in fractions: [(device, layers, reward)], or None where a round has
-    no valid bid. offers: (layers, price, computation time) of each device; numbers, taken as the decimals they show."""
+    no valid bid. offers: (layers, price, computation time) of each device; budget, deadline: for each of the tasks. All
+    are numbers or texts, taken as the decimals that they show."""
     offers = [[Fraction(str(value)) for value in offer] for offer in offers]
     alpha, beta, gamma = (Fraction(str(weight)) for weight in weights)
     delta, budget, deadline = (Fraction(str(value)) for value in (delta, budget, deadline))
+    within = Fraction("1e-9")
+    budget, deadline = budget * tasks, deadline * tasks
+    per_layer = [P / l for l, P, _ in offers]
+    criteria = [[nine_digits(layers / l) for l, _, _ in offers], [nine_digits(T / l) for l, _, T in offers],
+                [nine_digits(c) for c in per_layer]]
+    shown = criteria[2]
     present, out, missing = list(range(len(offers))), [], layers
     while missing > 0:
-        valid = [i for i in present if offers[i][1] <= budget and offers[i][2] <= deadline]
+        valid = [i for i in present if offers[i][1] <= budget + within and offers[i][2] <= deadline + within]
         if not valid:
             return None
-        criteria = [{i: layers / offers[i][0] for i in valid}, {i: offers[i][2] / offers[i][0] for i in valid},
-                    {i: offers[i][1] / offers[i][0] for i in valid}]
         score = dict.fromkeys(valid, 0)
         for weight, values in zip((alpha, beta, gamma), criteria):
-            least, most = min(values.values()), max(values.values())
+            least, most = min(values[i] for i in valid), max(values[i] for i in valid)
             for i in valid:
                 if most > least:
                     score[i] += weight * (values[i] - least) / (most - least)
         per_layer = criteria[2]
         ranked = sorted(valid, key=lambda i: (score[i], per_layer[i], i))
+        ranked = sorted(valid, key=lambda i: (score[i], shown[i], i))
         winner = ranked[0]
         l, P, _ = offers[winner]
         n, c = min(l, missing), per_layer[winner]
-        average = sum(per_layer.values()) / len(valid)
+        average = sum(per_layer[i] for i in valid) / len(valid)
         if len(valid) == 1:
             paid = c * n
         elif gamma > alpha + beta and n == l:
             paid = P
-        elif gamma > alpha + beta or all(c <= other for other in per_layer.values()):
+        elif gamma > alpha + beta or all(shown[winner] <= shown[i] for i in valid):
             paid = per_layer[ranked[1]] * n
         else:
             paid = max(per_layer[ranked[1]], c) * n - delta * n * (c - average)
         paid = max(paid, c * n)
         paid = min(paid, budget)
-        out.append((winner, n, paid))
+        out.append((winner, int(n), paid))
         present.remove(winner)
         missing -= n
         budget -= paid
@@ -301,8 +479,9 @@ def least_way(delay, won):
     return [won[i] for i in best]
 
 
-# HexGen: a stage is a group of devices; w (tasks, stages): seconds of a layer, d (stages + 1): of the links, the last
-# of them to the client; offers: layers a device
+# HexGen ---------------------------------------------------------------------------------------------------------------
+# A stage is a group of devices. w (tasks, stages): seconds of a layer; d (stages + 1): of the links, the last one
+# to the client; offers: layers a device.
 
 
 def list_completion(n, w, d, arrivals):

@@ -10,6 +10,7 @@ import common
 import FCIM
 
 AMPLE = 1e9  # a budget or deadline that leaves no bid out
+DEFAULT = dict(weights=FCIM.WEIGHTS, delta=FCIM.DELTA, budget=AMPLE, deadline=AMPLE)
 WEIGHTS = [(0.1, 0.3, 0.6), (0.3, 0.1, 0.6), (0.6, 0.3, 0.1), (0.2, 0.6, 0.2), (0.7, 0.1, 0.8), (1, 0, 0), (0, 1, 0),
            (0, 0, 1), (0, 0, 0)]
 
@@ -35,20 +36,7 @@ def auction(layers, offers, **setting):
     return [(*stage["devices"], stage["layers"], stage["reward"]) for stage in stages]
 
 
-def test_fcim_equals_the_plain_rules():
-    draw = np.random.default_rng(1)
-    for _ in range(3000):
-        offers = [(int(draw.integers(1, 9)), int(draw.integers(13)), int(draw.integers(13)))
-                  for _ in range(draw.integers(1, 8))]
-        layers = int(draw.integers(1, 31))
-        setting = dict(weights=WEIGHTS[draw.integers(len(WEIGHTS))], delta=float(draw.choice([0, 0.1, 0.5, 2])),
-                       budget=int(draw.choice([5, 20, 1000])), deadline=int(draw.choice([6, 1000])))
-        found, expected = auction(layers, offers, **setting), naive.fcim(layers, offers, **setting)
-        if expected is None:
-            assert isinstance(found, str)
-        else:
-            assert [row[:2] for row in found] == [row[:2] for row in expected]
-            assert [row[2] for row in found] == pytest.approx([float(row[2]) for row in expected], abs=1e-9)
+# By hand --------------------------------------------------------------------------------------------------------------
 
 
 COST, TIME = (0.1, 0.3, 0.6), (0.1, 0.8, 0.1)
@@ -82,34 +70,6 @@ def test_ties_go_to_the_cheaper_then_to_the_first():
     assert auction(2, [(2, 8, 2), (2, 4, 4)], weights=(0, 0.5, 0.5))[0][0] == 1
 
 
-# Properties -----------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=1000)
-@given(st.integers(0, 2 ** 32 - 1), st.sampled_from(WEIGHTS), st.sampled_from([0, 0.1, 0.5, 2]))
-def test_what_holds_of_every_auction(seed, weights, delta):
-    draw = np.random.default_rng(seed)
-    n = draw.integers(1, 12)
-    layers, l = draw.integers(1, 60), draw.integers(1, 20, n)
-    P, T = draw.uniform(0.1, 2, n) * l, draw.uniform(1, 9, n) * l
-    budget, deadline = draw.uniform(0.3, 2.5) * layers, draw.choice([60, 1000])
-    offers = list(zip(l.tolist(), P.tolist(), T.tolist()))
-    found = auction(layers, offers, weights=weights, delta=delta, budget=budget, deadline=deadline)
-    order = draw.permutation(n)
-    again = auction(layers, [offers[i] for i in order], weights=weights, delta=delta, budget=budget, deadline=deadline)
-    if isinstance(found, str):
-        assert found == again
-        return
-    assert [(order[i], *rest) for i, *rest in again] == found  # the order of the list does not matter
-    assert sum(taken for _, taken, _ in found) == layers
-    assert len({i for i, _, _ in found}) == len(found)
-    assert sum(reward for _, _, reward in found) <= budget + 1e-9
-    for i, taken, reward in found:
-        assert 1 <= taken <= l[i]
-        assert T[i] <= deadline
-        assert reward >= P[i] / l[i] * taken - 1e-9  # so its utility is not negative either: true cost <= price
-
-
 @pytest.mark.parametrize("setting, why", [
     (dict(budget=3), "round 1, 9 of 9 layers left: of 2 bids 2 ask more than the 3.000 cents left of BUDGET, 0 take"),
     (dict(budget=99, deadline=2), "round 1, 9 of 9 layers left: of 2 bids 0 ask more than the 99.000 cents left of "
@@ -126,6 +86,29 @@ def test_budget_and_deadline_are_for_each_task():
     assert auction(4, offers, tasks=3, budget=2, deadline=10, weights=(0, 0, 0)) == [(0, 4, 5)]  # the third: too late
     assert "of 3 bids 3 ask more than the 3.000 cents" in auction(4, offers, tasks=3, budget=1)
     assert auction(4, offers, tasks=4, budget=1, deadline=10)[0][0] == 0
+
+
+@pytest.mark.parametrize("layers, offers, setting, winners", [
+    (8, [(3, 0.3, 3), (5, 0.5, 5)], {}, [1, 0]),  # equal prices and times a layer: the larger offer
+    (6, [(3, 0.1, 1), (7, 0.7 / 3, 7 / 3)], {}, [1]),  # equal to nine digits, thirds
+    (3, [(1, 0.1, 1), (1, 0.1, 1), (1, 0.1, 1)], dict(budget=0.3), [0, 1, 2]),  # 0.3 cents pay 0.1 three times
+    (3, [(1, 0.1, 1), (1, 0.1, 1), (1, 0.1, 1)], dict(budget=0.1, tasks=3), [0, 1, 2]),
+    (4, [(4, 1, 12.3)], dict(deadline=4.1, tasks=3), [0]),  # 3 x 4.1 s are 12.3 s
+    (4, [(4, 1 + 1e-9, 1 + 1e-9)], dict(budget=1, deadline=1), [0]),  # within 1e-9 of the limits
+    (2, [(3, 0.30000001, 3), (3, 0.3, 3)], dict(weights=(0, 0, 1)), [1]),  # in the ninth digit the second is cheaper
+    (2, [(3, 0.3000000001, 3), (3, 0.3, 3)], dict(weights=(0, 0, 1)), [0]),  # beyond nine digits: equal
+    (2, [(7, 0.6, 1), (7, 0.5, 2), (7, 0.7, 0)], dict(weights=(0, 0.5, 0.5)), [1]),  # all score 0.5: the cheapest
+])
+def test_no_rounding_decides(layers, offers, setting, winners):
+    found = auction(layers, offers, **setting)
+    assert [row[0] for row in found] == winners
+    assert [row[0] for row in naive.fcim(layers, offers, **{**DEFAULT, **setting})] == winners
+
+
+@pytest.mark.parametrize("offers, setting", [
+    ([(4, 1 + 2e-9, 1)], dict(budget=1)), ([(4, 1, 1 + 2e-9)], dict(deadline=1))])
+def test_what_is_beyond_a_limit_is_not_valid(offers, setting):
+    assert "of 1 bids" in auction(4, offers, **setting)
 
 
 # The report of the rounds ---------------------------------------------------------------------------------------------
@@ -157,8 +140,93 @@ def test_the_report_names_the_bids_that_are_not_valid_and_the_rule():
 
 
 def test_of_many_bids_the_first_are_told():
+    _, notes = allocate(1, [(1, 1, 1)] * common.TABLE_ROWS)
+    assert notes[1] == "    " + ", ".join(f"D{k} 0.000" for k in range(common.TABLE_ROWS))
     _, notes = allocate(1, [(1, 1, 1)] * (common.TABLE_ROWS + 1) + [(1, 1, 9)] * (common.TABLE_ROWS + 1), deadline=8)
     assert notes[1] == "    " + ", ".join(f"D{k} 0.000" for k in range(common.TABLE_ROWS)) + ", ..."
     first = common.TABLE_ROWS + 1
     late = [f"D{k}" for k in range(first, first + common.TABLE_ROWS)]
     assert notes[2] == f"    not valid, longer than DEADLINE: {', '.join(late)}, ..."
+
+
+# Equal to the plain rules, and what holds of every auction ------------------------------------------------------------
+
+
+def few_whole(draw):
+    """Bids of few whole numbers: many are equal, many are 0."""
+    return int(draw.integers(1, 9)), int(draw.integers(13)), int(draw.integers(13))
+
+
+def round_decimals(draw):
+    """Bids at round prices and times a layer: equal ones whose quotients differ as floats, 0.3 / 3 and 0.5 / 5."""
+    l = int(draw.integers(1, 15))
+    return l, round(l * float(draw.choice([0.1, 0.2, 0.3, 0.7])), 1), round(l * float(draw.choice([0.3, 1.1, 1.2])), 1)
+
+
+def six_digits(draw):
+    """Bids as they are drawn: real values in six digits, the time of a layer equal within a type."""
+    l, time = int(draw.integers(1, 15)), draw.choice([1.83773, 4.70712])
+    price = float(f"{l * time * draw.choice([0.00416667, 0.0111111]) * draw.uniform(1.1, 1.6):.6g}")
+    return l, price, round(l * float(time), 8)
+
+
+def test_no_bid_wins_over_one_that_dominates_it():
+    """A winner is never dearer a layer, slower a layer and smaller than another valid bid."""
+    draw = np.random.default_rng(6)
+    for _ in range(300):
+        offers = [six_digits(draw) for _ in range(12)]
+        left, budget = list(range(12)), 1e9
+        for i, _, reward in auction(int(draw.integers(1, 40)), offers, weights=(0.1, 0.3, 0.6)):
+            l, P, T = offers[i]
+            for j in left:
+                more, price, time = offers[j]
+                if (more, price, time) != (l, P, T):
+                    assert not (more >= l and round(price / more, 9) <= round(P / l, 9)
+                                and round(time / more, 7) <= round(T / l, 7) and price <= budget)
+            left.remove(i)
+            budget -= reward
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2 ** 32 - 1), st.sampled_from(WEIGHTS), st.sampled_from([0, 0.1, 0.5, 2]))
+def test_what_holds_of_every_auction(seed, weights, delta):
+    draw = np.random.default_rng(seed)
+    n = draw.integers(1, 12)
+    layers, l = draw.integers(1, 60), draw.integers(1, 20, n)
+    P, T = draw.uniform(0.1, 2, n) * l, draw.uniform(1, 9, n) * l
+    budget, deadline = draw.uniform(0.3, 2.5) * layers, draw.choice([60, 1000])
+    offers = list(zip(l.tolist(), P.tolist(), T.tolist()))
+    found = auction(layers, offers, weights=weights, delta=delta, budget=budget, deadline=deadline)
+    order = draw.permutation(n)
+    again = auction(layers, [offers[i] for i in order], weights=weights, delta=delta, budget=budget, deadline=deadline)
+    if isinstance(found, str):
+        assert found == again
+        return
+    assert [(order[i], *rest) for i, *rest in again] == found  # the order of the list does not matter
+    assert sum(taken for _, taken, _ in found) == layers
+    assert len({i for i, _, _ in found}) == len(found)
+    assert sum(reward for _, _, reward in found) <= budget + 1e-9
+    for i, taken, reward in found:
+        assert 1 <= taken <= l[i]
+        assert T[i] <= deadline
+        assert reward >= P[i] / l[i] * taken - 1e-9  # so its utility is not negative either: true cost <= price
+
+
+@pytest.mark.parametrize("bid, limits, deadlines", [
+    (few_whole, [5, 20, 1000], [6, 1000]), (round_decimals, [0.3, 1.1, 4.7, 1000], [4.1, 7.7, 1000]),
+    (six_digits, [0.3, 0.7, 1000], [30, 60, 1000])])
+def test_fcim_equals_the_plain_rules(bid, limits, deadlines):
+    draw, none = np.random.default_rng(1), 0
+    for _ in range(1000):
+        offers = [bid(draw) for _ in range(draw.integers(1, 9))]
+        layers, tasks = int(draw.integers(1, 1 + max(1, sum(l for l, _, _ in offers)))), int(draw.choice([1, 3]))
+        setting = dict(weights=WEIGHTS[draw.integers(len(WEIGHTS))], delta=float(draw.choice([0, 0.1, 0.5, 2])),
+                       budget=float(draw.choice(limits)), deadline=float(draw.choice(deadlines)), tasks=tasks)
+        found, expected = auction(layers, offers, **setting), naive.fcim(layers, offers, **setting)
+        if expected is None:
+            assert isinstance(found, str)
+            none += 1
+        else:
+            assert [row[:2] for row in found] == [row[:2] for row in expected]
+            assert [row[2] for row in found] == pytest.approx([float(row[2]) for row in expected], rel=1e-9, abs=0)
+    assert 100 < none < 600

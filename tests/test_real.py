@@ -13,11 +13,11 @@ from conftest import ROOT, files
 
 import common
 import FCIM
-from real import export
 from real import model as real
 
 SCHEDULERS = ["FCFS", "SRTF", "LLF", "ADSA", "optimal"]
-COMMANDS = ["execute", "measure", "calibrate", "export"]
+COMMANDS = ["execute", "measure", "serve", "calibrate", "export", "llamacpp"]
+WEIGHTS = 4 * 2669952  # bytes of the small GPT-Neo
 RANDOM = "random weights: timing and placement are real, the text is not (12 layers, torch.float32, cpu)"
 
 
@@ -33,6 +33,7 @@ def command(monkeypatch, tmp_path, capsys):
     """Runs a command of real/ in this process, in an empty folder; returns exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])  # a command sets the first
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # no number of threads is tried
 
     def command(name, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
@@ -101,6 +102,17 @@ def test_texts_and_files_are_in_the_order_of_the_list_and_stages_as_allocated(to
     assert tasks_again["prompt"].tolist() == [task["prompt"] for task in tasks]
 
 
+def test_a_script_of_ones_own_is_executed(torch, command, short):
+    flags = write_bids({"GPU 4": 5, "GPU 6": 7})
+    path = ROOT / "reproduce" / "FCIM_links.py"
+    assert command("execute", path, *flags, "--threads", "1", "--repeats", "1", *short)[0] == 0
+    measured = read("FCIM_links_measured")
+    assert sorted(measured["layers"]) == [5, 7]
+    assert measured["measured_threads"].tolist() == [1, 1]
+    pathlib.Path("Mine.py").write_text("tasks = []")
+    assert command("execute", "Mine.py") == (2, "", "real.execute: Mine.py: has no function allocate\n")
+
+
 def test_groups_of_devices_are_planned_only(torch, command, short):
     flags = write_bids({"GPU 5": 6, "GPU 6": 6}, 2000)
     status, out, _ = command("execute", "HexGen", "--pool", "workstations", *flags, *short)
@@ -112,7 +124,7 @@ def test_groups_of_devices_are_planned_only(torch, command, short):
 
 @pytest.mark.parametrize("name", ["FCIM", *SCHEDULERS])
 def test_measured_tasks_are_a_task_file_that_the_scripts_read(torch, name, command, run, short):
-    status, out, err = command("measure", name, *short)
+    status, out, err = command("measure", name, "--repeats", "2", *short)
     assert (status, err) == (0, "")
     assert f"measuring on {RANDOM}" in out
     tasks, texts, given = read(f"{name}_measured_tasks"), read(f"{name}_texts"), FCIM.tasks[:3]
@@ -123,18 +135,87 @@ def test_measured_tasks_are_a_task_file_that_the_scripts_read(torch, name, comma
     assert tasks["output_tokens"].tolist() == texts["tokens"].tolist()
     assert texts["tokens"].between(1, 8).all()
     assert tasks["prompt_tokens"].tolist() == [len(task["prompt"]) for task in given]  # of bytes
+    assert (tasks["measured_spread"] == texts["spread"]).all() and (texts["spread"] >= 0).all()
+    made_on = tasks[["measured_model", "measured_threads", "measured_torch"]].drop_duplicates()
+    assert made_on.to_numpy().tolist() == [["random GPT-Neo", 1, torch.__version__]]
+    assert tasks["measured_device"].str.len().min() > 0
+    assert tasks["measured_weights_gb"].tolist() == pytest.approx([WEIGHTS / 1e9] * 3, abs=1e-6)
     caches = 12 * 2 * 128 * 4 * tasks["prompt_tokens"] / 1e9
     assert (tasks["memory_gb"] >= caches / 2).all() and (tasks["memory_gb"] < 0.5).all()
     assert run(name, "--tasks", f"results/{name}_measured_tasks.csv", "--no-plot")[0] == 0
     result = read(f"{name}_tasks")
     if name != "FCIM":
         assert result["computation_time"].tolist() == tasks["computation_time"].tolist()
+        assert pd.read_csv(f"results/{name}_metrics.csv")["model"][0] == "random GPT-Neo (measured)"
     again = texts["text"].tolist()
     if name == "ADSA":
         assert command("measure", name, "--tasks", "results/ADSA_measured_tasks.csv")[0] == 0
         assert read("ADSA_texts")["text"].tolist() == again
         assert command("measure", name, "--sample", "--seed", "5", *short)[0] == 0
         assert read("ADSA_texts")["text"].tolist() != again
+
+
+def test_the_median_of_the_runs_counts(torch, monkeypatch):
+    runs = iter([9.0, 3.0, 1.0, 2.0, 7.0, 4.0, 4.0])  # the first is the warm-up's
+    monkeypatch.setattr(real, "run_once", lambda model, prompt, *_, **__: dict(
+        ids=prompt, seconds=next(runs), peak_memory=5, growth=2))
+    rows = list(real.generate(torch.nn.Module(), [[1], [2]], [1, 1], repeats=3))
+    assert [(row["ids"], row["seconds"], row["spread"]) for row in rows] == [([1], 2, 2), ([2], 4, 3)]
+
+
+def test_what_is_measured_is_kept_when_a_run_is_interrupted(torch, command, short, monkeypatch):
+    whole = transformers_generate()
+    left = [1 + 2 * 2]  # the warm-up, and two tasks
+
+    def generate(self, *arguments, **settings):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return whole(self, *arguments, **settings)
+    monkeypatch.setattr("transformers.GenerationMixin.generate", generate)
+    status, _, err = command("measure", "ADSA", "--repeats", "2", *short)
+    assert status == 130
+    assert err.splitlines() == ["warning: 2 of 3 tasks are measured, and kept in results/ADSA_measured_part.csv",
+                                "real.measure: interrupted"]
+    assert files() == ["results/ADSA_measured_part.csv", "tasks.json"]
+    assert read("ADSA_measured_part")["label"].tolist() == ["Task 1", "Task 2"]
+
+
+def transformers_generate():
+    import transformers
+    return transformers.GenerationMixin.generate
+
+
+def test_the_fastest_number_of_threads_is_set_and_said(torch, monkeypatch):
+    model = torch.nn.Module()
+    model.device = torch.device("cpu")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(real, "thread_counts", lambda: [1, 2, 4])
+    seconds = {1: 0.03, 2: 0.01, 4: 0.02}
+    monkeypatch.setattr(real, "token_seconds", lambda model: seconds[torch.get_num_threads()])
+    before = torch.get_num_threads()
+    try:
+        assert real.set_threads(model) == "threads: 2, the fastest for a token (1: 30.0 ms, 2: 10.0 ms, 4: 20.0 ms)"
+        assert torch.get_num_threads() == 2
+        assert real.set_threads(model, 3) == "threads: 3"
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert real.set_threads(model) == "threads: 3"
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_terminal_shows_what_is_left(monkeypatch, capsys):
+    assert real.progress_bar(10)(5) is None  # no terminal: nothing
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    times = iter([100.0, 103.0, 103.1, 104.0])
+    monkeypatch.setattr(real.time, "perf_counter", lambda: next(times))
+    show = real.progress_bar(8)
+    for done in (2, 3, 4):  # the second comes too soon after the first
+        show(done, "task")
+    lines = capsys.readouterr().err.split("\r")[1:]
+    assert [line.strip() for line in lines] == ["[#####               ]  25 %, 3 s, 9 s left  task",
+                                                "[##########          ]  50 %, 4 s, 4 s left  task"]
 
 
 def test_calibration_prints_shares_ready_to_paste(torch, command):
@@ -152,68 +233,24 @@ def test_calibration_prints_shares_ready_to_paste(torch, command):
     assert files() == []
 
 
-@pytest.mark.parametrize("engine, file", [("device_map", "json"), ("vllm", "txt"), ("llama.cpp", "txt"),
-                                          ("petals", "txt"), ("HEXGEN", "txt")])
-def test_an_allocation_is_exported(request, engine, file, command, run):
-    if engine == "device_map":
-        request.getfixturevalue("torch")
+def test_a_built_in_model_is_exported_as_a_device_map(torch, command, run):
     assert run("PipeEdge", "--no-plot")[0] == 0
-    status, out, err = command("export", "PipeEdge", engine)
+    status, out, err = command("export", "PipeEdge", "device_map")
     assert (status, err) == (0, "")
-    text = pathlib.Path(f"results/PipeEdge_{engine.lower()}.{file}").read_text()
+    text = pathlib.Path("results/PipeEdge_device_map.json").read_text()
     assert text in out
     counts = read("PipeEdge_stages")["layers"].tolist()
-    if engine == "device_map":
-        places = json.loads(text)
-        assert [places[f"transformer.h.{i}"] for i in range(70)] == [s for s, n in enumerate(counts) for _ in range(n)]
-        assert places["transformer.word_embeddings"] == 0
-    elif engine != "petals":
-        counts = counts[:-1] + [counts[-1] + (engine == "llama.cpp")]
-        assert re.search("[, ]".join(map(str, counts)), text)
+    places = json.loads(text)
+    assert [places[f"transformer.h.{i}"] for i in range(70)] == [s for s, n in enumerate(counts) for _ in range(n)]
+    assert places["transformer.word_embeddings"] == 0
 
 
 @pytest.mark.parametrize("name", ["GPT-Neo 1.3B", "GPT-3 175B"])
-def test_built_in_models_have_a_device_map(torch, name, command):
+def test_other_built_in_models_have_one_too(torch, name, command):
     assert command("export", "PipeDream", "device_map", "--model", name)[0] == 0
     places = json.loads(pathlib.Path("results/PipeDream_device_map.json").read_text())
     layers = [place for key, place in places.items() if key.startswith("transformer.h.")]
     assert len(layers) == common.get_model(name).layers and layers == sorted(layers)
-
-
-def test_what_cannot_be_exported_is_told(command):
-    flags = write_bids({"GPU 5": 12, "GPU 6": 12}, 2000)
-    status, _, err = command("export", "HexGen", "petals", "--model", "GPT-Neo 1.3B", "--pool", "workstations", *flags)
-    assert status == 2
-    assert "petals cannot split a layer between GPU 5+GPU 6" in err
-    assert command("export", "FCIM", "onnx") == (2, "", "real.export: unknown engine 'onnx': choose from device_map, "
-                                                        "vllm, llama.cpp, petals, hexgen\n")
-    assert files() == ["bids.json"]
-
-
-def test_the_engines_texts():
-    groups, counts = [["GPU 1"], ["GPU 2"], ["T 3"]], [5, 4, 3]
-    order = "# devices in this order: GPU 1, GPU 2, T 3\n"
-
-    def text(engine, name, groups=groups, counts=counts):
-        return export.export(engine, groups, counts, name)
-
-    assert text("vllm", "me/m") == (
-        order + "VLLM_PP_LAYER_PARTITION=5,4,3 vllm serve me/m --pipeline-parallel-size 3 --tensor-parallel-size 1")
-    assert text("llama.cpp", "m.gguf") == order + "llama-server -m m.gguf -ngl all -sm layer -ts 5,4,4"
-    assert text("petals", "me/m").splitlines() == [
-        f"python -m petals.cli.run_server me/m --block_indices {part}"
-        for part in ("0:5  # on GPU 1", "5:9  # on GPU 2", "9:12  # on T 3")]
-    assert text("hexgen", "m") == order + "--hetero_config 1 1 1 --pp_partition 5 4 3"
-    assert text("vllm", "m", [["A", "B"], ["C", "D"]], [5, 7]).splitlines() == [
-        "# devices in this order: A+B, C+D",
-        "VLLM_PP_LAYER_PARTITION=5,7 vllm serve m --pipeline-parallel-size 2 --tensor-parallel-size 2"]
-    uneven = [["A", "B"], ["C"]], [5, 7]
-    assert text("hexgen", "m", *uneven).endswith("--hetero_config 2 1 --pp_partition 5 7")
-    with pytest.raises(common.UserError, match="hexgen does"):
-        text("vllm", "m", *uneven)
-    for engine in ("device_map", "llama.cpp", "petals"):
-        with pytest.raises(common.UserError, match=r"cannot split a layer between A\+B"):
-            text(engine, "m", *uneven)
 
 
 @pytest.mark.parametrize("name, flags", [("measure", ["ADSA"]), ("execute", ["FCIM"]), ("calibrate", [])])
@@ -283,6 +320,7 @@ def test_without_torch_one_line_says_what_to_install(name, flags, command, monke
     (["export", "FCIM", "vllm", "--model", "./none"], "model './none': no such "),
     (["export", "FCIM", "vllm", "--out", "tests.txt/x"], "--out tests.txt/x: "),
     (["measure", "FCFS", "--seed", "x"], "argument --seed: invalid "),
+    (["measure", "FCFS", "--repeats", "0"], "--repeats: 0 is not positive"),
     (["measure", "FCFS", "--checkpoint"], "argument --checkpoint: expected one argument")])
 def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
     pathlib.Path("tests.txt").write_text("")
@@ -294,7 +332,7 @@ def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_needs_no_package_and_a_path_serves_as_well(name, tmp_path):
-    for package in "torch", "transformers", "numpy", "pandas", "matplotlib", "pulp":
+    for package in "torch", "transformers", "matplotlib", "pulp":
         (tmp_path / f"{package}.py").write_text("raise ImportError('not needed')")
     for start in ([f"{ROOT}/real/{name}.py"], ["-m", f"real.{name}"]):
         done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True,

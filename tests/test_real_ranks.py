@@ -186,7 +186,7 @@ def random_tokens():
     whole = sum(row["seconds"] for row in rows)
     assert 0.3 * whole < sum(stage["seconds"] for stage in stages) < whole
     model, _ = real.load_whole(None, arguments[1], 7)
-    again = real.generate(model, *arguments[3:])
+    again = list(real.generate(model, *arguments[3:]))
     assert [row["ids"] for row in again] == [row["ids"] for row in rows]
     texts = real.texts_table(tasks_of(PROMPTS, TOKENS), again, real.load_tokenizer()[1])
     for row, (_, line) in zip(again, texts.iterrows()):
@@ -390,8 +390,8 @@ def test_calibration_finds_the_shares_of_this_machine(folder, monkeypatch, capsy
 def test_a_device_map_loads_with_accelerate(folder, tmp_path, name):
     accelerate = pytest.importorskip("accelerate")
     model = transformers.AutoModelForCausalLM.from_pretrained(folder / name)
-    source = str(folder / name)
-    text = export.export("device_map", [["GPU 1"], ["GPU 2"], ["GPU 3"]], [3, 2, 1], source)
+    plan = common.get_model(str(folder / name))
+    text = export.device_map([["GPU 1"], ["GPU 2"], ["GPU 3"]], [3, 2, 1], plan, [])
     places = json.loads(text)
     layers, _ = real.decoder_layers(model)
     assert [places[f"{layers}.{i}"] for i in range(6)] == [0, 0, 0, 1, 1, 2]

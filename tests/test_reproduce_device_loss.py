@@ -1,4 +1,5 @@
 """reproduce/device_loss.py: the repair and the allocation made anew, against plain loops; where no repair exists."""
+import functools
 import json
 import os
 import pathlib
@@ -8,8 +9,8 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, refused
-from test_reproduce_tables import check_latex, check_texts, drawn
+from conftest import refused
+from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import ADSA
 import common
@@ -17,20 +18,23 @@ import FCFS
 import FCIM
 from reproduce import device_loss, whole_system
 
-WRITTEN = ["device_loss.png", "device_loss.tex", "device_loss_runs.csv", "device_loss_table.csv"]
+WRITTEN = ["device_loss.png", "device_loss_runs.csv", "device_loss_table.csv"]
 BLOOM = common.get_model("BLOOM-176B")
 
 
 def losses(schedule, count=12):
-    """Case, stages, work, schedule before the loss, lost stage and time (microseconds) of some losses on campus."""
+    """Case, stages, their work, when each has computed and passed on the tasks (microseconds, tasks by stages) before
+    the loss, lost stage and time of some losses on campus."""
     rng = np.random.default_rng(0)
     for seed in range(count):
         case = whole_system.draw(BLOOM, "campus", seed, 0.9)
         stages, _ = FCIM.allocate(**case)
         work, _ = whole_system.work_and_links(stages, case)
-        old = whole_system.feed_forward(stages, case, schedule)
+        results, _ = whole_system.feed_forward(stages, case, schedule)
+        computed, passed = (np.array([result[key] for result in results]).T
+                            for key in ("end_computation", "completion_time"))
         s = seed % len(stages)
-        yield case, stages, work, old, s, int(rng.integers(old[s][0]["completion_time"].max()))
+        yield case, stages, work, computed, passed, s, int(rng.integers(passed[:, s].max()))
 
 
 def queue(work, links, arrival):
@@ -47,8 +51,8 @@ def queue(work, links, arrival):
 @pytest.mark.parametrize("ready", [0, 10])
 def test_a_repair_places_every_layer_once_and_nobody_is_paid_less_than_it_asks(ready, monkeypatch):
     monkeypatch.setattr(device_loss, "READY", ready)
-    for case, stages, work, old, s, t in losses(ADSA.schedule):
-        after, cents, completion = device_loss.repair(case, stages, work, old, s, t)
+    for case, stages, work, computed, passed, s, t in losses(ADSA.schedule):
+        after, cents, completion = device_loss.repair(case, stages, computed, passed, s, t)
         bids, new = case["bids"], after[s:len(after) - len(stages) + s + 1]
         assert after[:s] + after[len(after) - len(stages) + s + 1:] == stages[:s] + stages[s + 1:]
         assert sum(stage["layers"] for stage in after) == BLOOM.layers
@@ -56,7 +60,7 @@ def test_a_repair_places_every_layer_once_and_nobody_is_paid_less_than_it_asks(r
         used = [i for stage in after for i in stage["devices"]]
         assert len(set(used)) == len(used)
         before = {i for stage in stages for i in stage["devices"]}
-        todo = old[s][0]["completion_time"].to_numpy() > t
+        todo = passed[:, s] > t
         for stage in new:
             (i,) = stage["devices"]
             assert i not in before
@@ -76,50 +80,50 @@ def test_a_repair_places_every_layer_once_and_nobody_is_paid_less_than_it_asks(r
 def test_tasks_of_a_repair_start_the_lost_stage_again_and_no_other(monkeypatch):
     """First come, first served in place of ADSA, by plain loops."""
     monkeypatch.setattr(device_loss, "ADSA", FCFS)
-    for case, stages, work, old, s, t in losses(FCFS.schedule):
-        after, _, completion = device_loss.repair(case, stages, work, old, s, t)
+    for case, stages, _, computed, passed, s, t in losses(FCFS.schedule):
+        after, _, completion = device_loss.repair(case, stages, computed, passed, s, t)
         new_work, links = (found.tolist() for found in whole_system.work_and_links(after, case))
         columns, m = list(zip(*new_work)), len(after) - len(stages) + 1
-        passed = old[s][0]["completion_time"].tolist()
-        sent = (old[s - 1][0]["end_computation"] if s else case["tasks"]["arrival_time"]).tolist()
-        again = [k for k, end in enumerate(passed) if end > t]
+        reached = passed[:, s].tolist()
+        sent = (computed[:, s - 1] if s else case["tasks"]["arrival_time"]).tolist()
+        again = [k for k, end in enumerate(reached) if end > t]
         reach = [max(sent[k], t + 10 * 10 ** 6) + links[s] for k in again]
         done = queue([[column[k] for k in again] for column in columns[s:s + m]], links[s + 1:], reach)
         for k, end in zip(again, done):
-            passed[k] = end
-        assert queue(columns[s + m:], links[s + m + 1:], passed) == list(completion)
+            reached[k] = end
+        assert queue(columns[s + m:], links[s + m + 1:], reached) == list(completion)
 
 
 def test_all_that_is_not_computed_starts_again_on_a_new_allocation(monkeypatch):
     monkeypatch.setattr(device_loss, "ADSA", FCFS)
-    for case, stages, work, old, s, t in losses(FCFS.schedule):
-        after, cents, completion = device_loss.anew(case, stages, work, old, s, t)
+    for case, stages, work, computed, passed, s, t in losses(FCFS.schedule):
+        after, cents, completion = device_loss.anew(case, stages, computed, passed, s, t)
         new_work, links = (found.tolist() for found in whole_system.work_and_links(after, case))
         (lost,), arrival = stages[s]["devices"], case["tasks"]["arrival_time"].tolist()
         assert lost not in [i for stage in after for i in stage["devices"]]
         assert sum(stage["layers"] for stage in after) == BLOOM.layers
-        end = old[-1][0]["completion_time" if s == len(stages) - 1 else "end_computation"].tolist()
+        end = (passed if s == len(stages) - 1 else computed)[:, -1].tolist()
         again = [k for k in range(len(arrival)) if end[k] > t]
-        expected = old[-1][0]["completion_time"].tolist()
+        expected = passed[:, -1].tolist()
         reach = [max(arrival[k], t + 10 * 10 ** 6) + links[0] for k in again]
         for k, done in zip(again, queue(list(zip(*(new_work[k] for k in again))), links[1:], reach)):
             expected[k] = done
         assert list(completion) == expected
         paid = 0
-        for k, (stage, (result, _)) in enumerate(zip(stages, old)):
-            ends = result["completion_time" if k == s else "end_computation"].tolist()
+        for k, stage in enumerate(stages):
+            ends = (passed if k == s else computed)[:, k].tolist()
             mine = work[:, k].tolist()
             paid += stage["reward"] * sum(x for x, when in zip(mine, ends) if when <= t) / sum(mine)
         assert cents == pytest.approx(paid + sum(stage["reward"] for stage in after))
 
 
 def test_a_loss_before_anything_is_computed_costs_anew_what_an_auction_without_the_device_costs():
-    case, stages, work, old, s, _ = next(losses(ADSA.schedule))
+    case, stages, _, computed, passed, s, _ = next(losses(ADSA.schedule))
     (lost,) = stages[s]["devices"]
     others = [i for i in range(len(case["bids"])) if i != lost]
     expected, _ = FCIM.allocate(BLOOM.layers, case["bids"].iloc[others].reset_index(drop=True),
-                                case["times"][:, others], case["delay"])
-    after, cents, _ = device_loss.anew(case, stages, work, old, s, -1)
+                                case["times"][:, others])
+    after, cents, _ = device_loss.anew(case, stages, computed, passed, s, -1)
     assert [(stage["devices"][0], stage["layers"]) for stage in after] == [
         (others[stage["devices"][0]], stage["layers"]) for stage in expected]
     assert cents == pytest.approx(sum(stage["reward"] for stage in expected))
@@ -142,10 +146,10 @@ def compare(monkeypatch, tmp_path, capsys):
     return run
 
 
-def test_a_run_says_by_pool_what_losses_cost_and_where_no_repair_exists(compare, monkeypatch):
+def test_a_run_says_by_pool_what_losses_cost_and_where_no_repair_exists(compare):
     status, out, err = compare("--runs", "5")
     assert (status, err) == (0, "")
-    assert files("results") == WRITTEN
+    assert but_latex("results") == WRITTEN
     runs, table = (pd.read_csv(f"results/device_loss_{what}.csv", keep_default_na=False, na_values=[""]) for what in (
         "runs", "table"))
     assert len(runs) == 3 * 5 * 2
@@ -165,7 +169,7 @@ def test_a_run_says_by_pool_what_losses_cost_and_where_no_repair_exists(compare,
             assert row["compared"] == len(both)
     assert table.loc[table["pool"] == "paper", list(device_loss.METRICS)].isna().all(axis=None)
     assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 150
-    check_latex(pathlib.Path("results/device_loss.tex").read_text(), 1)
+    check_latex("results", "device_loss", 1)
     shared = runs[runs["pool"] == "campus"]
     figure = drawn(device_loss.draw_losses, shared)
     check_texts(figure, 12)
@@ -189,12 +193,15 @@ def test_a_list_of_your_own_by_the_path_of_the_script(run):
 
 
 def test_draws_without_an_allocation_are_told(compare, monkeypatch):
-    monkeypatch.setattr(FCIM, "BUDGET", 0)
+    monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0))
     status, out, err = compare("--runs", "1")
     assert (status, out) == (1, "")
     assert err.startswith("reproduce.device_loss: FCIM finds no allocation to lose a device of: no valid bid")
 
 
-def test_wrong_flags_are_told(run):
-    refused(run("reproduce/device_loss", "--tasks", "none.csv"), "none.csv: No such file")
-    refused(run("reproduce/device_loss", "--runs", "0"), "--runs: 0 is not positive")
+@pytest.mark.parametrize("arguments, message", [
+    (("--tasks", "none.csv"), "none.csv: No such file"),
+    (("--runs", "0"), "--runs: 0 is not positive"),
+])
+def test_wrong_flags_are_told(arguments, message, run):
+    refused(run("reproduce/device_loss", *arguments), message)

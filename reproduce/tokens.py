@@ -1,0 +1,308 @@
+"""Token by token: every prompt and every token crosses every link, beside the paper's one crossing a task.
+
+    python -m reproduce.tokens
+    python -m reproduce.tokens --pool paper --runs 10 --also MyAllocator.py
+
+In the paper's model a stage computes all tokens of a task and passes it on once. Here the client embeds a prompt, sends
+it over all stages and gets it back, applies the output head, and so knows the first token; then each of the output
+tokens goes the same way, the next one once it is back (the way of the last one says that the output ends). A stage
+serves prompts and tokens of all tasks first come, first served, one at a time (ties: the task that arrived first).
+
+A link has a latency and a bandwidth, drawn for each pair of hosts in three kinds of network. What crosses it are
+hidden x 2 bytes a token: a prompt's all at once, on every link. A stage takes for a prompt, and for a token, what the
+roofline of common does, max(computing, reading the weights) a layer, both scaled alike such that prompt and tokens
+together take what the device's bid promises for the task. A group of devices takes what common.stage_times says: its
+slowest device divided by their number, and two all-reduces a layer, each of which moves the same bytes.
+
+The methods plan with the seconds that all crossings of a link take a task, in the mean over the list: what --links
+gives them. "paper_": the same allocations under the paper's model, by common.evaluate, with these links.
+"""
+import heapq
+import os
+import pathlib
+import sys
+
+import numpy as np
+import pandas as pd
+
+if not __package__:  # run by its path: the project's folder is where modules are found
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import common
+import FCIM
+from reproduce import stats, tables
+from reproduce.parallel import parallel
+
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+POOL = "campus"  # the devices: a name in common.POOLS
+SEED = 0  # of the first draw
+RUNS = 30  # draws of links and bids in each network
+OUT = "results"  # where the files go
+NETWORKS = {  # between hosts: latency (s), bandwidth (bytes/s)
+    "local network": (0.5e-3, 1e9 / 8),
+    "Wi-Fi": (5e-3, 100e6 / 8),
+    "wide area": (40e-3, 20e6 / 8),
+}
+FACTOR = (0.5, 2)  # of each link: latency x, bandwidth / a number between the two
+HOST = (20e-6, 12e9)  # latency and bandwidth within a host
+VALUE_BYTES = 2  # of an activation
+
+# Names and scripts; the first is compared with all others.
+METHODS = {"FCIM": "FCIM", "FCIM (links)": "reproduce.FCIM_links", "HexGen": "HexGen", "PipeDream": "PipeDream",
+           "PipeEdge": "PipeEdge"}
+METRICS = {"completion_time": "s", "mean_turnaround_time": "s", "time_to_first_token": "s", "time_per_token": "s",
+           "communication_overhead": "", "paper_completion_time": "s", "paper_mean_turnaround_time": "s"}
+READINGS = {"token by token": "completion_time", "the paper's model": "paper_completion_time"}
+MEAN, CHANGE = ["mean", "low", "high"], ["change", "change_low", "change_high"]  # columns of stats.compare
+PANELS = [("completion_time", "completion (s)\ntoken by token"), ("paper_completion_time", "completion (s)\npaper's"),
+          ("time_to_first_token", "first token\n(s)"), ("time_per_token", "time a\ntoken (s)")]
+
+
+def main(name):
+    parser = common.make_parser(name, __doc__, tasks=FCIM.tasks, model=MODEL, pool=POOL, seed=SEED, out=OUT)
+    tables.add_flags(parser, RUNS, also=True)
+    args = parser.parse_args()
+    runs = tables.get_runs(parser, args, read, draw_all)
+    shared = stats.shared_draws(runs, ["network", "seed"])
+    if shared.empty:
+        raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
+
+    who = list(runs["algorithm"].unique())
+    failed = stats.failures(runs, ["network"])
+    table = stats.compare(shared, ["network"], "seed", who, METRICS)
+
+    change = f"change of {who[0]} in % against each"
+    parts = [heading(runs, failed)]
+    if len(failed):
+        parts.append(("Draws without an allocation", failed))
+    parts.append(("Completion of the list (s)", by_network(table, who, tables.show_mean, MEAN)))
+    parts.append((f"Completion of the list: {change}", by_network(table, who[1:], tables.show_change, CHANGE)))
+    for network, part in table.groupby("network", sort=False):
+        draws = part["runs"].max()
+        parts.append((f"{network}: means of {draws} draws", tables.means(part, who, METRICS)))
+        parts.append((f"{network}: {change}", tables.changes(part, who, METRICS)))
+    figures = {}
+    if not args.no_plot:
+        figures[""] = common.try_figure(tables.draw_bars, PANELS, "network", who, table)
+    tables.publish("tokens", args.out, parts, {"runs": runs, "table": table, "failures": failed}, figures)
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def draw_all(args):
+    """The runs: a row for each method and draw."""
+    model = common.get_model(args.model)
+    pool = common.find_name(args.pool, common.POOLS, "pool")
+    methods = {**tables.load_scripts(METHODS, args.also, "allocate"), **METHODS}
+    common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
+    jobs = []
+    for network in NETWORKS:
+        for k in range(args.runs):
+            jobs.append((methods, args.tasks, model, pool, network, args.seed + k))
+    rows = [row for of_draw in parallel(run_case, jobs) for row in of_draw]
+    runs = pd.DataFrame(rows)
+    runs["tasks_file"] = args.tasks if isinstance(args.tasks, str) else ""
+    return tables.as_written(runs)
+
+
+def read(folder):
+    """The runs that an earlier run has written into the folder."""
+    return tables.read_runs(folder, "tokens_runs.csv", ["seed", *METRICS],
+                            ["model", "pool", "tasks_file", "network", "problem"], METHODS)
+
+
+def run_case(methods, tasks, model, pool, network, seed):
+    """Metrics of the methods ({name: script}) on one draw: a list of dicts."""
+    case = tables.quiet_case(tasks, model, pool, seed)
+    latency, bandwidth = draw_links(case["bids"], *NETWORKS[network], seed)
+    case = plan_with(case, latency, bandwidth)
+    rows = []
+    for name in methods:
+        row = dict(model=model.name, pool=pool, network=network, seed=seed, algorithm=name)
+        try:
+            stages, _ = tables.script(methods[name]).allocate(**case)
+            _, _, _, paper = common.evaluate(stages, **case)
+        except common.NoAllocation as none:
+            rows.append(dict(row, problem=str(none)))
+            continue
+        except common.UserError as error:
+            raise common.UserError(f"{name}: {error}") from error
+        metrics = run_tokens(stages, case, latency, bandwidth)
+        metrics["paper_completion_time"] = paper["completion_time"]
+        metrics["paper_mean_turnaround_time"] = paper["mean_turnaround_time"]
+        rows.append(dict(row, problem="", **metrics))
+    return rows
+
+
+# Links ----------------------------------------------------------------------------------------------------------------
+
+
+def draw_links(bids, latency, bandwidth, seed):
+    """Latency (s) and bandwidth (bytes/s) of each link: two square arrays over the bidders and, last, the client. A
+    link's draw depends on the seed and on the names at its ends alone, and is the same in each network."""
+    names = [*bids["device"], "client"]
+    hosts = [*bids["host"], None]
+    latencies = np.zeros((len(names), len(names)))
+    bandwidths = np.full_like(latencies, np.inf)
+    for i in range(len(names)):
+        for j in range(i):
+            if hosts[i] == hosts[j]:
+                link = HOST
+            else:
+                source = common.draw(seed, "tokens", *sorted((names[i], names[j])))
+                slow, thin = source.uniform(*FACTOR, 2)
+                link = latency * slow, bandwidth / thin
+            latencies[[i, j], [j, i]], bandwidths[[i, j], [j, i]] = link
+    return latencies, bandwidths
+
+
+def plan_with(case, latency, bandwidth):
+    """The case with links that say what all crossings take a task, in the mean over the list."""
+    tasks = case["tasks"]
+    prompt, output = tasks["prompt_tokens"].mean(), tasks["output_tokens"].mean()
+    crossings = 1 + output
+    size = (prompt + output) * token_bytes(case)
+    delay = (crossings * latency + size / bandwidth).round(6)
+    links = pd.DataFrame(delay, case["links"].index, case["links"].columns)
+    return dict(case, links=links, delay=delay)
+
+
+def token_bytes(case):
+    return case["model"].hidden * VALUE_BYTES
+
+
+# Token by token -------------------------------------------------------------------------------------------------------
+
+
+def run_tokens(stages, case, latency, bandwidth):
+    """Metrics, in seconds, of an allocation through which the tasks go token by token."""
+    tasks = case["tasks"]
+    arrival, output = tasks["arrival_time"].to_numpy(), tasks["output_tokens"].to_numpy()
+    prompt_times, token_times = split_times(case)
+    prompt = pass_times(stages, case, latency, bandwidth, tasks["prompt_tokens"].to_numpy(), prompt_times)
+    token = pass_times(stages, case, latency, bandwidth, np.ones(len(tasks)), token_times)
+    first, last = pass_tokens(arrival, output, prompt, token)
+
+    computing = compute_time(prompt) + output * compute_time(token)
+    communicating = communication_time(prompt) + output * communication_time(token)
+    both = computing.sum() + communicating.sum()
+    answers = output > 0
+    per_token = (last - first)[answers] / output[answers]
+    return {
+        "completion_time": seconds(last.max()),
+        "mean_turnaround_time": seconds((last - arrival).mean()),
+        "time_to_first_token": seconds((first - arrival).mean()),
+        "time_per_token": seconds(per_token.mean()) if answers.any() else np.nan,
+        "communication_overhead": round(communicating.sum() / (both or 1), 6),
+    }
+
+
+def split_times(case):
+    """Seconds a layer that each task's prompt takes on each bidding device, and that one of its tokens takes: two
+    arrays (tasks, devices). prompt + output tokens x token is what the bid promises; the two are as the roofline's."""
+    tasks, model = case["tasks"], case["model"]
+    prompt, token = [], []
+    for name in case["bids"]["type"]:
+        device = common.get_device(name)
+        prompt.append(common.layer_time(model, device, tasks["prompt_tokens"].to_numpy(), 0))
+        token.append(common.layer_time(model, device, np.ones(len(tasks)), 0))
+    prompt, token = np.array(prompt).T, np.array(token).T
+    whole = prompt + tasks[["output_tokens"]].to_numpy() * token
+    scale = case["times"] / whole
+    return prompt * scale, token * scale
+
+
+def pass_times(stages, case, latency, bandwidth, tokens, times):
+    """What one pass of each task through the pipeline takes, in microseconds: compute and allreduce (tasks, stages),
+    links (tasks, stages + 1). tokens: that each task sends; times: seconds a layer (tasks, devices)."""
+    groups = [stage["devices"] for stage in stages]
+    layers = np.array([stage["layers"] for stage in stages])
+    way = {"compute": [], "allreduce": [], "links": []}
+    for k, size in enumerate(tokens * token_bytes(case)):
+        crossing = latency + size / bandwidth
+        (compute,), allreduce, links = common.stage_times(groups, layers, crossing, times[k:k + 1])
+        way["compute"].append(compute)
+        way["allreduce"].append(allreduce)
+        way["links"].append(links)
+    return {name: np.array(rows) for name, rows in way.items()}
+
+
+def pass_tokens(arrival, output, prompt, token):
+    """When each task's prompt and when its last token is back at the client: two arrays, in microseconds.
+
+    arrival: of the tasks, ascending; output: tokens of each; prompt, token: pass_times of its prompt, of one token.
+    Exact: what reaches a stage is taken in order of time, so that each stage serves first come, first served.
+    """
+    work = [(way["compute"] + way["allreduce"]).tolist() for way in (prompt, token)]  # by kind, task, stage
+    links = [way["links"].tolist() for way in (prompt, token)]
+    stages = len(work[0][0])
+    free = [0] * stages  # when each stage has served all that has reached it
+    first, last = [None] * len(arrival), [None] * len(arrival)
+    left = output.tolist()  # tokens that have not been sent
+    coming = []  # heap of time, task and the stage that it reaches then
+    for k, start in enumerate(arrival.tolist()):
+        heapq.heappush(coming, (start + links[0][k][0], k, 0))
+    while coming:
+        now, k, s = heapq.heappop(coming)
+        kind = 0 if first[k] is None else 1
+        free[s] = max(free[s], now) + work[kind][k][s]
+        now = free[s] + links[kind][k][s + 1]
+        if s + 1 < stages:
+            heapq.heappush(coming, (now, k, s + 1))
+            continue
+
+        # Back at the client, which sends the next token.
+        if first[k] is None:
+            first[k] = now
+        last[k] = now
+        if left[k]:
+            left[k] -= 1
+            heapq.heappush(coming, (now + links[1][k][0], k, 0))
+    return np.array(first), np.array(last)
+
+
+def compute_time(way):
+    """Microseconds that each task computes in a pass."""
+    return way["compute"].sum(axis=1)
+
+
+def communication_time(way):
+    """Microseconds of each task's links and all-reduces in a pass."""
+    return way["links"].sum(axis=1) + way["allreduce"].sum(axis=1)
+
+
+def seconds(microseconds):
+    return round(float(microseconds) / common.US, 6)
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def by_network(table, who, show, values):
+    """A table of text, a row for each network and reading of the list's completion, a column for each of `who`."""
+    rows = []
+    for network in table["network"].unique():
+        for reading, metric in READINGS.items():
+            part = table[(table["network"] == network) & (table["metric"] == metric)].set_index("algorithm")
+            cells = {name: show(*part.loc[name, values]) for name in who}
+            rows.append({"network": network, "links": reading, **cells})
+    return pd.DataFrame(rows)
+
+
+def heading(runs, failed):
+    model = common.get_model(runs["model"][0])
+    number = runs["seed"].nunique()
+    lists = os.path.basename(runs["tasks_file"][0]) or "the list of FCIM.py"
+    networks = []
+    for name, (latency, bandwidth) in NETWORKS.items():
+        networks.append(f"{name}: {1e3 * latency:g} ms, {8e-6 * bandwidth:g} Mb/s")
+    return (f"reproduce.tokens: {model.name} ({model.layers} layers, {model.bits:g} bits), pool {runs['pool'][0]}, "
+            f"{lists}, {number} draws of links and bids in each network, seeds from {runs['seed'].min()}\n"
+            f"{'; '.join(networks)}; of each link latency x and bandwidth / {FACTOR[0]}..{FACTOR[1]}\n"
+            "paper_: under the paper's model, in which a task crosses each link once, for as long as all its crossings "
+            f"take\n{tables.legend(number)}\n{tables.shared_line(failed)}")
+
+
+if __name__ == "__main__":
+    common.run(main, "reproduce.tokens")
