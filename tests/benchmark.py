@@ -18,7 +18,6 @@ import pandas as pd
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import naive
-from test_pipeedge import plain_pipeedge
 
 import ADSA
 import common
@@ -115,7 +114,7 @@ def allocators():
 
     for n in (6, 8):
         case = random_devices(n, 96, 1.5, n)
-        plain = plain_pipeedge, case["layers"], case["bids"]["layers"].tolist(), case["times"], case["delay"]
+        plain = naive.plain_pipeedge, case["layers"], case["bids"]["layers"].tolist(), case["times"], case["delay"]
         spent, ratio = in_turn(plain, (call(PipeEdge, case),), 3)
         line(f"PipeEdge's plain program to PipeEdge, {n} devices, 96 layers", spent, f"{ratio:.0f}x")
     for name, looseness in (("loose", 1.5), ("tight", 1)):
