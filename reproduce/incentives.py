@@ -25,6 +25,7 @@ from reproduce.parallel import parallel
 SEED = 0  # of the first draw
 RUNS = 30  # auctions of each model, pool and kind of price
 OUT = "results"  # where the files go
+MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS, or folders
 POOLS = ["campus", "paper", "workstations"]  # the devices: names in common.POOLS. Hosts play no part in an auction
 PRICES = [*(k / 10 for k in range(3, 31)), 3.5, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30]  # a device asks so many times its
 OFFERS = [0.25, 0.5, 0.75]  # price instead; or offers so much of its layers, at its price and time a layer
@@ -76,16 +77,19 @@ def main(name):
 
 def draw_all(args):
     """The runs: a row for each device of each auction, and the curves of the figure."""
+    models = [common.get_model(name) for name in MODELS]
     pools = [common.find_name(pool, common.POOLS, "pool") for pool in POOLS]
-    for model, pool in itertools.product(common.MODELS, pools):
+    for model, pool in itertools.product(models, pools):
         common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
 
     first = {}  # of pools of the same devices only the first is run
     for pool in pools:
         first[pool] = next(other for other in pools if devices_of(other) == devices_of(pool))
-    cases = list(itertools.product(common.MODELS, pools, (DRAWN, TRUE), range(args.seed, args.seed + args.runs)))
+    seeds = range(args.seed, args.seed + args.runs)
+    cases = list(itertools.product(models, pools, (DRAWN, TRUE), seeds))
     todo = [case for case in cases if case[1] in first.values()]
-    found = dict(zip(todo, parallel(run_case, [(args.tasks, *case) for case in todo])))
+    jobs = [(args.tasks, *case) for case in todo]
+    found = dict(zip(todo, parallel(run_case, jobs)))
 
     rows, curves = [], []
     for model, pool, asked, seed in cases:
@@ -173,7 +177,7 @@ def by_paper(case, cost):
             rule = WHOLE
         else:
             rule = PART
-        utility = won.reward - cost[won.winner] * won.layers
+        utility = round(won.reward - cost[won.winner] * won.layers, 9) + 0.0  # no minus before a zero
         outcomes[won.winner] = dict(layers=won.layers, paid=won.reward, utility=utility, rule=rule)
     return outcomes
 

@@ -417,8 +417,9 @@ def least_way(delay, won):
     return [won[i] for i in best]
 
 
-# HexGen: a stage is a group of devices; w (tasks, stages): seconds of a layer, d (stages + 1): of the links, the last
-# of them to the client; offers: layers a device
+# HexGen ---------------------------------------------------------------------------------------------------------------
+# A stage is a group of devices. w (tasks, stages): seconds of a layer; d (stages + 1): of the links, the last one
+# to the client; offers: layers a device.
 
 
 def list_completion(n, w, d, arrivals):
