@@ -75,16 +75,17 @@ def main(name):
     parts = [heading(runs, failed)]
     if len(failed):
         parts.append(("Draws without an allocation", failed))
-    parts.append(("Completion of the list (s)", by_network(table, who, tables.show_mean, MEAN)))
+    parts.append(("Completion of the list (s)", by_network(table, who, tables.show_mean, MEAN), -1))
     parts.append((f"Completion of the list: {change}", by_network(table, who[1:], tables.show_change, CHANGE)))
     for network, part in table.groupby("network", sort=False):
         draws = part["runs"].max()
-        parts.append((f"{network}: means of {draws} draws", tables.means(part, who, METRICS)))
+        parts.append((f"{network}: means of {draws} draws", tables.means(part, who, METRICS), -1))
         parts.append((f"{network}: {change}", tables.changes(part, who, METRICS)))
     figures = {}
     if not args.no_plot:
         figures[""] = common.try_figure(tables.draw_bars, PANELS, "network", who, table)
-    tables.publish("tokens", args.out, parts, {"runs": runs, "table": table, "failures": failed}, figures)
+    files = {"runs": runs, "table": table, "failures": failed}
+    tables.publish("tokens", args.out, parts, files, figures, args.format)
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
