@@ -25,6 +25,7 @@ from reproduce.parallel import parallel
 SEED = 0  # of the first draw
 RUNS = 30  # auctions of each model, pool and kind of price
 OUT = "results"  # where the files go
+MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS, or folders
 POOLS = ["campus", "paper", "workstations"]  # the devices: names in common.POOLS. Hosts play no part in an auction
 PRICES = [*(k / 10 for k in range(3, 31)), 3.5, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30]  # a device asks so many times its
 OFFERS = [0.25, 0.5, 0.75]  # price instead; or offers so much of its layers, at its price and time a layer
@@ -76,16 +77,19 @@ def main(name):
 
 def draw_all(args):
     """The runs: a row for each device of each auction, and the curves of the figure."""
+    models = [common.get_model(name) for name in MODELS]
     pools = [common.find_name(pool, common.POOLS, "pool") for pool in POOLS]
-    for model, pool in itertools.product(common.MODELS, pools):
+    for model, pool in itertools.product(models, pools):
         common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
 
     first = {}  # of pools of the same devices only the first is run
     for pool in pools:
         first[pool] = next(other for other in pools if devices_of(other) == devices_of(pool))
-    cases = list(itertools.product(common.MODELS, pools, (DRAWN, TRUE), range(args.seed, args.seed + args.runs)))
+    seeds = range(args.seed, args.seed + args.runs)
+    cases = list(itertools.product(models, pools, (DRAWN, TRUE), seeds))
     todo = [case for case in cases if case[1] in first.values()]
-    found = dict(zip(todo, parallel(run_case, [(args.tasks, *case) for case in todo])))
+    jobs = [(args.tasks, *case) for case in todo]
+    found = dict(zip(todo, parallel(run_case, jobs)))
 
     rows, curves = [], []
     for model, pool, asked, seed in cases:
@@ -129,24 +133,26 @@ def run_case(tasks, model, pool, asked, seed):
     case, bids, cost = auction_case(tasks, model, pool, asked, seed)
     draw = dict(model=model.name, pool=pool, seed=seed)
     honest = by_paper(case, cost)
-
     rows, lies = [], []
     for i, (device, kind) in enumerate(zip(bids["device"], bids["type"])):
-        own = honest.get(i, NOTHING)
         row = dict(draw, asked=asked, device=device, type=kind, budget=case["most_paid"], allocation=bool(honest))
-        row.update(rule=own["rule"] if honest else "", paid_paper=own["paid"], utility_paper=own["utility"])
-        row.update(paid_critical=0.0, utility_critical=0.0)
         rows.append(row)
+
+        own = honest.get(i, NOTHING)
+        row["rule"] = own["rule"] if honest else ""
+        row["paid_paper"], row["utility_paper"] = own["paid"], own["utility"]
+        row["paid_critical"], row["utility_critical"] = 0.0, 0.0
         is_tested = bool(honest) and asked == TRUE
         if is_tested or i in honest:
             curve = FCIM_critical.layers_won(i, case)
             row["paid_critical"], row["utility_critical"] = by_critical(case, cost, i, curve)
             row["monotone"] = FCIM_critical.never_grows(curve)
         if is_tested:
-            tried = try_lies(case, cost, i, curve)
-            row.update(best_gains(row, tried))
-            lies += [dict(lie, offer=cost[i] * case["l"][i]) for lie in tried]
-    return rows, mean_curves(draw, lies)
+            lies += [dict(lie, device=device) for lie in try_lies(case, cost, i, curve)]
+    if not lies:
+        return rows, []
+    lies = pd.DataFrame(lies)
+    return with_gains(rows, lies), mean_curves(draw, lies)
 
 
 def auction_case(tasks, model, pool, asked, seed):
@@ -173,7 +179,7 @@ def by_paper(case, cost):
             rule = WHOLE
         else:
             rule = PART
-        utility = won.reward - cost[won.winner] * won.layers
+        utility = round(won.reward - cost[won.winner] * won.layers, 9) + 0.0  # no minus before a zero
         outcomes[won.winner] = dict(layers=won.layers, paid=won.reward, utility=utility, rule=rule)
     return outcomes
 
@@ -190,7 +196,8 @@ def by_critical(case, cost, i, curve):
 
 def try_lies(case, cost, i, curve):
     """What other bids would bring to i, all else equal: a row (dict) a lie: its kind and how much it differs from the
-    true bid, the utility under both payments, and the rule of the paper's. curve: layers won, of the true bid."""
+    true bid, the utility under both payments, the rule of the paper's, and the true cost of the true offer. curve: the
+    layers won by the price, of the true bid."""
     l, P, T = case["l"][i], case["P"][i], case["T"][i]
     bids = [("price", k, dict(P=k * P)) for k in PRICES]
     for part in OFFERS:
@@ -206,32 +213,34 @@ def try_lies(case, cost, i, curve):
         if paper["layers"]:  # the layers won are the same under both payments
             its_curve = curve if lie == "price" else FCIM_critical.layers_won(i, other)  # alike for all of its prices
             _, critical = by_critical(other, cost, i, its_curve)
-        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical, rule=paper["rule"]))
+        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical, rule=paper["rule"],
+                         offer=cost[i] * l))
     return rows
 
 
-def best_gains(row, tried):
-    """Of a truthful device the most that it would gain by each kind of lie, and the rule that pays for its best price.
-    row: its outcome as run_case has it; tried: of try_lies."""
-    found = {}
+def with_gains(rows, lies):
+    """The rows of truthful devices with the most that each would gain by each kind of lie, and the rule by which its
+    best price is paid. lies: table of the rows of try_lies, with their devices."""
+    rows = pd.DataFrame(rows).set_index("device")
     for lie, payment in itertools.product(LIES, PAYMENTS):
-        utilities = [other[payment] for other in tried if other["lie"] == lie]
-        found[f"gain_by_{lie}_{payment}"] = max(0.0, max(utilities) - row[f"utility_{payment}"])
-    prices = [other for other in tried if other["lie"] == "price"]
-    return dict(found, best_rule=max(prices, key=lambda other: other["paper"])["rule"])
+        best = lies[lies["lie"] == lie].groupby("device")[payment].max()
+        rows[f"gain_by_{lie}_{payment}"] = (best - rows[f"utility_{payment}"]).clip(lower=0)
+    prices = lies[lies["lie"] == "price"]
+    best = prices.loc[prices.groupby("device")["paper"].idxmax()]  # the first of equal ones
+    rows["best_rule"] = best.set_index("device")["rule"]
+    return rows.reset_index().to_dict("records")
 
 
 def mean_curves(draw, lies):
     """A row for each payment: the devices' mean utility by the price that one asks, over the true cost of its offer."""
-    if not lies:
-        return []
-    lies = pd.DataFrame(lies)
-    lies = lies[(lies["lie"] == "price") & lies["much"].between(*SHOWN)]
+    prices = lies[(lies["lie"] == "price") & lies["much"].between(*SHOWN)]
     rows = []
     for payment in PAYMENTS:
-        part = lies[payment] / lies["offer"].where(lies["offer"] > 0, 1)
-        means = part.groupby(lies["much"]).mean()
-        rows.append(dict(draw, payment=payment, **{f"asks_{much:g}": mean for much, mean in means.items()}))
+        shares = prices[payment] / prices["offer"].where(prices["offer"] > 0, 1)
+        means = shares.groupby(prices["much"]).mean()
+        row = dict(draw, payment=payment)
+        row.update({f"asks_{much:g}": mean for much, mean in means.items()})
+        rows.append(row)
     return rows
 
 
