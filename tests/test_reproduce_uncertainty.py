@@ -170,7 +170,7 @@ def small(monkeypatch):
     monkeypatch.setattr(uncertainty, "TASKS", 8)
     monkeypatch.setattr(uncertainty, "LOADS", (0.9, 1.2))
     monkeypatch.setattr(uncertainty, "SIGMAS", (0, 1))
-    monkeypatch.setattr(uncertainty, "COSTS", (0, 0.1))
+    monkeypatch.setattr(uncertainty, "COSTS", (0.1,))
 
 
 def start(monkeypatch, capsys, *flags):
