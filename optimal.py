@@ -8,6 +8,9 @@ Computation is preemptive; the order in which results leave is free. Once that o
 in the same order is best: it ends every prefix of the order as early as can be. So the program looks for an order,
 not for times, and the schedule is rebuilt by simulating the order it finds. Before it, bounds: if a schedule at hand
 meets one, nothing is left to solve.
+
+"optimal" is proven in whole microseconds; "optimal to 0.000012 s" by a solver that computes in floating point, to that
+tolerance; "best found" is not proven, and its gap is that to the bounds.
 """
 import contextlib
 import heapq
@@ -21,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections import namedtuple
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -41,8 +45,9 @@ DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 OUT = "results"  # where the files go
 OBJECTIVE = "makespan"  # after the deadlines: "makespan" (T_end) or "turnaround" (its mean)
-TIME_LIMIT = 60  # s for the exact program
-MAX_TASKS = 60  # the exact program has n^2 binaries: above, only bounds and the best policy
+TIME_LIMIT = 60  # s for the search
+MAX_TASKS = 60  # the integer program has n^2 binaries: above, only bounds and the best policy
+MAX_EXACT = 12  # tasks of a list of which all orders are searched in whole microseconds
 
 tasks = [
     {"label": "Task 1", "prompt": "Write a complete guide to starting a community garden: the site, the soil, the "
@@ -60,6 +65,11 @@ tasks = [
      "arrival_time": 19, "output_words": 800, "trans_time": 4, "deadline": 55},
 ]
 
+# CBC computes in floating point: of the time that a schedule spans, it is trusted to the first, a task, and not at all
+# where the shortest length is below the second.
+SOLVER_TOLERANCE, SOLVER_RANGE = 1e-8, 1e-7
+WRONG_PULP = ("3.0.0", "3.0.1")  # they build wrong constraints
+
 # arrival, computation, transmission and deadline of each task: lists of whole microseconds
 Case = namedtuple("Case", "a p q d link objective")
 
@@ -71,6 +81,9 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
     """
     objective = common.find_name(objective, ("makespan", "turnaround"), "OBJECTIVE")
     common.check_number(time_limit, "TIME_LIMIT")
+    version = pulp.__version__ if pulp else None
+    common.require(version not in WRONG_PULP, f"PuLP {version} builds wrong constraints: install another release, "
+                                              "pip install 'pulp!=3.0.0,!=3.0.1'")
     labels = tasks["label"].tolist()
     times = tasks[["arrival_time", "computation_time", "trans_time", "deadline"]]
     case = Case(*times.to_numpy().T.tolist(), link, objective)
@@ -82,13 +95,12 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
         orders[policy.__name__] = result["completion_time"].argsort(kind="stable").tolist()
     order, fewest, bound = solve(case, list(orders.values()), time.monotonic() + time_limit)
 
-    missed, value = cost(case, order)
-    is_proven = missed == fewest and value <= bound
+    proven = is_proven(case, order, fewest, bound)
     per = common.US if objective == "makespan" else common.US * len(labels)
     summary = [describe(case, order, fewest, bound)]
-    if not is_proven and len(labels) > MAX_TASKS:
+    if not proven and len(labels) > MAX_TASKS:
         policy = next(name for name in orders if orders[name] == order)
-        summary.append(f"the exact program is limited to {MAX_TASKS} tasks: this is the order of {policy}, "
+        summary.append(f"the integer program is limited to {MAX_TASKS} tasks: this is the order of {policy}, "
                        "the best of FCFS, SRTF, LLF and ADSA")
     completed = completions(case, order)
     late = [label for label, t, due in zip(labels, completed, case.d) if t > due]
@@ -101,7 +113,7 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
     intervals.attrs["transmission_order"] = [labels[j] for j in order]
     intervals.attrs["summary"] = summary
     intervals.attrs["metrics"] = {
-        "objective": objective, "proven_optimal": is_proven, "lower_bound": round(bound / per, 6)}
+        "objective": objective, "proven_optimal": proven, "lower_bound": round(bound / per, 6)}
     return intervals
 
 
@@ -110,8 +122,9 @@ def describe(case, order, fewest, bound):
     n = len(order)
     missed, value = cost(case, order)
     name, per = ("makespan", common.US) if case.objective == "makespan" else ("mean turnaround", common.US * n)
-    if missed == fewest and value <= bound:
-        return f"optimal: {missed} of {n} deadlines missed, then {name} {value / per:.3f} s"
+    if is_proven(case, order, fewest, bound):
+        to = f" to {math.ceil((value - bound) / per * common.US) / common.US:.6f} s" if value > bound else ""
+        return f"optimal{to}: {missed} of {n} deadlines missed, then {name} {value / per:.3f} s"
     if missed > fewest:
         where, gap = "missed deadlines", (missed - fewest) / missed
     else:
@@ -139,7 +152,7 @@ def solve(case, orders, stop):
         return search(case, best, stop)
     joined, fewest, bound = solve_parts(case, parts, orders, stop)
     best = cheapest(case, [best, joined])
-    if cost(case, best) == (fewest, bound):
+    if is_proven(case, best, fewest, bound):
         return best, fewest, bound
     return search(case, best, stop, fewest)
 
@@ -162,44 +175,54 @@ def solve_parts(case, parts, orders, stop):
 
 
 def search(case, best, stop, fewest=0):
-    """As solve, from one order on, with bounds, moves and the integer programs; `fewest` misses are proven already."""
-    fewest_of_parts = fewest
-    fewest, bound = max(fewest, certainly_missed(case)), lower_bound(case)
-    if cost(case, best) == (fewest, bound):
-        return best, fewest, bound
+    """As solve, from one order on: by moves, the programs and, if tasks are few, all orders. `fewest`: of misses, what
+    the parts have proven."""
+    known = max(fewest, certainly_missed(case)), lower_bound(case)
+    if cost(case, best) == known:
+        return (best, *known)
+    best = improve(case, best, stop)
+    is_short = len(case.a) <= MAX_EXACT
+    if solver_resolves(case) or not is_short:
+        best, *known = ask_solver(case, best, *known, fewest, stop)
+    if is_short:  # whatever the solver says; its order stays where none is better
+        best = find_better(case, cost(case, best)) or best
+        known = cost(case, best)
+    return (best, *known)
 
-    # Moves of single tasks, and from an order that gives up the fewest tasks.
+
+def ask_solver(case, best, fewest, bound, fewest_of_parts, stop):
+    """As search, by the integer programs."""
+    require_solver()
+    is_trusted = solver_resolves(case)
+
     def left():
         return max(0, stop - time.monotonic())
-    best = improve(case, best, stop)
-    require_solver()
-    if cost(case, best)[0] > fewest_of_parts and left():  # even if it is known how many
+
+    def better(order):
+        return cheapest(case, [best, improve(case, order, stop)]) if order else best
+
+    # Which tasks to give up is a good start, even if it is known how many.
+    if cost(case, best)[0] > fewest_of_parts and left():
         claimed, given_up = fewest_missed(case, left())
-        fewest = max(fewest, claimed)
-        order = sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j]))
-        best = cheapest(case, [best, improve(case, order, stop)])
+        best = better(sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j])))
+        if is_trusted and claimed <= cost(case, best)[0]:
+            fewest = max(fewest, claimed)
 
     # Is there an order with no more misses than are known to be needed? If not, one more is needed.
-    status = "infeasible"
-    while cost(case, best)[0] > fewest and status == "infeasible" and left():
+    while cost(case, best)[0] > fewest and left():
         status, order = find_on_time(case, fewest, left())
-        if status == "infeasible":
-            fewest += 1
-        if order:
-            best = cheapest(case, [best, improve(case, order, stop)])
+        best = better(order)
+        if status != "infeasible" or not is_trusted:
+            break
+        fewest += 1
 
     # The least objective with so many misses.
     missed, value = cost(case, best)
     if value > bound and left():
-        status, order, claimed = find_least(case, missed, left(), best)
-        if order:
-            best = cheapest(case, [best, improve(case, order, stop)])
-        value = cost(case, best)[1]
-        # the solver works to a tolerance, here 1e-8 of the time that the schedule spans
-        tolerance = 1e-8 * span(case) * len(case.a)
-        if status == "optimal" and claimed >= value - tolerance:
-            claimed = value
-        bound = max(bound, min(claimed, value))
+        order, claimed = find_least(case, missed, left(), best)
+        best = better(order)
+        if is_trusted:
+            bound = max(bound, min(claimed, cost(case, best)[1]))
     return best, fewest, bound
 
 
@@ -275,6 +298,24 @@ def serve_in_order(case, order):
 def pick(case, some):
     """The case of some of its tasks."""
     return Case(*np.array(case[:4])[:, some].tolist(), case.link, case.objective)
+
+
+def is_proven(case, order, fewest, bound):
+    """Whether no order is better than this one, or none by more than the solver tells apart: it may find an order
+    too dear by its tolerance, and its bound is lowered by it."""
+    missed, value = cost(case, order)
+    return missed == fewest and value <= bound + 2 * tolerance(case)
+
+
+def tolerance(case):
+    """Whole microseconds by which the objective may be wrong: of few tasks, none."""
+    return 0 if len(case.a) <= MAX_EXACT else math.ceil(SOLVER_TOLERANCE * span(case) * len(case.a))
+
+
+def solver_resolves(case):
+    """Whether lengths and gaps are near enough for the solver's arithmetic."""
+    shortest = min((length for length in case.p + case.q if length), default=0)
+    return shortest >= SOLVER_RANGE * span(case)
 
 
 def span(case):
@@ -367,11 +408,47 @@ def fewest_late(jobs):
     return len(jobs) - len(kept)
 
 
+# All orders -----------------------------------------------------------------------------------------------------------
+
+
+def find_better(case, least):
+    """The best order, if it costs less than `least`; else None. In whole microseconds, by dynamic programming over
+    sets of tasks: of the orders in which a set can leave first, those are kept that no other is as good as in misses,
+    objective and the time from which the uplink is free.
+    """
+    by_arrival = sorted(range(len(case.a)), key=lambda j: case.a[j])
+    everything = 2 ** len(by_arrival) - 1
+    kept = {0: [(0, 0, 0, [])]}  # set, as bits: (misses, objective, uplink free, order)
+    for some in range(1, everything + 1):
+        inside = [j for j in by_arrival if some >> j & 1]
+        computed = 0
+        for j in inside:
+            computed = max(computed, case.a[j]) + case.p[j]
+
+        orders = []
+        for last in inside:
+            for missed, value, free, order in kept[some - (1 << last)]:
+                end = max(computed, free) + case.q[last]
+                missed += end > case.d[last]
+                if case.objective == "makespan":
+                    value = max(value, end)
+                elif case.objective == "turnaround":
+                    value += end - case.a[last]
+                if (missed, value) < least:
+                    orders.append((missed, value, end if case.link == "shared" else 0, [*order, last]))
+
+        kept[some] = []
+        for one in sorted(orders):
+            if not any(other[1] <= one[1] and other[2] <= one[2] for other in kept[some]):
+                kept[some].append(one)
+    return kept[everything][0][-1] if kept[everything] else None
+
+
 # The integer programs -------------------------------------------------------------------------------------------------
 
 
 def fewest_missed(case, seconds):
-    """A lower bound on missed deadlines, and the tasks to give up for it (exact where the link is dedicated)."""
+    """A lower bound on missed deadlines, and the tasks to give up for it; on a dedicated link so few can be missed."""
     problem = pulp.LpProblem("misses", pulp.LpMinimize)
     late = [pulp.LpVariable(f"late_{j}", cat="Binary") for j in range(len(case.a))]
     problem += pulp.lpSum(late)
@@ -422,7 +499,7 @@ def find_on_time(case, missed, seconds):
 def find_least(case, missed, seconds, start):
     """The least objective of all orders with so many misses or fewer, from the order `start` on, which has so many.
 
-    Returns the status of run_cbc, the order or None, and a lower bound on the objective (microseconds).
+    Returns the order or None, and a lower bound on the objective (whole microseconds).
     """
     n = len(case.a)
     program = order_program(case, n)
@@ -464,7 +541,7 @@ def find_least(case, missed, seconds, start):
         bound = bound * unit + origin
     else:
         bound = bound * unit + n * origin - sum(case.a)
-    return status, found_order(program, status), bound
+    return found_order(program, status), math.ceil(max(0, bound) - tolerance(case))
 
 
 # case: its times since `origin`, in units of `unit` microseconds; all else: see order_program
@@ -568,8 +645,8 @@ def run_cbc(problem, seconds, warm_start=False):
     """Solves a PuLP problem with CBC, which comes with PuLP; from the values of its variables, if `warm_start`.
 
     Sets the variables if it finds a solution. Returns "optimal", "feasible", "infeasible" or "unknown", and a lower
-    bound on the objective. It starts CBC itself: PuLP does not end CBC when interrupted, and splits the name of the
-    temporary folder at spaces.
+    bound on the objective (-infinity: none). It starts CBC itself: PuLP would not end CBC when interrupted, and splits
+    the name of the temporary folder at spaces.
     """
     began = time.monotonic()
     try:
@@ -594,18 +671,23 @@ def run_cbc(problem, seconds, warm_start=False):
         set_variables(problem, columns, rows)
         return "optimal", pulp.value(problem.objective) or 0
     in_log = re.search(r"^Lower bound: +(\S+)", log, re.MULTILINE)
-    bound = float(in_log.group(1)) if in_log else -math.inf
+    bound = Decimal(in_log[1] if in_log else "-inf")
+    if bound.is_finite():
+        bound -= Decimal(10) ** bound.as_tuple().exponent  # it is rounded there
     if re.match(r"Stopped on \w+ - objective", outcome):
         set_variables(problem, columns, rows)
-        return "feasible", bound
+        return "feasible", float(bound)
     if re.match(r"Infeasible|Integer infeasible", outcome) and time.monotonic() - began < seconds:
-        return "infeasible", math.inf
-    return "unknown", bound
+        return "infeasible", -math.inf
+    return "unknown", float(bound)
 
 
 def require_solver():
+    """UserError unless CBC is there and may run."""
     common.require(pulp, "optimal.py needs the package pulp")
-    common.require(os.path.exists(pulp.PULP_CBC_CMD.pulp_cbc_path), "the solver CBC is not installed")
+    path = pulp.PULP_CBC_CMD.pulp_cbc_path
+    common.require(os.path.exists(path), "the solver CBC is not installed")
+    common.require(os.access(path, os.X_OK), f"the solver CBC may not be executed: {path}")
 
 
 @contextlib.contextmanager

@@ -1,20 +1,21 @@
 """optimal: its solver missing, failing or interrupted, and settings that are wrong."""
+import math
 import os
 import pathlib
 import re
 import signal
-import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 import pandas as pd
 import pulp
 import pytest
-from conftest import ROOT, files
+from conftest import ROOT, files, refused
 from test_optimal import HARD, TICK
-from test_scheduling import table
+from test_schedules import table
 
 import common
 import optimal
@@ -22,7 +23,10 @@ import optimal
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pulp")  # of what PuLP 4 will not have
 
 
-def solver_at(path, monkeypatch):
+def solver_at(path, monkeypatch, script=None):
+    if script:
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
     monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", str(path))
 
 
@@ -32,15 +36,57 @@ def test_a_missing_solver_is_said(monkeypatch, tmp_path):
         optimal.schedule(table(HARD, TICK))
 
 
-def test_a_killed_solver_is_said(monkeypatch, tmp_path):
+def test_a_solver_that_may_not_be_executed_is_said(monkeypatch, tmp_path):
     program = tmp_path / "cbc"
-    program.write_text("#!/bin/sh\nkill -9 $$\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    solver_at(program, monkeypatch)
-    before = set(os.listdir(tmp_path))
-    with pytest.raises(common.UserError, match="the solver CBC failed"):
+    solver_at(program, monkeypatch, "exit 0")
+    program.chmod(0o644)
+    with pytest.raises(common.UserError, match=f"the solver CBC may not be executed: {program}"):
         optimal.schedule(table(HARD, TICK))
-    assert set(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("script", ["kill -9 $$", "exit 1", "exit 0"])
+def test_a_failing_solver_is_said(script, monkeypatch, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    solver_at(tmp_path / "cbc", monkeypatch, script)
+    with pytest.raises(common.UserError, match=r"the solver CBC failed: [^\n]*$"):
+        optimal.schedule(table(HARD, TICK))
+    assert files(tmp_path) == ["cbc"]
+
+
+@pytest.mark.parametrize("title, status, low", [
+    ("Stopped on time (no integer solution - continuous used) - objective value 1", "unknown", 12.345),
+    ("Stopped on time - objective value 1", "feasible", 12.345),
+    ("Infeasible - objective value 0", "infeasible", -math.inf),
+    ("Integer infeasible - objective value 0", "infeasible", -math.inf),
+    ("Optimal - objective value 2", "optimal", 2)])
+def test_what_the_solver_writes_is_read(title, status, low, monkeypatch, tmp_path):
+    """A bound in its log is rounded: at least 12.345 if 12.346 stands there."""
+    solver_at(tmp_path / "cbc", monkeypatch, f"""printf 'Welcome\\nLower bound:                12.346\\n'
+printf '{title}\\n** 0 X0000000 2 0\\n' > solution""")
+    problem, x = pulp.LpProblem("one", pulp.LpMinimize), pulp.LpVariable("x", 0, 9)
+    problem += x
+    problem += x >= 1
+    assert optimal.run_cbc(problem, 9) == (status, pytest.approx(low))
+    assert x.varValue == (2 if status in ("optimal", "feasible") else None)
+
+
+@pytest.mark.parametrize("version", ["3.0.0", "3.0.1"])
+def test_a_release_of_pulp_that_builds_wrong_constraints_is_refused(version, monkeypatch, run):
+    monkeypatch.setattr(pulp, "__version__", version)
+    refused(run("optimal"), f"PuLP {version} builds wrong constraints: install another release, pip install ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names of bytes")
+@pytest.mark.parametrize("folder", [b"a space", b"caf\xe9", "\u65e5\u672c".encode()])
+def test_any_temporary_folder_serves(folder, tmp_path):
+    temporary = os.path.join(os.fsencode(tmp_path), folder)
+    os.mkdir(temporary)
+    write_tasks(tmp_path)
+    done = subprocess.run([sys.executable, *SCRIPT, "--no-plot", "--time-limit", "1"], cwd=tmp_path,
+                          env={**os.environb, b"TMPDIR": temporary}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert not os.listdir(temporary)
 
 
 @pytest.mark.parametrize("setting, values", [
@@ -54,6 +100,12 @@ def test_a_wrong_setting_is_said_before_anything_is_computed(setting, values, mo
 
 
 # Signals --------------------------------------------------------------------------------------------------------------
+
+
+def write_tasks(folder):
+    rows = [(f"T{k}", "", a, 0, q, d, p) for k, (a, p, q, d) in enumerate(HARD)]
+    pd.DataFrame(rows, columns=["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline",
+                                "computation_time"]).to_csv(folder / "tasks.csv", index=False)
 
 
 def children(pid):
@@ -79,9 +131,7 @@ optimal.schedule(tasks, objective='turnaround')"""]
     (FUNCTION, "SIGTERM", 143, ""),
     (SCRIPT, "kill the solver", 2, "optimal: the solver CBC failed: [^\n]*\n")])
 def test_a_signal_leaves_no_solver_and_no_file(program, stop, status, message, tmp_path):
-    rows = [(f"T{k}", "", a, 0, q, d, p) for k, (a, p, q, d) in enumerate(HARD)]
-    pd.DataFrame(rows, columns=["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline",
-                                "computation_time"]).to_csv(tmp_path / "tasks.csv", index=False)
+    write_tasks(tmp_path)
     (tmp_path / "temporary").mkdir()
     script = subprocess.Popen(
         [sys.executable, *program], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
