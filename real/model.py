@@ -479,14 +479,12 @@ def continued(model, prompt, most, sample=False, **settings):
 
 def texts_table(tasks, rows, decode):
     """Table of what generate found of each task, in the order of the list."""
+    found = pd.DataFrame(rows, index=tasks.index)
+    made = found["ids"].map(len)
     table = pd.DataFrame({
-        "label": tasks["label"].tolist(),
-        "seconds": [round(row["seconds"], 6) for row in rows],
-        "spread": [round(row["spread"], 6) for row in rows],
-        "tokens": [len(row["ids"]) for row in rows],
-        "tokens_per_second": [round(len(row["ids"]) / row["seconds"], 3) for row in rows],
-        "peak_memory_gb": [round(row["peak_memory"] / 1e9, 6) for row in rows],
-        "text": [decode(row["ids"]) for row in rows]}, index=tasks.index)
+        "label": tasks["label"], "seconds": found["seconds"].round(6), "spread": found["spread"].round(6),
+        "tokens": made, "tokens_per_second": (made / found["seconds"]).round(3),
+        "peak_memory_gb": (found["peak_memory"] / 1e9).round(6), "text": found["ids"].map(decode)})
     return table.sort_index()
 
 

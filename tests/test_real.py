@@ -146,7 +146,7 @@ def test_measured_tasks_are_a_task_file_that_the_scripts_read(torch, name, comma
     result = read(f"{name}_tasks")
     if name != "FCIM":
         assert result["computation_time"].tolist() == tasks["computation_time"].tolist()
-        assert pd.read_csv(f"results/{name}_metrics.csv")["model"][0] == "random GPT-Neo (measured)"
+        assert pd.read_csv(f"results/{name}_metrics.csv")["model"][0] == "random GPT-Neo"
     again = texts["text"].tolist()
     if name == "ADSA":
         assert command("measure", name, "--tasks", "results/ADSA_measured_tasks.csv")[0] == 0
