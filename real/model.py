@@ -69,9 +69,9 @@ def check_count(value, flag):
     common.check_number(value, flag, whole=True, positive=True)
 
 
-def load_script(name, names, function=None):
+def load_script(name, names, what):
     """Name and module of a script: one of `names`, as FCIM, fcim or FCIM.py, or the path of one's own, which must have
-    this function."""
+    an `allocate`, say (what)."""
     stem, ending = os.path.splitext(os.path.basename(name))
     if ending.lower() != ".py" or not os.path.isfile(name):
         known = common.find_name(stem if ending.lower() == ".py" else name, names, "script")
@@ -79,7 +79,7 @@ def load_script(name, names, function=None):
     spec = importlib.util.spec_from_file_location(stem, name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    common.require(function is None or hasattr(module, function), f"{name}: has no function {function}")
+    common.require(hasattr(module, what), f"{name}: has no {what}")
     return stem, module
 
 

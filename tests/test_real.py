@@ -110,7 +110,7 @@ def test_a_script_of_ones_own_is_executed(torch, command, short):
     assert sorted(measured["layers"]) == [5, 7]
     assert measured["measured_threads"].tolist() == [1, 1]
     pathlib.Path("Mine.py").write_text("tasks = []")
-    assert command("execute", "Mine.py") == (2, "", "real.execute: Mine.py: has no function allocate\n")
+    assert command("execute", "Mine.py") == (2, "", "real.execute: Mine.py: has no allocate\n")
 
 
 def test_groups_of_devices_are_planned_only(torch, command, short):
