@@ -6,7 +6,7 @@
 A server knows a request's deadline and how long its result takes to send, but not how long it computes. Here a policy
 is asked through common.next_run which task runs, at every arrival and completion, with an estimate of what is left of
 each task: its real length x exp(sigma x Z), Z normal and the same for all policies and sigmas (lognormal, median 1).
-When an estimate is used up before its task is done, REST is taken to be left, again and again until it is done.
+When an estimate is used up before its task is done, REST is taken to be left, again and again, until it is done.
 
 Apart from that, what a preemption costs: leaving a task that is not done takes COSTS of the processor, without an
 interruption; then the policy is asked again. EDF (reproduce/EDF.py) is a reference that is not of the paper; like
@@ -35,18 +35,22 @@ RUNS = 20  # random lists for each load
 OUT = "results"  # where the files go
 
 LOADS = (0.6, 0.9, 1.2)  # computation / span of arrivals
-SIGMAS = (0, 0.3, 0.6, 1)  # of the estimates; without a cost of preemption
-COSTS = (0, 0.01, 0.1)  # s of the processor that a preemption takes; with exact lengths
-REST = 0.1  # s that are taken to be left once an estimate is used up
+SIGMAS = (0, 0.3, 0.6, 1)  # of the estimates; preemptions are free then
+COSTS = (0, 0.01, 0.1)  # s of the processor that a preemption takes; lengths are known exactly then
+REST = 1  # s that are taken to be left once an estimate is used up
 TASKS = 30  # of a list
 PROMPT, OUTPUT = (15, 250), (50, 1500)  # tokens, the least and the most
 TRANS = (0.5, 5)  # s of transmission
 DEADLINE = (1.5, 4)  # deadline: arrival + this x (computation + transmission)
 
-POLICIES = ["ADSA", "FCFS", "SRTF", "LLF"]
+SEEN = ["label", "arrival_time", "computation_time", "trans_time", "deadline", "prompt_tokens", "output_tokens",
+        "memory_gb"]  # what a policy may look at
 EDF = "EDF (reference)"
+SCRIPTS = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", EDF: "reproduce.EDF"}
 UNITS = {"deadlines_met": "%", "mean_waiting_time": "s", "mean_turnaround_time": "s", "p95_turnaround_time": "s",
          "preemptions": ""}
+JUDGED = ["deadlines_met", "mean_waiting_time", "p95_turnaround_time"]  # in the tables of changes
+MEAN, CHANGE = ["mean", "low", "high"], ["change", "change_low", "change_high"]  # columns of stats.compare
 
 
 def main(name):
@@ -56,25 +60,24 @@ def main(name):
     runs = tables.get_runs(parser, args, read, draw_all)
     who = list(runs["algorithm"].unique())
     table = stats.compare(runs, ["load", "sigma", "cost"], "run", who, UNITS)
-    lost = changes_by_setting(runs, who)
+    changed = changes_of_settings(runs, who)
 
-    model, device, link = runs[["model", "device", "link"]].iloc[0]
-    parts = [f"reproduce.uncertainty: {model} on {device}, {link} uplink; lists of {TASKS} tasks, seed "
-             f"{runs['seed'].iloc[0]}\nestimate = length x lognormal(sigma), median 1; {REST} s are taken to be left once "
-             f"it is used up\n{tables.legend(runs['run'].nunique())}"]
-    for load in runs["load"].unique():
-        of_load = table[table["load"] == load]
-        parts.append((f"Load {load}, by the sigma of the estimates",
-                      in_rows(of_load[of_load["cost"] == 0], "sigma", who)))
-        parts.append((f"Load {load}, exact lengths, by the cost of a preemption (s)",
-                      in_rows(of_load[of_load["sigma"] == 0], "cost", who)))
-    parts.append(("What estimates cost each policy: change in % from exact lengths", lost_rows(lost, "sigma", who)))
-    parts.append(("What preemptions cost each policy: change in % from free ones", lost_rows(lost, "cost", who)))
-    parts.append(("ADSA's change in % against each, by load and sigma", against_others(table, who)))
+    parts = [heading(runs)]
+    free = table[table["cost"] == 0]
+    for load in LOADS:
+        of_load = free[free["load"] == load]
+        parts.append((f"Load {load}, means by the sigma of the estimates", in_rows(of_load, UNITS, who, MEAN)))
+    worst = changed[changed["sigma"] == max(SIGMAS)]
+    parts.append(("What estimates cost: change in % from exact lengths", in_rows(worst, JUDGED, who, CHANGE)))
+    dear = changed[changed["cost"] > 0]
+    parts.append(("What preemptions cost: change in % from free ones", in_rows(dear, JUDGED, who, CHANGE)))
+    ends = free[free["sigma"].isin([0, max(SIGMAS)])]
+    parts.append((f"{who[0]}'s change in % against each", in_rows(ends, JUDGED, who[1:], CHANGE)))
     figures = {}
     if not args.no_plot:
-        figures = {"": common.try_figure(draw, table, who)}
-    tables.publish("uncertainty", args.out, parts, {"runs": runs, "table": table, "changes": lost}, figures)
+        figures[""] = common.try_figure(draw, table, who)
+    tables.publish("uncertainty", args.out, parts, {"runs": runs, "table": table, "changes": changed}, figures,
+                   args.format)
 
 
 # The runs -------------------------------------------------------------------------------------------------------------
@@ -82,8 +85,7 @@ def draw_all(args):
     """The runs: a row for each list, policy and setting (sigma, cost)."""
     link = common.find_name(args.link, common.LINKS, "link")
     device, model = common.get_device(args.device), common.get_model(args.model)
-    methods = tables.load_scripts(POLICIES, args.also, "schedule")
-    methods[EDF] = "reproduce.EDF"
+    methods = tables.load_scripts(SCRIPTS, args.also, "schedule")
     cases = [(load, args.seed, run) for load in LOADS for run in range(args.runs)]
     found = parallel(run_case, [(*case, methods, model, device, link) for case in cases])
     return tables.as_written(pd.concat(found, ignore_index=True))
@@ -94,21 +96,23 @@ def run_case(load, seed, run, methods, model, device, link):
     draw = np.random.default_rng((seed, run))
     tasks = random_tasks(load, draw, model, device)
     errors = draw.standard_normal(TASKS)
+    settings = [(sigma, 0) for sigma in SIGMAS] + [(0, cost) for cost in COSTS if cost]
     rows = []
-    for sigma, cost in [*((sigma, 0) for sigma in SIGMAS), *((0, cost) for cost in COSTS if cost)]:
+    for sigma, cost in settings:
         estimates = np.rint(tasks["computation_time"] * np.exp(sigma * errors)).astype("int64")
         for name, script in methods.items():
             schedule = tables.script(script).schedule
-            intervals = run_online(schedule, tasks, estimates.clip(lower=1), round(cost * common.US))
+            intervals = run_online(schedule, tasks, estimates, round(cost * common.US))
             try:
                 result, _ = common.simulate(tasks, intervals, link)
             except common.UserError as error:
                 raise common.UserError(f"{name}: {error}") from error
             metrics = common.scheduling_metrics(tasks, result, model, device)
-            metrics["deadlines_met"] *= 100 / TASKS
-            rows.append({"load": load, "seed": seed, "run": run, "sigma": sigma, "cost": cost, "algorithm": name,
-                         "model": model.name, "device": device.type, "link": link,
-                         **{key: metrics[key] for key in UNITS}})
+            row = {"load": load, "seed": seed, "run": run, "sigma": sigma, "cost": cost, "algorithm": name,
+                   "model": model.name, "device": device.type, "link": link}
+            row.update({key: metrics[key] for key in UNITS})
+            row["deadlines_met"] *= 100 / TASKS
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -119,14 +123,20 @@ def random_tasks(load, draw, model, device):
     trans = draw.uniform(*TRANS, TASKS)
     factor = draw.uniform(*DEADLINE, TASKS)
     arrival = np.sort(draw.uniform(0, 1, TASKS))
-    table = common.read_tasks([
-        {"label": f"Task {k + 1}", "prompt": "", "arrival_time": 0, "output_words": 0, "trans_time": float(trans[k]),
-         "deadline": 0, "prompt_tokens": int(prompt[k]), "output_tokens": int(output[k])}
-        for k in range(TASKS)], model, [device])
-    arrival = arrival - arrival[0] + trace.later(arrival, table["computation_time"].to_numpy(), load)
-    arrival = np.rint(arrival).astype("int64")
-    due = np.rint(factor * (table["computation_time"] + table["trans_time"])).astype("int64")
-    return table.assign(arrival_time=arrival, deadline=arrival + due)
+
+    rows = []
+    for k in range(TASKS):
+        rows.append({"label": f"Task {k + 1}", "prompt": "", "arrival_time": 0, "output_words": 0,
+                     "trans_time": float(trans[k]), "deadline": 0, "prompt_tokens": int(prompt[k]),
+                     "output_tokens": int(output[k])})
+    table = common.read_tasks(rows, model, [device])
+
+    work = table["computation_time"].to_numpy()
+    arrival = arrival - arrival[0] + trace.later(arrival, work, load)
+    table["arrival_time"] = np.rint(arrival).astype("int64")
+    allowed = factor * (table["computation_time"] + table["trans_time"])
+    table["deadline"] = table["arrival_time"] + np.rint(allowed).astype("int64")
+    return table
 
 
 def run_online(schedule, tasks, estimates, cost):
@@ -135,6 +145,7 @@ def run_online(schedule, tasks, estimates, cost):
     schedule: the policy's; tasks: task table, with the real lengths; estimates: what the policy takes for these, a
     column of microseconds; cost: microseconds of the processor for leaving a task that is not done.
     """
+    seen = tasks.filter(items=SEEN)
     label, arrival = tasks["label"].tolist(), tasks["arrival_time"].tolist()
     left = tasks["computation_time"].tolist()
     expected = estimates.tolist()  # to be left
@@ -147,10 +158,11 @@ def run_online(schedule, tasks, estimates, cost):
         while coming and arrival[coming[0]] <= now:
             waiting.append(coming.popleft())
 
-        # the policy decides; one task alone runs in any case
-        k, until = waiting[0], math.inf
+        # the policy decides; a task that is alone runs in any case
+        k = waiting[0]
+        until = now + expected[k]
         if len(waiting) > 1:
-            table = tasks.iloc[waiting].assign(computation_time=[expected[j] for j in waiting])
+            table = seen.iloc[waiting].assign(computation_time=[expected[j] for j in waiting])
             chosen, until = common.next_run(schedule, table, now)
             k = label.index(chosen)
 
@@ -178,99 +190,89 @@ def run_online(schedule, tasks, estimates, cost):
 def read(folder):
     """What draw_all returned, of an earlier run."""
     return tables.read_runs(folder, "uncertainty_runs.csv", ["load", "seed", "run", "sigma", "cost", *UNITS],
-                            ["model", "device", "link"], [*POLICIES, EDF])
+                            ["model", "device", "link"], SCRIPTS)
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
-def in_rows(table, key, who):
-    """Means with their intervals as text, for one load: a row for each metric and value of `key`."""
-    rows = []
-    for metric, unit in UNITS.items():
-        for value in table[key].unique():
-            part = table[(table["metric"] == metric) & (table[key] == value)].set_index("algorithm")
-            cells = {name: tables.show_mean(*part.loc[name, ["mean", "low", "high"]]) for name in who}
-            rows.append({"metric": f"{metric} ({unit})" if unit else metric, key: value, **cells})
-    return pd.DataFrame(rows)
+def heading(runs):
+    """What was run, and how to read it."""
+    about = runs.iloc[0]
+    return (f"reproduce.uncertainty: {about['model']} on {about['device']}, {about['link']} uplink\n"
+            f"lists of {TASKS} tasks, seed {about['seed']}; estimate = length x lognormal(sigma), median 1; once it is "
+            f"used up, {REST} s are taken to be left\n{tables.legend(runs['run'].nunique())}")
 
 
-def changes_by_setting(runs, who):
-    """What estimates, and what preemptions that cost something, change for each policy in the same lists: a row for
-    each load, metric, policy and setting, in % of exact lengths and free preemptions, with the 95 % interval."""
+def changes_of_settings(runs, who):
+    """What estimates, and what preemptions that are not free, change for each policy on the same lists.
+
+    A row for each load, sigma, cost, metric and policy: the change in % from exact lengths and free preemptions, and
+    its 95 % interval (columns of stats.compare).
+    """
     rows = []
-    for (load, name), part in runs.groupby(["load", "algorithm"], sort=False):
-        settings = part.pivot(index="run", columns=["sigma", "cost"], values=list(UNITS))
+    for load, part in runs.groupby("load", sort=False):
         for metric in UNITS:
-            values = settings[metric].astype(float)
-            for sigma, cost in values:
+            values = part.pivot(index="run", columns=["sigma", "cost", "algorithm"], values=metric).astype(float)
+            for sigma, cost, name in values:
                 if sigma or cost:
-                    change = stats.change(values[(sigma, cost)].to_numpy(), values[(0, 0)].to_numpy())
+                    change = stats.change(values[(sigma, cost, name)].to_numpy(), values[(0, 0, name)].to_numpy())
                     rows.append([load, sigma, cost, metric, name, *change])
-    columns = ["load", "sigma", "cost", "metric", "algorithm", "change", "change_low", "change_high"]
-    return pd.DataFrame(rows, columns=columns).round(6)
+    return pd.DataFrame(rows, columns=["load", "sigma", "cost", "metric", "algorithm", *CHANGE]).round(6)
 
 
-def lost_rows(lost, key, who):
-    """changes_by_setting as text, of the largest value of `key` (sigma or cost): a row for each load and metric."""
-    part = lost[lost[key] == lost[key].max()]
+def in_rows(table, metrics, who, columns):
+    """A table of text: a row for each metric and setting, a column for each of `who`. columns: MEAN or CHANGE."""
+    show = tables.show_mean if columns == MEAN else tables.show_change
     rows = []
-    for (load, metric), cells in part.groupby(["load", "metric"], sort=False):
-        if metric != "preemptions":
-            rows.append({"load": load, key: lost[key].max(), "metric": metric, **changes_of(cells, who)})
-    return pd.DataFrame(rows)
-
-
-def against_others(table, who):
-    """ADSA's changes as text: a row for each metric, load and sigma."""
-    part = table[(table["cost"] == 0) & (table["metric"] != "preemptions")]
-    rows = []
-    for (metric, load, sigma), cells in part.groupby(["metric", "load", "sigma"], sort=False):
-        if sigma in (0, part["sigma"].max()):
-            rows.append({"metric": metric, "load": load, "sigma": sigma, **changes_of(cells, who[1:])})
-    return pd.DataFrame(rows)
-
-
-def changes_of(cells, who):
-    cells = cells.set_index("algorithm")
-    return {name: tables.show_change(*cells.loc[name, ["change", "change_low", "change_high"]]) for name in who}
+    for metric in metrics:
+        of_metric = table[table["metric"] == metric]
+        for setting, part in of_metric.groupby(["load", "sigma", "cost"], sort=False):
+            cells = part.set_index("algorithm")
+            row = {"metric": metric, **dict(zip(["load", "sigma", "cost"], setting))}
+            row.update({name: show(*cells.loc[name, columns]) for name in who})
+            rows.append(row)
+    text = pd.DataFrame(rows)
+    alike = [key for key in ("load", "sigma", "cost") if text[key].nunique() == 1]
+    return text.drop(columns=alike)
 
 
 # Figure ---------------------------------------------------------------------------------------------------------------
-LINES = [dict(color=common.BLUE, marker="o"), dict(color="0.35", marker="s"), dict(color=common.ORANGE, marker="^"),
-         dict(color=common.RED, marker="v"), dict(color=common.SKY, marker="D"), dict(color="black", marker="x")]
+LINES = [dict(color=common.BLUE, marker="o"), dict(color="0.5", marker="s"), dict(color=common.ORANGE, marker="^"),
+         dict(color=common.RED, marker="v"), dict(color="black", marker="x"), dict(color=common.SKY, marker="D")]
 PANELS = [("deadlines_met", "sigma", "deadlines\nmet (%)"), ("mean_waiting_time", "sigma", "mean\nwaiting (s)"),
-          ("p95_turnaround_time", "sigma", "95th percentile of\nturnaround (s)"),
+          ("p95_turnaround_time", "sigma", "95th percentile,\nturnaround (s)"),
           ("deadlines_met", "cost", "deadlines\nmet (%)")]
 
 
 def draw(table, who):
-    """A row of panels a metric, a column a load, a line a policy with its 95 % intervals."""
+    """A row of panels for each of PANELS (the last one by cost), a column a load, a line a policy."""
     from matplotlib.figure import Figure
-    loads = table["load"].unique()
     figure = Figure((3.5, 0.7 + 1.05 * len(PANELS)), dpi=300)
-    plots = figure.subplots(len(PANELS), len(loads), sharey="row", squeeze=False)
+    plots = figure.subplots(len(PANELS), len(LOADS), sharey="row", squeeze=False)
     keys = {}
     for (metric, key, label), row in zip(PANELS, plots):
-        for load, axes in zip(loads, row):
-            part = table[(table["load"] == load) & (table["metric"] == metric)]
-            part = part[(part["cost"] if key == "sigma" else part["sigma"]) == 0]
+        of_metric = table[table["metric"] == metric]
+        other = "cost" if key == "sigma" else "sigma"
+        for load, axes in zip(LOADS, row):
+            part = of_metric[(of_metric["load"] == load) & (of_metric[other] == 0)]
             for k, name in enumerate(who):
                 keys[name] = draw_line(axes, part[part["algorithm"] == name], key, k)
-            axes.set_xlabel("sigma" if key == "sigma" else "a preemption (ms)", fontsize=7)
         row[0].set_ylabel(label, fontsize=7)
-        row[0].set_ylim(bottom=0)
-    for load, axes in zip(loads, plots[0]):
-        axes.set_title(f"load {load}", fontsize=8)
+    for column, load in enumerate(LOADS):
+        plots[0, column].set_title(f"load {load}", fontsize=8)
+        plots[-2, column].set_xlabel("sigma", fontsize=7)
+        plots[-1, column].set_xlabel("preemption (ms)", fontsize=7)
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
 
 
 def draw_line(axes, line, key, k):
-    """The k-th policy's means over sigma, or over costs at equal distances; each a little beside the others."""
-    at = line[key].to_numpy(dtype=float)
+    """The k-th policy's means over sigmas, or over costs at equal distances; each a little beside the others."""
+    values = line[key].to_numpy(dtype=float)
+    at = values
     if key == "cost":
-        axes.set_xticks(range(len(at)))
-        axes.set_xticklabels([f"{1000 * cost:g}" for cost in at])
-        at = np.arange(len(at))
+        at, values = np.arange(len(values)), 1000 * values
+    axes.set_xticks(at)
+    axes.set_xticklabels([f"{value:g}" for value in values])
     at = at + (k - 2) * 0.02 * at.max()
     ends = np.array([line["mean"] - line["low"], line["high"] - line["mean"]])
     return axes.errorbar(at, line["mean"], np.nan_to_num(ends).clip(0), linewidth=0.9, markersize=2.5, elinewidth=0.6,

@@ -15,7 +15,7 @@ import pulp
 import pytest
 from conftest import ROOT, files, refused
 from test_optimal import HARD, TICK
-from test_scheduling import table
+from test_schedules import table
 
 import common
 import optimal
