@@ -327,7 +327,7 @@ def measured_on(model, name):
 
 def set_threads(model, wanted=None):
     """Sets the threads that torch computes with, and returns a line that says so. wanted None: as OMP_NUM_THREADS says,
-    or else the number that makes a token fastest. On a GPU, or with none wanted there, nothing is tried."""
+    or else the number that makes a token fastest; for a GPU none is tried."""
     import torch
     if wanted is not None:
         check_count(wanted, "--threads")
