@@ -460,8 +460,8 @@ def test_regimes_of_ones_own_and_nobody_waits(run, monkeypatch):
 
 def list_figures(tasks):
     """The figures of a list, as they are written."""
-    rows, details = scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared")
-    figures = scheduling.list_figures(pd.DataFrame(rows), details)
+    _, details = scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared")
+    figures = scheduling.list_figures(details)
     return [drawn(lambda figure=figure: figure) for figure in figures.values()]
 
 
