@@ -43,6 +43,8 @@ PROMPT, OUTPUT = (15, 250), (50, 1500)  # tokens, the least and the most
 TRANS = (0.5, 5)  # s of transmission
 DEADLINE = (1.5, 4)  # deadline: arrival + this x (computation + transmission)
 
+SEEN = ["label", "arrival_time", "computation_time", "trans_time", "deadline", "prompt_tokens", "output_tokens",
+        "memory_gb"]  # what a policy may look at
 EDF = "EDF (reference)"
 SCRIPTS = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", EDF: "reproduce.EDF"}
 UNITS = {"deadlines_met": "%", "mean_waiting_time": "s", "mean_turnaround_time": "s", "p95_turnaround_time": "s",
@@ -143,6 +145,7 @@ def run_online(schedule, tasks, estimates, cost):
     schedule: the policy's; tasks: task table, with the real lengths; estimates: what the policy takes for these, a
     column of microseconds; cost: microseconds of the processor for leaving a task that is not done.
     """
+    seen = tasks.filter(items=SEEN)
     label, arrival = tasks["label"].tolist(), tasks["arrival_time"].tolist()
     left = tasks["computation_time"].tolist()
     expected = estimates.tolist()  # to be left
@@ -159,7 +162,7 @@ def run_online(schedule, tasks, estimates, cost):
         k = waiting[0]
         until = now + expected[k]
         if len(waiting) > 1:
-            table = tasks.iloc[waiting].assign(computation_time=[expected[j] for j in waiting])
+            table = seen.iloc[waiting].assign(computation_time=[expected[j] for j in waiting])
             chosen, until = common.next_run(schedule, table, now)
             k = label.index(chosen)
 
@@ -241,7 +244,7 @@ PANELS = [("deadlines_met", "sigma", "deadlines\nmet (%)"), ("mean_waiting_time"
 
 
 def draw(table, who):
-    """A row of panels for each of PANELS, a column a load, a line a policy with its 95 % intervals."""
+    """A row of panels for each of PANELS (the last one by cost), a column a load, a line a policy."""
     from matplotlib.figure import Figure
     figure = Figure((3.5, 0.7 + 1.05 * len(PANELS)), dpi=300)
     plots = figure.subplots(len(PANELS), len(LOADS), sharey="row", squeeze=False)
@@ -253,22 +256,23 @@ def draw(table, who):
             part = of_metric[(of_metric["load"] == load) & (of_metric[other] == 0)]
             for k, name in enumerate(who):
                 keys[name] = draw_line(axes, part[part["algorithm"] == name], key, k)
-            axes.set_xlabel("sigma" if key == "sigma" else "preemption (ms)", fontsize=7)
         row[0].set_ylabel(label, fontsize=7)
-        row[0].set_ylim(bottom=0)
-    for load, axes in zip(LOADS, plots[0]):
-        axes.set_title(f"load {load}", fontsize=8)
+    for column, load in enumerate(LOADS):
+        plots[0, column].set_title(f"load {load}", fontsize=8)
+        plots[-2, column].set_xlabel("sigma", fontsize=7)
+        plots[-1, column].set_xlabel("preemption (ms)", fontsize=7)
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
 
 
 def draw_line(axes, line, key, k):
     """The k-th policy's means over sigmas, or over costs at equal distances; each a little beside the others."""
-    at = line[key].to_numpy(dtype=float)
+    values = line[key].to_numpy(dtype=float)
+    at = values
     if key == "cost":
-        axes.set_xticks(range(len(at)))
-        axes.set_xticklabels([f"{1000 * cost:g}" for cost in at])
-        at = np.arange(len(at))
+        at, values = np.arange(len(values)), 1000 * values
+    axes.set_xticks(at)
+    axes.set_xticklabels([f"{value:g}" for value in values])
     at = at + (k - 2) * 0.02 * at.max()
     ends = np.array([line["mean"] - line["low"], line["high"] - line["mean"]])
     return axes.errorbar(at, line["mean"], np.nan_to_num(ends).clip(0), linewidth=0.9, markersize=2.5, elinewidth=0.6,

@@ -137,13 +137,13 @@ def test_estimates_are_right_in_the_median_and_as_far_off_as_sigma(monkeypatch):
         return FCFS.schedule(tasks)
     monkeypatch.setattr(uncertainty, "run_online", online)
     model, device = common.get_model(uncertainty.MODEL), common.get_device(uncertainty.DEVICE)
-    for run in range(40):
+    for run in range(10):
         uncertainty.run_case(0.9, 0, run, {"ADSA": "ADSA", "FCFS": "FCFS"}, model, device, "shared")
-    errors = np.array(seen).reshape(40, -1, 2, uncertainty.TASKS)
+    errors = np.array(seen).reshape(10, -1, 2, uncertainty.TASKS)
     assert (errors[:, :, 0] == errors[:, :, 1]).all()
     for k, sigma in enumerate(uncertainty.SIGMAS):
-        assert np.median(errors[:, k]) == pytest.approx(0, abs=0.05)
-        assert errors[:, k].std() == pytest.approx(sigma, abs=0.05)
+        assert np.median(errors[:, k]) == pytest.approx(0, abs=0.1)
+        assert errors[:, k].std() == pytest.approx(sigma, abs=0.1)
         assert errors[:, k, 0] == pytest.approx(sigma * errors[:, len(uncertainty.SIGMAS) - 1, 0], abs=1e-5)
 
 
