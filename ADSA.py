@@ -138,7 +138,7 @@ class Order:
             self.leaf[task] = self.leaves + place
         self.work = [0] * (2 * self.leaves)
         self.least = [math.inf] * (2 * self.leaves)
-        self.changed = {}  # {task: remaining, or None if it is gone} since the last update: a tree not asked costs nothing
+        self.changed = {}  # {task: remaining, or None: gone} since the last update: a tree not asked costs nothing
 
     def put(self, task, remaining):
         """The task is present; or it was already, and has run."""
