@@ -129,14 +129,14 @@ class Order:
             self.leaf[task] = self.leaves + place
         self.work = [0] * (2 * self.leaves)
         self.least = [math.inf] * (2 * self.leaves)
-        self.changed = {}  # {leaf: (work, least)} that is not in the tree yet: one of two orders is asked at a time
+        self.changed = {}  # {task: remaining, or None if it is gone}, not in the tree yet: it is, once it is asked
 
     def put(self, task, remaining):
         """The task is present; or it was already, and has run."""
-        self.changed[self.leaf[task]] = remaining, self.latest[task] - remaining
+        self.changed[task] = remaining
 
     def take_away(self, task):
-        self.changed[self.leaf[task]] = 0, math.inf
+        self.changed[task] = None
 
     def least_slack(self, now):
         self.update()
@@ -160,18 +160,29 @@ class Order:
         return self.tasks[i - self.leaves]
 
     def update(self):
-        """Brings the tree up to date: every changed leaf, and what is above it."""
+        """Brings the tree up to date: the leaf of every changed task, and the nodes above it."""
         work, least = self.work, self.least
-        for i, (remaining, value) in self.changed.items():
+        for task, remaining in self.changed.items():
+            if remaining is None:
+                remaining, value = 0, math.inf
+            else:
+                value = self.latest[task] - remaining
+            i = self.leaf[task]
             change = remaining - work[i]
-            work[i] = remaining
-            least[i] = value
-            while i > 1:
-                child, i = i, i // 2
-                if child % 2 == 0:  # a left child
-                    work[i] += change
-                left, right = least[2 * i], least[2 * i + 1] - work[i]
-                least[i] = left if left <= right else right
+            work[i], least[i] = remaining, value
+            while i > 1:  # value: least[i], of a child and then of its parent
+                parent = i // 2
+                if i % 2 == 0:  # a left child
+                    work[parent] += change
+                    right = least[i + 1] - work[parent]
+                    if right < value:
+                        value = right
+                else:
+                    value -= work[parent]
+                    if least[i - 1] <= value:
+                        value = least[i - 1]
+                i = parent
+                least[i] = value
         self.changed.clear()
 
 

@@ -63,8 +63,8 @@ WITHIN = Decimal("1e-9")  # of budget and deadline: what is still within them
 @dataclass
 class Round:
     """A round of the auction. Bids are named by their place in the list of bids."""
-    missing: int  # layers that it found without a device
-    left: float  # cents that it found of the budget
+    missing: int  # layers that no device had before it
+    left: float  # cents of the budget before it
     dear: list  # bids that are not valid: they ask more than is left
     late: list  # bids that are not valid: they take longer than the deadline
     scores: dict  # {valid bid: score}
@@ -84,14 +84,20 @@ def auction(layers, l, P, T, weights, delta, most_paid, longest):
     deadline for the whole list of tasks. All numbers are taken as the decimals that they show, and computed with as
     such, so that no rounding decides. Raises NoAllocation if a round has no valid bid.
     """
-    l, P, T = [int(n) for n in l], [decimal(price) for price in P], [decimal(time) for time in T]
+    l = [int(n) for n in l]
+    P = [decimal(cents) for cents in P]
+    T = [decimal(seconds) for seconds in T]
+    left = decimal(most_paid)
+    longest = decimal(longest)
+
+    # What bids are compared by.
     count = [a_layer(layers, n) for n in l]
     time = [a_layer(seconds, n) for seconds, n in zip(T, l)]
     cost = [a_layer(cents, n) for cents, n in zip(P, l)]
 
-    missing, left, longest = layers, decimal(most_paid), decimal(longest)
-    waiting, rounds = list(range(len(l))), []
+    rounds, missing, waiting = [], layers, list(range(len(l)))
     while missing:
+        # A bid is valid within what is left of the budget and within the deadline.
         dear = [i for i in waiting if P[i] - left > WITHIN]
         late = [i for i in waiting if T[i] - longest > WITHIN]
         valid = [i for i in waiting if i not in dear and i not in late]
@@ -106,6 +112,8 @@ def auction(layers, l, P, T, weights, delta, most_paid, longest):
         score = scores(valid, (count, time, cost), weights)
         ranked = sorted(valid, key=lambda i: (score[i], cost[i], i))
         winner = ranked[0]
+
+        # It runs what it offers, or what is left, for its reward.
         n = min(l[winner], missing)
         is_cheapest = cost[winner] == min(cost[i] for i in valid)
         paid = reward(ranked, n, l, P, is_cheapest, weights, delta, left)

@@ -7,7 +7,8 @@ Asymmetric tensor and pipeline parallelism: each stage has a group of devices, a
 count of its own. (Y. Jiang et al., "HexGen: Generative Inference of Large Language Model over Heterogeneous
 Environment", ICML 2024. The published code has no scheduler; this one is written from the paper, for one pipeline.)
 Both steps are heuristics and prove nothing: a genetic algorithm seeks the groups and their order (`allocate`), and for
-each of them moves of one layer, as long as one helps, the layer counts (`descend`).
+each of them moves of one layer, as long as one helps, the layer counts (`descend`). A group splits attention heads
+evenly, so its size divides the model's heads and its key-value heads, or is a multiple of the latter.
 """
 import math
 from operator import itemgetter
@@ -23,6 +24,7 @@ OUT = "results"  # where the files go
 POPULATION = 24  # groupings that survive a generation
 CHILDREN = 48  # new groupings bred in a generation
 TRIES = 5  # times that many mutations, at most, to breed them: others are known or cannot hold the layers
+PLAN = 100  # of a longer list, so many tasks stand for all in the search
 STALE = 40  # generations without a better best, after which the search ends
 PATIENCE = 3  # a child is given up if so many more moves of a layer, each as good as the last, cannot save it
 
@@ -45,20 +47,27 @@ tasks = [
 ]
 
 
-def allocate(layers, bids, delay, times, arrivals, seed, population=POPULATION, children=CHILDREN, tries=TRIES,
-             stale=STALE, patience=PATIENCE, **_):
+def allocate(model, layers, bids, delay, times, arrivals, seed, plan=PLAN, population=POPULATION, children=CHILDREN,
+             tries=TRIES, stale=STALE, patience=PATIENCE, **_):
     """Stages (see common.evaluate) and notes, for a case of common.allocation_case. NoAllocation: too few offers.
 
     A genetic algorithm: of parents and children those survive that complete the task list soonest (mu + lambda).
     """
-    common.require(min(population, children, tries, stale, patience) >= 1,
-                   "POPULATION, CHILDREN, TRIES, STALE and PATIENCE must be at least 1")
+    common.require(min(plan, population, children, tries, stale, patience) >= 1,
+                   "PLAN, POPULATION, CHILDREN, TRIES, STALE and PATIENCE must be at least 1")
     offers = bids["layers"].tolist()
     if sum(offers) < layers:
         raise common.NoAllocation(f"the offers add up to {sum(offers)} of {layers} layers")
 
+    notes = []
+    if len(arrivals) > plan:
+        notes = [f"planned on {plan:,} of the {len(arrivals):,} tasks, evenly picked, their arrivals drawn together so "
+                 "that the load stays the same"]
+        times, arrivals = thinned(times, arrivals, plan)
+
     rng = np.random.default_rng(seed)
-    given = dict(layers=layers, offers=offers, times=times, delay=delay, known=set(), seconds={})
+    sizes = group_sizes(model)
+    given = dict(layers=layers, offers=offers, sizes=sizes, times=times, delay=delay, known=set(), seconds={})
     new = []
     for groups in first_groupings(layers, times, delay, rng):
         admit(new, groups, {}, **given)
@@ -85,12 +94,29 @@ def allocate(layers, bids, delay, times, arrivals, seed, population=POPULATION, 
 
     best = survivors[0]
     stages = [{"devices": list(group), "layers": n} for group, n in zip(best["grouping"], best["n"])]
-    notes = [f"genetic algorithm: {generations} generations, {len(given['known']):,} groupings",
-             f"completion time {best['time']:.3f} s, the best found: no proof that none is better"]
+    of_these = f" of these {plan:,}" if notes else ""
+    notes += [f"genetic algorithm: {generations} generations, {len(given['known']):,} groupings",
+              f"completion time{of_these} {best['time']:.3f} s, the best found: no proof that none is better"]
     return stages, notes
 
 
 BY_TIME = itemgetter("time")
+
+
+def thinned(times, arrivals, plan):
+    """Times and arrivals of `plan` of the tasks. The first and the last are among them, so that they span what all do;
+    then all come closer by the share that they have of the work, and as much work comes in a second as in the list."""
+    picked = np.linspace(0, len(arrivals) - 1, plan, dtype=int)
+    some = times[picked]
+    share = some.sum() / times.sum() if times.any() else plan / len(times)
+    first = arrivals[0]
+    return some, first + share * (arrivals[picked] - first)
+
+
+def group_sizes(model):
+    """Sizes of a group that splits the heads evenly, and the key-value heads too, or holds copies of these."""
+    shared = model.kv_heads or model.heads
+    return {k for k in range(1, model.heads + 1) if model.heads % k == 0 and (shared % k == 0 or k % shared == 0)}
 
 
 def first_groupings(layers, times, delay, rng):
@@ -110,8 +136,8 @@ def first_groupings(layers, times, delay, rng):
     return [[route[i:i + k] for i in range(0, len(route), k)] for k in (1, 2, 4) for route in routes]
 
 
-def admit(new, groups, share, layers, offers, times, delay, known, seconds):
-    """Append a candidate to `new`, unless its grouping is known or cannot hold the layers.
+def admit(new, groups, share, layers, offers, sizes, times, delay, known, seconds):
+    """Append a candidate to `new`, unless its grouping is known, has a group of a wrong size or cannot hold the layers.
 
     A candidate is a dict: grouping (groups in pipeline order, tuples of rows of bids) and lists of a value a stage: n
     (layers; at first what its devices had in the parent, share), cap (most layers), w (seconds of a layer, by task), d
@@ -120,6 +146,8 @@ def admit(new, groups, share, layers, offers, times, delay, known, seconds):
     grouping = tuple(tuple(sorted(group)) for group in groups)
     cap = [len(group) * min(offers[i] for i in group) for group in grouping]
     if grouping in known or not len(grouping) <= layers <= sum(cap):
+        return
+    if not sizes.issuperset(map(len, grouping)):
         return
     known.add(grouping)
 
@@ -326,5 +354,5 @@ def greatest(times):
 
 if __name__ == "__main__":
     common.run_allocator(allocate, tasks, __doc__, model=MODEL, pool=POOL, seed=SEED, out=OUT, bids=bids,
-                         links=links, population=POPULATION, children=CHILDREN, tries=TRIES, stale=STALE,
+                         links=links, plan=PLAN, population=POPULATION, children=CHILDREN, tries=TRIES, stale=STALE,
                          patience=PATIENCE)

@@ -5,9 +5,10 @@
 
 The bottleneck of a pipeline is the slowest of its stages and of the links between them. Decoder layers are alike, so a
 bottleneck B fixes how many layers each device can take, and B is possible if some path over links of B or less visits
-devices that can take all layers. The least such B is found by binary search. (Y. Hu et al., "PipeEdge: Pipeline
-Parallelism for Large-Scale Model Inference on Heterogeneous Edge Devices", DSD 2022; its dynamic program over layers,
-device sets and last device finds the same.)
+devices that can take all layers. The least such B is found by binary search: exactly for up to EXACT devices; beyond
+them the paths are searched by a beam, which may miss the least. (Y. Hu et al., "PipeEdge: Pipeline Parallelism for
+Large-Scale Model Inference on Heterogeneous Edge Devices", DSD 2022; its dynamic program over layers, device sets and
+last device finds the same.)
 """
 import heapq
 
@@ -19,8 +20,8 @@ MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a fold
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
-EXACT = 16  # devices up to which the search is exact: it looks at 2^EXACT sets of them
-BEAM = 500  # partial paths kept beyond that
+EXACT = 18  # devices up to which the search is exact: it looks at 2^EXACT sets of them
+BEAM = 500  # beyond that a beam search, not proven: so many partial paths are kept
 
 bids = None  # drawn; or your own: [{"device": "GPU 1", "layers": 14, "price": 0.8, "computation_time": 40.0}, ...]
 links = None  # drawn; or your own: {"GPU 1": {"GPU 2": 3.1, ..., "client": 2.0}, ...}, seconds
@@ -51,7 +52,7 @@ def allocate(layers, bids, delay, times, exact=EXACT, beam=BEAM, **_):
     link = delay[:D, :D]  # those of the client are left out
     t = times.mean(axis=0)
     n = np.arange(1, layers + 1)
-    stage = np.where(n <= offers[:, None], n * t[:, None], np.inf)  # s for n layers on a device; infinite past its offer
+    stage = np.where(n <= offers[:, None], n * t[:, None], np.inf)  # s for n layers on a device, if it offers them
 
     # A bottleneck is the time of some stage or link, and not below what all devices together need for all layers.
     least = np.sort(stage, axis=None)[layers - 1]

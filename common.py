@@ -680,7 +680,7 @@ def draw_bids(layers, devices, seed):
 
     bids = []
     for name, n in offers.items():
-        time = six_digits(n * devices["layer_time"][name])
+        time = float(f"{n * six_digits(devices['layer_time'][name]):.12g}")  # devices of a type promise alike a layer
         price = six_digits(time * devices["price_per_hour"][name] * 100 / 3600 * margins[name])
         bids.append(dict(device=name, layers=n, price=price, computation_time=time))
     return bids
@@ -968,7 +968,7 @@ def print_metrics(metrics):
             rows.append({"time (s)": time, **columns})
         print_table(pd.DataFrame(rows))
         print("")
-    print(pd.Series(others).map(format_value).to_string())
+    print(pd.Series(others, dtype=object).map(format_value).to_string())
     print("")
 
 

@@ -458,16 +458,23 @@ def generate(model, prompts, tokens, seed=0, sample=False, notes=(), repeats=1, 
 
 
 def run_once(model, prompt, most, seed, sample, **settings):
-    """One run of generate: what it makes of a prompt, and what that takes."""
+    """One run of generate: the tokens that it makes of a prompt, and what they take."""
     import torch
-    ids = torch.tensor([prompt], device=model.device)
     before = peak_memory(model.device, restart=True)
     torch.manual_seed(seed)
     start = clock(model.device)
+    ids = continued(model, prompt, most, sample, **settings)
+    seconds, peak = clock(model.device) - start, peak_memory(model.device)
+    return dict(ids=ids, seconds=seconds, peak_memory=peak, growth=max(0, peak - before))
+
+
+def continued(model, prompt, most, sample=False, **settings):
+    """Up to `most` tokens after a prompt (list of token ids), made by transformers' own generate."""
+    import torch
+    ids = torch.tensor([prompt], device=model.device)
     made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=sample, num_beams=1,
                           pad_token_id=0, **settings)
-    seconds, peak = clock(model.device) - start, peak_memory(model.device)
-    return dict(ids=made[0, len(prompt):].tolist(), seconds=seconds, peak_memory=peak, growth=max(0, peak - before))
+    return made[0, len(prompt):].tolist()
 
 
 def texts_table(tasks, rows, decode):

@@ -10,8 +10,7 @@ it was 0.1 % longer than the least in the mean of 120 draws, 5 % at worst.
 """
 import pathlib
 import sys
-
-import numpy as np
+from functools import lru_cache
 
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -40,64 +39,62 @@ def seconds_on_links(path, delay):
 
 
 def by_links(won, delay, exact=EXACT):
-    """The winners in the order in which a task's links add up to least, and how good it is, as text.
-
-    Compared in whole microseconds; ties: who has won first goes first.
-    """
+    """The winners in the order in which a task's links add up to least, and how good it is, as text. Compared in whole
+    microseconds."""
     nodes = [*won, len(delay) - 1]
-    links = np.rint(delay[np.ix_(nodes, nodes)] * common.US).astype("int64")  # by place in `won`, the client last
+    links = [[round(float(delay[i, j]) * common.US) for j in nodes] for i in nodes]  # by place in `won`, client last
     if len(won) <= exact:
-        return [won[i] for i in least_order(links)], "proven least"
-    return [won[i] for i in good_order(links)], "insertion and exchanges, not proven least"
+        order, proof = least_order(links), "proven least"
+    else:
+        order, proof = good_order(links), "insertion and exchanges, not proven least"
+    return [won[i] for i in order], proof
 
 
 def least_order(links):
-    """The order of least length: a dynamic program over sets (M. Held, R. Karp, 1962). links: microseconds, the client
-    last."""
-    n = len(links) - 1
-    sets = np.arange(1 << n)  # bit i of a set: whether device i is in it
-    bit = 1 << np.arange(n)
-    size = (sets[:, None] & bit > 0).sum(axis=1)
+    """The order of least length; of equal ones that in which who has won first goes first. (The dynamic program over
+    sets of M. Held and R. Karp, 1962.)"""
+    client = len(links) - 1
 
-    # rest[s, i]: least length from i over all devices of the set s to the client, looked up only where i is not in s.
-    # The sets without one device are smaller by one, and so filled before.
-    rest = np.full((1 << n, n + 1), np.iinfo("int64").max)
-    rest[0] = links[:, n]
-    for k in range(1, n + 1):
-        for first in range(n):
-            s = sets[(size == k) & (sets & bit[first] > 0)]
-            by_first = links[:, first] + rest[s ^ bit[first], first][:, None]
-            rest[s] = np.minimum(rest[s], by_first)
+    @lru_cache(maxsize=None)
+    def rest(at, left):
+        """Least length from `at` over all devices in `left` to the client, and their order."""
+        if not left:
+            return links[at][client], ()
+        ways = []
+        for i in left:
+            length, order = rest(i, left - {i})
+            ways.append((links[at][i] + length, (i, *order)))
+        return min(ways)
 
-    order, at, left = [], n, sets[-1]  # from the client on, always to the first device that is on a least way
-    while left:
-        at = min((i for i in range(n) if left & bit[i]), key=lambda i: links[at, i] + rest[left ^ bit[i], i])
-        order.append(at)
-        left ^= bit[at]
+    _, order = rest(client, frozenset(range(client)))
     return order
 
 
 def good_order(links):
     """The shortest of some orders that no exchange shortens: made from the order won, from that by insertion, and from
     those that begin with any device and always go on to the nearest."""
-    links = links.tolist()
-    n = len(links) - 1
+    client = len(links) - 1
 
     def length(order):
-        return sum(links[i][j] for i, j in zip([n, *order], [*order, n]))
+        return sum(links[i][j] for i, j in zip([client, *order], [*order, client]))
 
     inserted = []
-    for i in range(n):  # where it adds least
-        inserted = min((inserted[:k] + [i] + inserted[k:] for k in range(i + 1)), key=length)
-    starts = [list(range(n)), inserted, *(nearest(first, links) for first in range(n))]
-    return min((exchanged(order, length) for order in starts), key=length)
+    for i in range(client):  # each where it adds least
+        places = [inserted[:k] + [i] + inserted[k:] for k in range(i + 1)]
+        inserted = min(places, key=length)
+    starts = [list(range(client)), inserted]
+    starts += [nearest(first, links) for first in range(client)]
+    found = [exchanged(order, length) for order in starts]
+    return min(found, key=length)
 
 
 def nearest(first, links):
     """The order from this device on always to the nearest that is left."""
-    order, left = [first], set(range(len(links) - 1)) - {first}
+    order, left = [first], list(range(len(links) - 1))
+    left.remove(first)
     while left:
-        order.append(min(left, key=lambda i: (links[order[-1]][i], i)))
+        last = order[-1]
+        order.append(min(left, key=links[last].__getitem__))
         left.remove(order[-1])
     return order
 

@@ -70,7 +70,7 @@ def main(name):
     if len(none):
         parts.append(f"Draws without an allocation by FCIM, which are left out: {len(none)}; {none['problem'].iloc[0]}")
     figures = {} if args.no_plot or both.empty else {"": common.try_figure(draw_losses, both)}
-    tables.publish("device_loss", args.out, parts, {"runs": runs, "table": table}, figures)
+    tables.publish("device_loss", args.out, parts, {"runs": runs, "table": table}, figures, args.format)
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------

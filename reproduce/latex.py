@@ -1,7 +1,7 @@
 """Tables as LaTeX (booktabs), a file each: at footnotesize and no wider than a page of two columns, the best bold.
 
     \\usepackage{array,booktabs}
-    \\input{results/allocation_bloom_176b_pool_campus_means_of.tex}
+    \\input{results/allocation_bloom_176b_pool_campus_means_of_30_draws.tex}
 
 Widths are estimated from above: texts that are too wide are broken into lines, and if numbers are, the table goes into
 blocks of columns, one below the other.
@@ -38,7 +38,7 @@ def files(name, parts):
     return found
 
 
-def slug(name, most=40):
+def slug(name, most=44):
     """A name as part of a file's name."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower())[:most].strip("_")
 
@@ -146,6 +146,8 @@ def tabular(columns):
         for column in columns:
             text = escaped(readable(column["cells"][k]))
             cells.append(rf"\textbf{{{text}}}" if k in column["bold"] else text)
+        if cells[0].startswith(("[", "*")):  # what stands before would take it for an option
+            cells[0] = "{}" + cells[0]
         lines.append(" & ".join(cells) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\par\smallskip"]
 

@@ -8,14 +8,15 @@ it over all stages and gets it back, applies the output head, and so knows the f
 tokens goes the same way, the next one once it is back (the way of the last one says that the output ends). A stage
 serves prompts and tokens of all tasks first come, first served, one at a time (ties: the task that arrived first).
 
-A link has a latency and a bandwidth, drawn for each pair of hosts in three kinds of network. What crosses it are
-hidden x 2 bytes a token: a prompt's all at once, on every link. A stage takes for a prompt, and for a token, what the
-roofline of common does, max(computing, reading the weights) a layer, both scaled alike such that prompt and tokens
-together take what the device's bid promises for the task. A group of devices takes what common.stage_times says: its
-slowest device divided by their number, and two all-reduces a layer, each of which moves the same bytes.
+A link has a latency and a bandwidth, drawn for each pair of devices in three kinds of network. A token crosses it as
+hidden x 2 bytes, a prompt as so many for each of its tokens, on every link, the one back to the client too. A stage
+takes for a prompt, and for a token, what the roofline of common says, max(computing, reading the weights) a layer, both
+scaled alike, so that a prompt and its tokens together take what the device's bid promises. A group of devices takes
+what common.stage_times says: its slowest device divided by their number, and two all-reduces a layer, whose latency and
+bytes count as those of a link.
 
-The methods plan with the seconds that all crossings of a link take a task, in the mean over the list: what --links
-gives them. "paper_": the same allocations under the paper's model, by common.evaluate, with these links.
+The methods plan with the seconds that all crossings of a link take a task, in the mean over the list, as --links would
+hand them over. "paper_": the same allocations under the paper's model, by common.evaluate, with these links.
 """
 import heapq
 import os
@@ -75,16 +76,17 @@ def main(name):
     parts = [heading(runs, failed)]
     if len(failed):
         parts.append(("Draws without an allocation", failed))
-    parts.append(("Completion of the list (s)", by_network(table, who, tables.show_mean, MEAN)))
+    parts.append(("Completion of the list (s)", by_network(table, who, tables.show_mean, MEAN), -1))
     parts.append((f"Completion of the list: {change}", by_network(table, who[1:], tables.show_change, CHANGE)))
     for network, part in table.groupby("network", sort=False):
         draws = part["runs"].max()
-        parts.append((f"{network}: means of {draws} draws", tables.means(part, who, METRICS)))
+        parts.append((f"{network}: means of {draws} draws", tables.means(part, who, METRICS), -1))
         parts.append((f"{network}: {change}", tables.changes(part, who, METRICS)))
     figures = {}
     if not args.no_plot:
         figures[""] = common.try_figure(tables.draw_bars, PANELS, "network", who, table)
-    tables.publish("tokens", args.out, parts, {"runs": runs, "table": table, "failures": failed}, figures)
+    files = {"runs": runs, "table": table, "failures": failed}
+    tables.publish("tokens", args.out, parts, files, figures, args.format)
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def main(name):
         "whole": whole,
         "pipelines": pipelines,
         "failures": failed,
-    }, figures)
+    }, figures, args.format)
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -356,7 +356,8 @@ def setting_parts(setting, pipelines, table, whole):
         if metric == "deadlines_met" and setting in LOADS:
             unit = f"of {TASKS}"
         caption = f"{setting}, {metric} ({unit})" if unit else f"{setting}, {metric}"
-        parts.append((caption, across(part, "algorithm", tables.show_mean, MEAN)))
+        better = {"deadlines_met": 1, "preemptions": 0}.get(metric, -1)
+        parts.append((caption, across(part, "algorithm", tables.show_mean, MEAN), better))
 
     others = table[table["algorithm"] != "ADSA"]
     for metric in COMPARED:

@@ -90,6 +90,45 @@ def refused(outcome, message):
     assert not pathlib.Path("results").exists()
 
 
+# Lists of tasks (arrival, computation, trans, deadline) in whole ticks, for the schedulers ---------------------------
+
+
+def task_table(case, unit=1):
+    """Task table of a case in ticks of `unit` microseconds."""
+    columns = np.array(case, dtype="int64").reshape(-1, 4).T * unit
+    return pd.DataFrame({"label": [f"T{j}" for j in range(len(case))], **dict(zip(
+        ("arrival_time", "computation_time", "trans_time", "deadline"), columns)), "kv_bytes": range(1, len(case) + 1)})
+
+
+def runs_of(intervals, unit=1):
+    """Compute intervals as naive has them: (task, start, end) in ticks."""
+    return [(int(label[1:]), start // unit, end // unit) for label, start, end in zip(
+        intervals["label"], intervals["start"], intervals["end"])]
+
+
+units = st.sampled_from([1, 37, 100000])  # decimal times: ticks of 0.1 s, or of no round number of microseconds
+
+
+@st.composite
+def cases(draw, most=9, longest=12):
+    """Lists of tasks: few distinct values, so that ties are common; idle gaps; overload; tasks of no length."""
+    span = draw(st.sampled_from([0, 3, 12, 40, 90]))
+    alike = draw(st.sampled_from([0, 1, 9]))
+    task = st.tuples(st.integers(0, span), st.integers(0, longest), st.integers(0, alike), st.integers(-3, 30))
+    return [(a, p, q, max(a, a + p + q + slack)) for a, p, q, slack in draw(st.lists(task, min_size=1, max_size=most))]
+
+
+@st.composite
+def odd_cases(draw, most=8):
+    """Lists of tasks of ranges that nobody expects, in microseconds, and one for ALIKE or QUANTUM: zeros and single
+    microseconds beside hours and weeks, sums and differences of one another, deadlines passed at once or far away."""
+    scale = st.sampled_from([1, 3, 1000, 10 ** 6, 36 * 10 ** 8, 10 ** 12])
+    some = draw(st.lists(scale.flatmap(lambda high: st.integers(0, high)), min_size=1, max_size=4))
+    number = st.sampled_from([0, *some, *(abs(x + sign * y) for x in some for y in some for sign in (1, -1))])
+    tasks = draw(st.lists(st.tuples(number, number, number, number), min_size=1, max_size=most))
+    return [(a, p, q, a + slack) for a, p, q, slack in tasks], draw(number)
+
+
 # Small pipelines, for PipeDream and PipeEdge --------------------------------------------------------------------------
 
 
@@ -108,12 +147,13 @@ def pipeline_case(layers, offers, times, links, client=9.0):
 
 whole = st.integers(0, 4).map(float)  # few distinct values, so that ties are common
 real = st.floats(0, 4, allow_subnormal=False)
+uneven = st.integers(1, 10 ** 9).map(lambda k: k / 2.5e8)  # hardly ever equal, nor sums of one another
 
 
 @st.composite
 def pipeline_cases(draw, most_devices=5, most_layers=7, offer=5):
     """Arguments of allocate for small cases, mostly such that the offers reach the layers."""
-    D, number = draw(st.integers(1, most_devices)), draw(st.sampled_from([whole, real]))
+    D, number = draw(st.integers(1, most_devices)), draw(st.sampled_from([whole, real, uneven, uneven]))
     offers = draw(st.lists(st.integers(1, offer), min_size=D, max_size=D))
     layers = draw(st.integers(1, min(most_layers, sum(offers) + draw(st.sampled_from([0, 0, 0, 2])))))
     times = draw(st.lists(number, min_size=D, max_size=D * 3).filter(lambda values: len(values) % D == 0))

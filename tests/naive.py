@@ -74,13 +74,14 @@ def adsa(case, alike):
     return by_decision(case, choose)
 
 
-def llf(case, quantum):
-    """One tick at a time."""
+def llf(case, quantum, ticks=True):
+    """One tick at a time; or from one moment to the next at which a task arrives, is done or may take over."""
     remaining = [p for _, p, _, _ in case]
     left, now, running, since, runs = set(range(len(case))), 0, None, 0, []
+
+    def laxity(j):
+        return case[j][3] - case[j][2] - now - remaining[j]
     while left:
-        def laxity(j):
-            return case[j][3] - case[j][2] - now - remaining[j]  # noqa: B023 - the tick at hand is meant
         present = sorted((j for j in left if case[j][0] <= now), key=lambda j: (case[j][0], j))
         waiting = [j for j in present if j != running]
         if waiting:
@@ -94,13 +95,20 @@ def llf(case, quantum):
             left.remove(running)
             running = None
             continue
+        moments = [now + 1]
+        if not ticks:
+            moments = [case[j][0] for j in left]
+            if running is not None:
+                moments.append(now + remaining[running])
+                moments += [max(since + quantum, now + laxity(j) - laxity(running)) for j in present if j != running]
+        then = min(moment for moment in moments if moment > now)
         if running is not None:
-            runs.append((running, now, now + 1))
-            remaining[running] -= 1
+            runs.append((running, now, then))
+            remaining[running] -= then - now
             if remaining[running] == 0:
                 left.remove(running)
                 running = None
-        now += 1
+        now = then
     return merged(runs)
 
 
@@ -182,6 +190,60 @@ def compositions(layers, most):
 def bottleneck(path, counts, t, delay):
     parts = [n * t[i] for i, n in zip(path, counts)] + [delay[i, j] for i, j in zip(path, path[1:])]
     return max(parts)
+
+
+def what_is_slowest(path, counts, t, delay):
+    """The first stage that takes as long as the bottleneck, or else the first such link, in words."""
+    slowest = bottleneck(path, counts, t, delay)
+    for i, n in zip(path, counts):
+        if n * t[i] == slowest:
+            return f"{n} layers on GPU {i}"
+    for i, j in zip(path, path[1:]):
+        if delay[i, j] == slowest:
+            return f"the link from GPU {i} to GPU {j}"
+
+
+def plain_partition(time, link, most):
+    """PipeDream's problem by trying everything: times and link are whole numbers."""
+    def cost(counts):
+        stages = [sum(time[sum(counts[:s]):sum(counts[:s + 1])]) for s in range(len(counts))]
+        return max(stages + [link] * (len(most) > 1)), sum(stage ** 2 for stage in stages), counts
+    return min(map(cost, compositions(len(time), most)), default=(None, None, None))[2]
+
+
+def every_pipeline(layers, most, times, delay):
+    """PipeEdge's problem by trying everything: least (bottleneck, devices, their set as a number, path)."""
+    t, D, found = means(times), len(most), []
+    for k in range(1, D + 1):
+        for path in permutations(range(D), k):
+            for counts in compositions(layers, [most[i] for i in path]):
+                found.append((bottleneck(path, counts, t, delay), k, sum(1 << i for i in path), path))
+    return min(found)
+
+
+def plain_pipeedge(layers, most, times, delay):
+    """PipeEdge's problem by its dynamic program: (least bottleneck, fewest devices that reach it).
+
+    h[S][u][i]: the least bottleneck of the first i layers on the devices of the set S, u being the last of them.
+    """
+    t, D, inf = means(times), len(most), float("inf")
+    link = delay.tolist()
+    h = [[[inf] * (layers + 1) for _ in range(D)] for _ in range(1 << D)]
+    for u in range(D):
+        for n in range(1, min(most[u], layers) + 1):
+            h[1 << u][u][n] = n * t[u]
+    for S in range(1, 1 << D):
+        for u in range(D):
+            for v in range(D):
+                if not S >> u & 1 or S >> v & 1:
+                    continue
+                new = h[S | 1 << v][v]
+                for i in range(1, layers):
+                    so_far = max(h[S][u][i], link[u][v])
+                    if so_far < inf:
+                        for n in range(1, min(most[v], layers - i) + 1):
+                            new[i + n] = min(new[i + n], max(so_far, n * t[v]))
+    return min((h[S][u][layers], bin(S).count("1")) for S in range(1, 1 << D) for u in range(D))
 
 
 # Pipelines with a queue at each stage (reproduce.whole_system): stages of an allocate, a case of common.allocation_case
@@ -381,8 +443,6 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
             for i in valid:
                 if most > least:
                     score[i] += weight * (values[i] - least) / (most - least)
-        per_layer = criteria[2]
-        ranked = sorted(valid, key=lambda i: (score[i], per_layer[i], i))
         ranked = sorted(valid, key=lambda i: (score[i], shown[i], i))
         winner = ranked[0]
         l, P, _ = offers[winner]
@@ -417,8 +477,9 @@ def least_way(delay, won):
     return [won[i] for i in best]
 
 
-# HexGen: a stage is a group of devices; w (tasks, stages): seconds of a layer, d (stages + 1): of the links, the last
-# of them to the client; offers: layers a device
+# HexGen ---------------------------------------------------------------------------------------------------------------
+# A stage is a group of devices. w (tasks, stages): seconds of a layer; d (stages + 1): of the links, the last one
+# to the client; offers: layers a device.
 
 
 def list_completion(n, w, d, arrivals):
@@ -563,3 +624,72 @@ def lower_bound(case, link, objective):
     if link == "shared":
         bounds += [r + flow_shop([task[1:3] for task in case if task[0] >= r]) for r in a]
     return max(bounds)
+
+
+# Batches of tasks, of which each token is computed together (reproduce.batching): tick by tick
+
+
+def batches(case, order, token, room, most):
+    """End of each task, and the most room taken. case: (arrival, prompt, tokens, room it takes) of each task, in order
+    of arrival; order(now, {task: what is left of it alone}): the tasks as the policy would run them; token[b]: ticks of
+    a token of a batch of b."""
+    left, begun, done = [n for _, _, n, _ in case], set(), {}
+    now, batch, busy_until, changed, peak = 0, [], None, False, 0
+    while len(done) < len(case):
+        if busy_until == now:
+            busy_until = None
+            for j in batch:
+                left[j] -= 1
+                if left[j] == 0:
+                    done[j] = now
+                    changed = True
+        changed = changed or any(arrival == now for arrival, _, _, _ in case)
+        present = [j for j, (arrival, _, _, _) in enumerate(case) if arrival <= now and j not in done]
+        if busy_until is None and present:
+            if changed:
+                rest = {j: left[j] * token[1] + (0 if j in begun else case[j][1]) for j in present}
+                batch = []
+                for j in order(now, rest):
+                    taken = sum(case[i][3] for i in {*begun, *batch} - set(done))
+                    if len(batch) < most and (j in begun or taken + case[j][3] <= room):
+                        batch.append(j)
+                changed = False
+            busy_until = now + token[len(batch)] + sum(case[j][1] for j in batch if j not in begun)
+            begun |= set(batch)
+            peak = max(peak, sum(case[j][3] for j in begun - set(done)))
+        now += 1
+    return [done[j] for j in range(len(case))], peak
+
+
+def first_runs(runs):
+    """The tasks in the order of their first runs."""
+    return list(dict.fromkeys(j for j, _, _ in runs))
+
+
+# Online, by estimates (reproduce/uncertainty.py) ----------------------------------------------------------------------
+
+
+def online(arrival, length, estimate, rule, cost, rest):
+    """Who runs in each tick (a list; None: nobody), tick by tick; lengths of one tick at least.
+
+    rule(j, expected): what the least of decides, of task j with so much expected to be left; ties: the earlier arrival.
+    Leaving a task that is not done takes `cost` ticks. rest: what is expected once an estimate is used up.
+    """
+    left, expected, ticks, held = list(length), list(estimate), [], None
+    while any(left):
+        present = [j for j in range(len(arrival)) if left[j] and arrival[j] <= len(ticks)]
+        if not present:
+            ticks.append(None)
+            continue
+        j = min(present, key=lambda j: (rule(j, expected[j]), arrival[j], j))
+        if cost and held not in (None, j):
+            ticks += [None] * cost
+            held = j
+            continue
+        ticks.append(j)
+        left[j] -= 1
+        expected[j] -= 1
+        held = j if left[j] else None
+        if left[j] and expected[j] <= 0:
+            expected[j] = rest
+    return ticks

@@ -156,7 +156,7 @@ def naive_first_time(case):
     return naive.list_completion(naive.filled_up(case[0], case[1], case[2], [1] * len(case[1])), *case[2:])
 
 
-# Outer step -----------------------------------------------------------------------------------------------------------
+# Groupings and allocations --------------------------------------------------------------------------------------------
 
 
 def instance(rng, devices, layers, tight, workstations):
@@ -176,10 +176,18 @@ def instance(rng, devices, layers, tight, workstations):
     return offers, delay + delay.T, times * rng.choice([0.3, 1, 4]), np.sort(rng.uniform(0, 20, number))
 
 
-def allocate(layers, offers, delay, times, arrivals, seed=0, **settings):
+def model_of(heads, kv_heads=0):
+    return common.Model("any", layers=1, hidden=heads, feed_forward=1, heads=heads, context=1, kv_heads=kv_heads)
+
+
+ANY_SIZE = model_of(27720)  # which all numbers up to 12 divide
+
+
+def allocate(layers, offers, delay, times, arrivals, seed=0, model=ANY_SIZE, **settings):
     """Stages, notes and completion time of HexGen, after a check that the stages are an allocation."""
-    stages, notes = HexGen.allocate(layers=layers, bids=pd.DataFrame({"layers": offers}), delay=np.array(delay),
-                                    times=np.array(times), arrivals=np.array(arrivals), seed=seed, **settings)
+    stages, notes = HexGen.allocate(model=model, layers=layers, bids=pd.DataFrame({"layers": offers}), seed=seed,
+                                    delay=np.array(delay), times=np.array(times), arrivals=np.array(arrivals),
+                                    **settings)
     used = [i for stage in stages for i in stage["devices"]]
     assert len(set(used)) == len(used) and set(used) <= set(range(len(offers)))
     assert sum(stage["layers"] for stage in stages) == layers
@@ -188,55 +196,6 @@ def allocate(layers, offers, delay, times, arrivals, seed=0, **settings):
     time = naive.list_completion([stage["layers"] for stage in stages], w, d, arrivals)
     assert any(f"completion time {time:.3f} s" in line for line in notes)
     return stages, notes, time
-
-
-def test_the_search_reaches_the_optimum_of_all_groupings():
-    """100 instances of up to 5 devices; a tenth has more devices than layers."""
-    rng, ratios = np.random.default_rng(1), []
-    for case in range(100):
-        devices = int(rng.choice([1, 2, 3, 3, 4, 4, 4, 5]))
-        layers = int(rng.integers(1, 4) if case % 10 == 0 else rng.integers(devices, 9))
-        offers, *rest = instance(rng, devices, layers, tight=case % 3 == 0, workstations=case % 2 == 0)
-        least = naive.best_grouping(layers, offers.tolist(), *rest)
-        _, _, time = allocate(layers, offers.tolist(), *rest, stale=15)
-        assert time >= least * (1 - 1e-9)
-        ratios.append(time / least)
-    assert sum(ratio <= 1.01 for ratio in ratios) >= 95
-
-
-def shortest_tour(delay):
-    """Least sum of links from the client (the last) over all others and back: by subset and last device."""
-    devices = len(delay) - 1
-    least = {(1 << i, i): delay[-1][i] for i in range(devices)}
-    for mask in range(1, 1 << devices):
-        for i in range(devices):
-            for j in range(devices):
-                if mask >> i & 1 and not mask >> j & 1:
-                    key = mask | 1 << j, j
-                    least[key] = min(least.get(key, math.inf), least[mask, i] + delay[i][j])
-    return min(least[(1 << devices) - 1, i] + delay[i][-1] for i in range(devices))
-
-
-def test_the_search_finds_short_orders():
-    """8 devices with a layer each, and links that take nearly all of the time: only the order counts."""
-    rng, ratios = np.random.default_rng(4), []
-    for seed in range(6):
-        delay = np.triu(rng.uniform(2, 9, (9, 9)), 1)
-        delay += delay.T
-        stages, _, time = allocate(8, [1] * 8, delay, np.full((1, 8), 0.001), [0.0], seed, stale=25)
-        assert len(stages) == 8
-        ratios.append(time / (shortest_tour(delay.tolist()) + 0.008))
-    assert sum(ratio <= 1.01 for ratio in ratios) >= 5
-    assert min(ratios) >= 1 - 1e-9
-
-
-def test_an_allocation_is_found_whenever_there_is_one():
-    """Offers that are just enough, with a search too short to repair anything."""
-    rng = np.random.default_rng(2)
-    for _ in range(150):
-        devices, layers = int(rng.integers(1, 13)), int(rng.integers(1, 30))
-        offers, *rest = instance(rng, devices, layers, tight=True, workstations=rng.random() < 0.5)
-        allocate(layers, offers.tolist(), *rest, stale=1, children=2)
 
 
 def test_one_device():
@@ -379,7 +338,7 @@ def test_candidates():
     rng = np.random.default_rng(6)
     offers, delay, times, _ = instance(rng, 5, 20, tight=False, workstations=True)
     offers, known, new = [4, 6, 5, 7, 3], {((2,), (3,))}, []
-    given = dict(layers=9, offers=offers, times=times, delay=delay, known=known, seconds={})
+    given = dict(layers=9, offers=offers, sizes={1, 2, 3, 5}, times=times, delay=delay, known=known, seconds={})
     for groups in ([[3, 1], [0]], [[0], [1, 3]], [[1, 3], [0]], [[2], [3]], [[4], [0]], [[4, 3]], [[3, 2, 1, 0, 4]]):
         HexGen.admit(new, groups, {0: 1.4, 1: 3.5, 3: 3.2}, **given)
     assert [(one["grouping"], one["n"]) for one in new] == [
@@ -393,7 +352,88 @@ def test_candidates():
     HexGen.admit(new, [[0], [1], [2]], {}, **dict(given, layers=2))  # more stages than layers
     HexGen.admit(new, [[0], [1], [2]], {}, **dict(given, layers=3))
     HexGen.admit(new, [[4], [3, 0]], {}, **dict(given, layers=11))  # exactly what they can hold
+    HexGen.admit(new, [[4], [3, 0, 1, 2]], {}, **given)
     assert [one["n"] for one in new[3:]] == [[1, 1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("heads, kv_heads, sizes", [
+    (16, 0, {1, 2, 4, 8, 16}), (12, 12, {1, 2, 3, 4, 6, 12}), (32, 8, {1, 2, 4, 8, 16, 32}),
+    (52, 0, {1, 2, 4, 13, 26, 52}), (12, 4, {1, 2, 4, 12}), (24, 2, {1, 2, 4, 6, 8, 12, 24}), (6, 1, {1, 2, 3, 6})])
+def test_sizes_of_groups(heads, kv_heads, sizes):
+    assert HexGen.group_sizes(model_of(heads, kv_heads)) == sizes
+
+
+@pytest.mark.parametrize("heads, kv_heads", [(32, 8), (9, 3), (5, 0)])
+def test_the_search_keeps_to_groups_that_split_the_heads(heads, kv_heads):
+    """Layers so slow that as large groups as may be are best, and the least over all groupings of those sizes."""
+    rng, sizes = np.random.default_rng(heads), HexGen.group_sizes(model_of(heads, kv_heads))
+    largest = 0
+    for _ in range(8):
+        offers, delay, times, arrivals = instance(rng, 4, 8, tight=False, workstations=False)
+        case = 8, offers.tolist(), delay / 100, times, arrivals
+        stages, _, time = allocate(*case, model=model_of(heads, kv_heads), stale=20)
+        largest = max([largest, *(len(stage["devices"]) for stage in stages)])
+        assert {len(stage["devices"]) for stage in stages} <= sizes
+        least = naive.best_grouping(*case, sizes=sizes)
+        assert least * (1 - 1e-9) <= time <= least * 1.01
+    assert largest == max(size for size in sizes if size <= 4)
+
+
+def test_three_devices_do_not_split_32_heads(monkeypatch, run):
+    llama = common.Model("Llama 3 8B", layers=32, hidden=4096, feed_forward=14336, heads=32, kv_heads=8, context=8192,
+                         gated=True)
+    monkeypatch.setattr(common, "MODELS", [*common.MODELS, llama])
+    monkeypatch.setitem(common.POOLS, "three", [(f"A{k}", "RTX 4090", "a") for k in range(3)])
+    status, _, err = run("HexGen", "--model", "Llama 3 8B", "--pool", "three", "--no-plot")
+    assert (status, err) == (0, "")
+    stages = pd.read_csv("results/HexGen_stages.csv")
+    assert set(stages["tensor_parallel"]) <= {1, 2}
+
+
+def test_a_thinned_list():
+    """Every other of five tasks, with 6 of 8 s of work: 6 s in 30 s where 8 s came in 40 s."""
+    times = np.array([[1, 0], [0, 1], [1, 1], [1, 0], [2, 1.0]])
+    some, arrivals = HexGen.thinned(times, 100 + np.array([0, 10, 24, 30, 40.0]), 3)
+    assert some.tolist() == [[1, 0], [1, 1], [2, 1]]
+    assert arrivals.tolist() == [100, 118, 130]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(real, real), min_size=3, max_size=40), st.integers(2, 39), st.randoms(use_true_random=False))
+def test_a_thinned_list_has_the_load_of_the_whole(times, plan, random):
+    times, plan = np.array(times), min(plan, len(times) - 1)
+    arrivals = np.sort([random.choice([random.uniform(0, 100), random.randint(0, 9)]) for _ in times])
+    some, closer = HexGen.thinned(times, arrivals, plan)
+    assert len(some) == len(closer) == plan
+    assert some[0].tolist() == times[0].tolist() and some[-1].tolist() == times[-1].tolist()
+    assert (np.diff(closer) >= 0).all()
+    assert some.sum() * (arrivals[-1] - arrivals[0]) == near(times.sum() * (closer[-1] - closer[0]))
+    rows = [row.tolist() for row in times]
+    at = [rows.index(row.tolist()) for row in some] if len({*map(tuple, rows)}) == len(rows) else []
+    assert all(gap in (len(times) // plan - 1, *range(len(times) // plan, len(times) // (plan - 1) + 2))
+               for gap in np.diff(at))
+
+
+def test_thinned_lists_without_span_or_work():
+    assert HexGen.thinned(np.ones((4, 2)), np.array([3.0, 4, 5, 6]), 1)[1].tolist() == [3]
+    assert HexGen.thinned(np.zeros((4, 2)), np.array([3.0, 4, 5, 7]), 2)[1].tolist() == [3, 5]
+    assert HexGen.thinned(np.ones((4, 2)), np.full(4, 3.0), 2)[1].tolist() == [3, 3]
+
+
+def test_a_long_list_is_planned_on_some_of_its_tasks():
+    rng = np.random.default_rng(12)
+    offers, delay, _, _ = instance(rng, 6, 20, tight=False, workstations=True)
+    times, arrivals = rng.uniform(0.2, 2, (30, 6)), np.sort(rng.uniform(0, 300, 30))
+    given = dict(model=ANY_SIZE, layers=20, bids=pd.DataFrame({"layers": offers}), delay=delay, seed=2, stale=10)
+    long, notes = HexGen.allocate(times=times, arrivals=arrivals, plan=7, **given)
+    some, closer = HexGen.thinned(times, arrivals, 7)
+    short, same = HexGen.allocate(times=some, arrivals=closer, **given)
+    assert long == short
+    assert notes == ["planned on 7 of the 30 tasks, evenly picked, their arrivals drawn together so that the load "
+                     "stays the same", same[0], same[1].replace("time", "time of these 7")]
+    assert HexGen.allocate(times=times, arrivals=arrivals, plan=30, **given) == HexGen.allocate(
+        times=times, arrivals=arrivals, **given)
+    assert "planned" not in str(HexGen.allocate(times=times, arrivals=arrivals, plan=30, **given))
 
 
 def test_the_search_ends_when_all_groupings_are_known():
@@ -439,6 +479,58 @@ def test_more_children_find_more():
     assert generations[1] < generations[2]
 
 
+# Search ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_search_reaches_the_optimum_of_all_groupings():
+    """100 instances of up to 5 devices; a tenth has more devices than layers."""
+    rng, ratios = np.random.default_rng(1), []
+    for case in range(100):
+        devices = int(rng.choice([1, 2, 3, 3, 4, 4, 4, 5]))
+        layers = int(rng.integers(1, 4) if case % 10 == 0 else rng.integers(devices, 9))
+        offers, *rest = instance(rng, devices, layers, tight=case % 3 == 0, workstations=case % 2 == 0)
+        least = naive.best_grouping(layers, offers.tolist(), *rest)
+        _, _, time = allocate(layers, offers.tolist(), *rest, stale=15)
+        assert time >= least * (1 - 1e-9)
+        ratios.append(time / least)
+    assert sum(ratio <= 1.01 for ratio in ratios) >= 95
+
+
+def shortest_tour(delay):
+    """Least sum of links from the client (the last) over all others and back: by subset and last device."""
+    devices = len(delay) - 1
+    least = {(1 << i, i): delay[-1][i] for i in range(devices)}
+    for mask in range(1, 1 << devices):
+        for i in range(devices):
+            for j in range(devices):
+                if mask >> i & 1 and not mask >> j & 1:
+                    key = mask | 1 << j, j
+                    least[key] = min(least.get(key, math.inf), least[mask, i] + delay[i][j])
+    return min(least[(1 << devices) - 1, i] + delay[i][-1] for i in range(devices))
+
+
+def test_the_search_finds_short_orders():
+    """8 devices with a layer each, and links that take nearly all of the time: only the order counts."""
+    rng, ratios = np.random.default_rng(4), []
+    for seed in range(6):
+        delay = np.triu(rng.uniform(2, 9, (9, 9)), 1)
+        delay += delay.T
+        stages, _, time = allocate(8, [1] * 8, delay, np.full((1, 8), 0.001), [0.0], seed, stale=25)
+        assert len(stages) == 8
+        ratios.append(time / (shortest_tour(delay.tolist()) + 0.008))
+    assert sum(ratio <= 1.01 for ratio in ratios) >= 5
+    assert min(ratios) >= 1 - 1e-9
+
+
+def test_an_allocation_is_found_whenever_there_is_one():
+    """Offers that are just enough, with a search too short to repair anything."""
+    rng = np.random.default_rng(2)
+    for _ in range(150):
+        devices, layers = int(rng.integers(1, 13)), int(rng.integers(1, 30))
+        offers, *rest = instance(rng, devices, layers, tight=True, workstations=rng.random() < 0.5)
+        allocate(layers, offers.tolist(), *rest, stale=1, children=2)
+
+
 # What is refused ------------------------------------------------------------------------------------------------------
 
 
@@ -451,7 +543,7 @@ def test_too_few_layers_are_offered(offers):
     assert allocate(sum(offers), offers, delay, np.ones((2, devices)), [0.0, 1.0])
 
 
-@pytest.mark.parametrize("name", ["population", "children", "tries", "stale", "patience"])
+@pytest.mark.parametrize("name", ["plan", "population", "children", "tries", "stale", "patience"])
 def test_settings_of_less_than_one(name):
     with pytest.raises(common.UserError, match=f"{name.upper()}.*at least 1"):
         allocate(2, [2, 2], 1 - np.eye(3), np.ones((1, 2)), [0.0], **{name: 0})

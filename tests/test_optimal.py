@@ -12,7 +12,7 @@ import pulp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_scheduling import POLICIES, check_schedule, table
+from test_schedules import POLICIES, check_schedule, table
 
 import common
 import optimal

@@ -5,7 +5,7 @@ import re
 import naive
 import pytest
 from test_optimal import outcome
-from test_scheduling import table
+from test_schedules import table
 
 import optimal
 

@@ -9,20 +9,12 @@ import common
 import PipeDream
 
 
-def plain_partition(time, link, most):
-    """PipeDream's problem by trying everything: times and link are whole numbers."""
-    def cost(counts):
-        stages = [sum(time[sum(counts[:s]):sum(counts[:s + 1])]) for s in range(len(counts))]
-        return max(stages + [link] * (len(most) > 1)), sum(stage ** 2 for stage in stages), counts
-    return min(map(cost, naive.compositions(len(time), most)), default=(None, None, None))[2]
-
-
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(0, 25),
        st.lists(st.integers(1, 5), min_size=1, max_size=5), st.sampled_from([1, 0.1, 0.001]))
 def test_the_partition_equals_trying_all(time, link, most, unit):
     found = PipeDream.partition([n * unit for n in time], link * unit, most)
-    assert found == plain_partition(time, link, most)
+    assert found == naive.plain_partition(time, link, most)
 
 
 def test_limits_too_small_or_stages_too_many_leave_no_partition():
@@ -44,7 +36,7 @@ def test_decimal_times_do_not_hide_ties():
             assert PipeDream.partition([0.1] * n, 0.05, [n] * k) == even
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(pipeline_cases(most_layers=9))
 def test_pipedream_plans_for_the_mean_in_listing_order(given):
     if short(given):
@@ -56,13 +48,15 @@ def test_pipedream_plans_for_the_mean_in_listing_order(given):
     stages, notes = PipeDream.allocate(**given)
     path, counts = check_allocation(stages, **given)
     assert path == list(range(S))
-    plan = plain_partition([round(mean * 1e9)] * layers, round(link * 1e9), given["bids"]["layers"].tolist()[:S])
+    plan = naive.plain_partition([round(mean * 1e9)] * layers, round(link * 1e9), given["bids"]["layers"].tolist()[:S])
     assert tuple(counts) == plan
     planned = max(max(counts) * mean, link if S > 1 else 0)
     assert notes[0] == (f"planned for mean devices ({mean:.3f} s a layer) and mean links ({link:.3f} s): "
                         f"bottleneck {planned:.3f} s")
-    slowest = max(n * seconds for n, seconds in zip(counts, naive.means(given["times"])))
-    assert notes[1].startswith(f"really the slowest stage takes {slowest:.3f} s a task, ")
+    real = [n * seconds for n, seconds in zip(counts, naive.means(given["times"]))]
+    assert len(notes) == 2
+    assert notes[1] == (f"really the slowest stage takes {max(real):.3f} s a task, "
+                        f"{counts[real.index(max(real))]} layers on GPU {real.index(max(real))}")
 
 
 def test_pipedream_names_what_is_slowest_in_fact():

@@ -17,6 +17,7 @@ from real import model as real
 
 SCHEDULERS = ["FCFS", "SRTF", "LLF", "ADSA", "optimal"]
 COMMANDS = ["execute", "measure", "serve", "calibrate", "export", "llamacpp"]
+WEIGHTS = 4 * 2669952  # bytes of the small GPT-Neo
 RANDOM = "random weights: timing and placement are real, the text is not (12 layers, torch.float32, cpu)"
 
 
@@ -101,6 +102,17 @@ def test_texts_and_files_are_in_the_order_of_the_list_and_stages_as_allocated(to
     assert tasks_again["prompt"].tolist() == [task["prompt"] for task in tasks]
 
 
+def test_a_script_of_ones_own_is_executed(torch, command, short):
+    flags = write_bids({"GPU 4": 5, "GPU 6": 7})
+    path = ROOT / "reproduce" / "FCIM_links.py"
+    assert command("execute", path, *flags, "--threads", "1", "--repeats", "1", *short)[0] == 0
+    measured = read("FCIM_links_measured")
+    assert sorted(measured["layers"]) == [5, 7]
+    assert measured["measured_threads"].tolist() == [1, 1]
+    pathlib.Path("Mine.py").write_text("tasks = []")
+    assert command("execute", "Mine.py") == (2, "", "real.execute: Mine.py: has no function allocate\n")
+
+
 def test_groups_of_devices_are_planned_only(torch, command, short):
     flags = write_bids({"GPU 5": 6, "GPU 6": 6}, 2000)
     status, out, _ = command("execute", "HexGen", "--pool", "workstations", *flags, *short)
@@ -112,7 +124,7 @@ def test_groups_of_devices_are_planned_only(torch, command, short):
 
 @pytest.mark.parametrize("name", ["FCIM", *SCHEDULERS])
 def test_measured_tasks_are_a_task_file_that_the_scripts_read(torch, name, command, run, short):
-    status, out, err = command("measure", name, *short)
+    status, out, err = command("measure", name, "--repeats", "2", *short)
     assert (status, err) == (0, "")
     assert f"measuring on {RANDOM}" in out
     tasks, texts, given = read(f"{name}_measured_tasks"), read(f"{name}_texts"), FCIM.tasks[:3]
@@ -123,18 +135,87 @@ def test_measured_tasks_are_a_task_file_that_the_scripts_read(torch, name, comma
     assert tasks["output_tokens"].tolist() == texts["tokens"].tolist()
     assert texts["tokens"].between(1, 8).all()
     assert tasks["prompt_tokens"].tolist() == [len(task["prompt"]) for task in given]  # of bytes
+    assert (tasks["measured_spread"] == texts["spread"]).all() and (texts["spread"] >= 0).all()
+    made_on = tasks[["measured_model", "measured_threads", "measured_torch"]].drop_duplicates()
+    assert made_on.to_numpy().tolist() == [["random GPT-Neo", 1, torch.__version__]]
+    assert tasks["measured_device"].str.len().min() > 0
+    assert tasks["measured_weights_gb"].tolist() == pytest.approx([WEIGHTS / 1e9] * 3, abs=1e-6)
     caches = 12 * 2 * 128 * 4 * tasks["prompt_tokens"] / 1e9
     assert (tasks["memory_gb"] >= caches / 2).all() and (tasks["memory_gb"] < 0.5).all()
     assert run(name, "--tasks", f"results/{name}_measured_tasks.csv", "--no-plot")[0] == 0
     result = read(f"{name}_tasks")
     if name != "FCIM":
         assert result["computation_time"].tolist() == tasks["computation_time"].tolist()
+        assert pd.read_csv(f"results/{name}_metrics.csv")["model"][0] == "random GPT-Neo (measured)"
     again = texts["text"].tolist()
     if name == "ADSA":
         assert command("measure", name, "--tasks", "results/ADSA_measured_tasks.csv")[0] == 0
         assert read("ADSA_texts")["text"].tolist() == again
         assert command("measure", name, "--sample", "--seed", "5", *short)[0] == 0
         assert read("ADSA_texts")["text"].tolist() != again
+
+
+def test_the_median_of_the_runs_counts(torch, monkeypatch):
+    runs = iter([9.0, 3.0, 1.0, 2.0, 7.0, 4.0, 4.0])  # the first is the warm-up's
+    monkeypatch.setattr(real, "run_once", lambda model, prompt, *_, **__: dict(
+        ids=prompt, seconds=next(runs), peak_memory=5, growth=2))
+    rows = list(real.generate(torch.nn.Module(), [[1], [2]], [1, 1], repeats=3))
+    assert [(row["ids"], row["seconds"], row["spread"]) for row in rows] == [([1], 2, 2), ([2], 4, 3)]
+
+
+def test_what_is_measured_is_kept_when_a_run_is_interrupted(torch, command, short, monkeypatch):
+    whole = transformers_generate()
+    left = [1 + 2 * 2]  # the warm-up, and two tasks
+
+    def generate(self, *arguments, **settings):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return whole(self, *arguments, **settings)
+    monkeypatch.setattr("transformers.GenerationMixin.generate", generate)
+    status, _, err = command("measure", "ADSA", "--repeats", "2", *short)
+    assert status == 130
+    assert err.splitlines() == ["warning: 2 of 3 tasks are measured, and kept in results/ADSA_measured_part.csv",
+                                "real.measure: interrupted"]
+    assert files() == ["results/ADSA_measured_part.csv", "tasks.json"]
+    assert read("ADSA_measured_part")["label"].tolist() == ["Task 1", "Task 2"]
+
+
+def transformers_generate():
+    import transformers
+    return transformers.GenerationMixin.generate
+
+
+def test_the_fastest_number_of_threads_is_set_and_said(torch, monkeypatch):
+    model = torch.nn.Module()
+    model.device = torch.device("cpu")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(real, "thread_counts", lambda: [1, 2, 4])
+    seconds = {1: 0.03, 2: 0.01, 4: 0.02}
+    monkeypatch.setattr(real, "token_seconds", lambda model: seconds[torch.get_num_threads()])
+    before = torch.get_num_threads()
+    try:
+        assert real.set_threads(model) == "threads: 2, the fastest for a token (1: 30.0 ms, 2: 10.0 ms, 4: 20.0 ms)"
+        assert torch.get_num_threads() == 2
+        assert real.set_threads(model, 3) == "threads: 3"
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert real.set_threads(model) == "threads: 3"
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_terminal_shows_what_is_left(monkeypatch, capsys):
+    assert real.progress_bar(10)(5) is None  # no terminal: nothing
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    times = iter([100.0, 103.0, 103.1, 104.0])
+    monkeypatch.setattr(real.time, "perf_counter", lambda: next(times))
+    show = real.progress_bar(8)
+    for done in (2, 3, 4):  # the second comes too soon after the first
+        show(done, "task")
+    lines = capsys.readouterr().err.split("\r")[1:]
+    assert [line.strip() for line in lines] == ["[#####               ]  25 %, 3 s, 9 s left  task",
+                                                "[##########          ]  50 %, 4 s, 4 s left  task"]
 
 
 def test_calibration_prints_shares_ready_to_paste(torch, command):
@@ -239,6 +320,7 @@ def test_without_torch_one_line_says_what_to_install(name, flags, command, monke
     (["export", "FCIM", "vllm", "--model", "./none"], "model './none': no such "),
     (["export", "FCIM", "vllm", "--out", "tests.txt/x"], "--out tests.txt/x: "),
     (["measure", "FCFS", "--seed", "x"], "argument --seed: invalid "),
+    (["measure", "FCFS", "--repeats", "0"], "--repeats: 0 is not positive"),
     (["measure", "FCFS", "--checkpoint"], "argument --checkpoint: expected one argument")])
 def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
     pathlib.Path("tests.txt").write_text("")

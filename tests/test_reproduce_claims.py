@@ -57,7 +57,7 @@ def test_changes_over_settings_draw_the_runs_of_all_together():
         if (setting, seed) not in {("q", 3), ("q", 7)}:
             rows.append(dict(setting=setting, seed=seed, algorithm=name, cost=rng.gamma(3, 4)))
     runs = pd.DataFrame(rows)
-    ours, best, where, each = stats.all_changes(runs, ["setting"], "seed", "cost", "X", ["Y", "Z"], -1)
+    ours, each = stats.all_changes(stats.in_settings(runs, ["setting"], "seed", "cost", "X", ["Y", "Z"]))
     value = runs.set_index(["setting", "seed", "algorithm"])["cost"].to_dict()
 
     def total(counts, setting, name):
@@ -66,9 +66,11 @@ def test_changes_over_settings_draw_the_runs_of_all_together():
     names = [(setting, name) for setting in "pq" for name in "YZ"]
     parts, drawn = ([100 * (total(counts, setting, "X") / total(counts, setting, name) - 1) for setting, name in names]
                     for counts in (np.ones(12), stats.drawings(12)))
-    assert [change[0] for change in each] == pytest.approx(parts)
-    assert best[0] == pytest.approx(min(parts))
-    assert where == ", ".join(names[parts.index(min(parts))])
+    assert list(each) == names
+    assert [change[0] for change in each.values()] == pytest.approx(parts)
+    assert claims.most_favourable(each, -1) == names[parts.index(min(parts))]
+    assert claims.most_favourable(each, 1) == names[parts.index(max(parts))]
+    assert claims.most_favourable({}, 1) == ()
     means = sorted(sum(drawn) / 4)
     assert ours == pytest.approx((sum(parts) / 4, means[250], means[-251]))
 
@@ -76,7 +78,8 @@ def test_changes_over_settings_draw_the_runs_of_all_together():
 def test_the_table_in_the_readme_is_that_of_the_command(run):
     status, out, err = run("reproduce/claims", "--from", FIGURES)
     assert (status, err) == (0, "")
-    assert files("results") == ["claims.tex", "claims_table.csv"]
+    assert files("results") == ["claims_table.csv", "claims_what_the_paper_claims_and_what_is_found_here.tex"]
+    assert "\nOf the runs that are stored in reproduce/figures; --from results: of your own.\n" in out
     text = (ROOT / "reproduce" / "README.md").read_text(encoding="utf-8")
     command, block = readme.BLOCK.search(text).groups()
     assert command.startswith("-m reproduce.claims")
@@ -86,6 +89,24 @@ def test_the_table_in_the_readme_is_that_of_the_command(run):
     assert set(table["command"]) == {"allocation", "pool_size", "scheduling", "incentives"}
     for row in table.to_dict("records"):
         assert f"{row['reading']} " in block
+
+
+@given(st.lists(st.tuples(triple, triple), min_size=1, max_size=4))
+def test_a_verdict_by_size_is_that_of_each_size_if_they_agree(sizes):
+    by_size = [(ours, {("size", "X"): one}) for ours, one in sizes]
+    verdicts = {claims.verdict_change(-36.9, ours, one) for ours, one in sizes}
+    assert claims.verdict_sizes(-36.9, by_size) == (verdicts.pop() if len(verdicts) == 1 else PART)
+
+
+def test_a_verdict_by_size_of_no_size():
+    assert claims.verdict_sizes(-36.9, [(NAN, {("size", "X"): NAN})]) == UNTESTED
+    assert claims.verdict_sizes(-36.9, [(NAN, {("size", "X"): NAN}), ((-50, -60, -40), {("more", "X"): (
+        -50, -60, -40)})]) == HOLDS
+
+
+def test_whose_runs_are_told():
+    assert claims.source_line("results") == "Of the runs in results."
+    assert "reproduce/figures" in claims.source_line(FIGURES)
 
 
 def test_a_folder_without_runs_is_named():

@@ -1,16 +1,18 @@
 """reproduce/pool_size.py: pools that hold the smaller ones, tables and figure that follow from the runs, settings."""
+import functools
 import pathlib
 
 import pandas as pd
 import pytest
-from conftest import ROOT, files, refused
-from test_reproduce_tables import check_latex, check_texts, drawn
+from conftest import ROOT, refused
+from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import common
 import FCIM
-from reproduce import claims, pool_size, stats, tables
+import PipeEdge
+from reproduce import allocation, claims, pool_size, stats, tables
 
-WRITTEN = ["pool_size.png", "pool_size.tex", "pool_size_claims.csv", "pool_size_failures.csv", "pool_size_runs.csv",
+WRITTEN = ["pool_size.png", "pool_size_claims.csv", "pool_size_failures.csv", "pool_size_runs.csv",
            "pool_size_table.csv"]
 FIGURES = str(ROOT / "reproduce" / "figures")
 BLOOM = common.get_model("BLOOM-176B")
@@ -29,18 +31,31 @@ def test_the_stored_runs_are_those_of_the_command(size, stored):
     assert fresh.to_csv() == same.to_csv()
 
 
-def test_a_larger_pool_is_a_smaller_one_and_more(monkeypatch):
-    cases = []
-    monkeypatch.setattr(tables, "quiet_case", lambda *given: cases.append(common.allocation_case(*given)) or cases[-1])
-    for size in (8, 12):
-        pool_size.run_case(FCIM.tasks, BLOOM, size, 3)
-    small, large = (case["bids"].set_index("device") for case in cases)
-    assert (len(small), len(large)) == (8, 12)
+@pytest.mark.parametrize("seed", range(6))
+def test_a_larger_pool_is_a_smaller_one_and_more(seed, monkeypatch):
+    """Offers are raised on the smallest pool alone."""
+    cases = {}
+    monkeypatch.setattr(allocation, "measure_all", lambda _, case, size, **draw: cases.update({size: case}))
+    for size in (6, 8, 12):
+        pool_size.run_case(FCIM.tasks, BLOOM, size, seed)
+    least, small, large = (case["bids"].set_index("device") for case in cases.values())
+    assert (len(least), len(small), len(large)) == (6, 8, 12)
     assert large["type"].value_counts().to_dict() == {"RTX 4090": 6, "T4": 6}
     assert large["host"].nunique() == 12
     assert large.loc[small.index].equals(small)
+    assert (least["layers"] >= small.loc[least.index, "layers"]).all()
+    assert least["layers"].sum() == BLOOM.layers < small["layers"].sum()
     names = [*small.index, "client"]
-    assert cases[1]["links"].loc[names, names].equals(cases[0]["links"])
+    assert cases[12]["links"].loc[names, names].equals(cases[8]["links"])
+    assert "12 devices" not in common.POOLS
+
+
+def test_the_rows_of_a_beam_say_so(monkeypatch):
+    runs = pd.DataFrame([dict(size=size, seed=seed, algorithm=name, cost=seed + size) for size in (6, 24)
+                         for seed in (0, 1) for name in pool_size.METHODS])
+    table = stats.compare(runs, ["size"], "seed", pool_size.METHODS, ["cost"])
+    monkeypatch.setattr(PipeEdge, "EXACT", 18)
+    assert pool_size.by_size(table, "cost")["devices"].tolist() == ["6", "24, PipeEdge a beam"]
 
 
 def test_tables_claims_and_figure_follow_from_the_runs(stored, monkeypatch):
@@ -73,21 +88,19 @@ def test_a_run_and_its_runs_give_the_same(run, monkeypatch):
     run("reproduce/trace", "--help")  # an empty folder
     monkeypatch.setattr("sys.argv", argv)
     pool_size.main("reproduce.pool_size")
-    assert files("results") == WRITTEN
+    assert but_latex("results") == WRITTEN
     status, _, err = run("reproduce/pool_size", "--from", "results", "--out", "again")
     assert (status, err) == (0, "")
     for name in WRITTEN:
         assert pathlib.Path("again", name).read_bytes() == pathlib.Path("results", name).read_bytes()
-    check_latex(pathlib.Path("results/pool_size.tex").read_text(), 5)
+    check_latex("results", "pool_size", 5)
     refused_of = run("reproduce/pool_size", "--from", "results", "--seed", "1", "--out", "more")
     assert (refused_of[0], refused_of[2]) == (2, "reproduce.pool_size: --seed: has no effect with --from\n")
 
 
 def test_no_draw_that_all_share(run, monkeypatch):
-    monkeypatch.setattr(FCIM, "BUDGET", 0)
-    monkeypatch.setattr(pool_size, "SIZES", [6])
-    status, out, err = run("reproduce/pool_size", "--from", FIGURES, "--runs", "2")
-    refused((status, out, err), "--runs: has no effect with --from")
+    refused(run("reproduce/pool_size", "--from", FIGURES, "--runs", "2"), "--runs: has no effect with --from")
+    monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0))
     rows = pool_size.run_case(FCIM.tasks, BLOOM, 6, 0)
     assert [row["algorithm"] for row in rows if row["problem"]] == ["FCIM"]
     failed = stats.failures(tables.as_written(pd.DataFrame(rows)), ["size"])

@@ -14,7 +14,7 @@ from conftest import ROOT, files, metrics, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from test_reproduce_parallel import SIGNALS, linux, stop
-from test_reproduce_tables import check_latex, check_texts, drawn
+from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import ADSA
 import common
@@ -28,12 +28,11 @@ REFERENCE, FREE = "EDF (reference)", "ADSA (uplink free)"
 METHODS = {**FOUR, REFERENCE: "reproduce.EDF"}
 WHO = [*METHODS, "optimal (makespan)", "optimal (turnaround)"]
 FIGURES = str(ROOT / "reproduce" / "figures")
-FILES = [f"scheduling{end}" for end in (
-    ".tex", "_claims.csv", "_list.csv", "_list_runs.csv", "_runs.csv", "_table.csv")]
+FILES = [f"scheduling{end}" for end in ("_claims.csv", "_list.csv", "_list_runs.csv", "_runs.csv", "_table.csv")]
 PNG = ["scheduling.png", "scheduling_gantt.png"]
 ALL = sorted(FILES + PNG)
-MEASURED = ("mean_waiting_time mean_response_time mean_uplink_waiting_time mean_turnaround_time deadlines_met T_end "
-            "preemptions peak_memory_gb").split()
+MEASURED = ("mean_waiting_time mean_response_time mean_uplink_waiting_time mean_turnaround_time p95_turnaround_time "
+            "deadlines_met T_end preemptions peak_memory_gb").split()
 DISTANCES = ["deadlines_behind", "T_end_above", "mean_turnaround_time_above"]
 EXACT = {"optimal (makespan)": "T_end", "optimal (turnaround)": "mean_turnaround_time"}
 
@@ -71,7 +70,7 @@ def test_means_intervals_and_changes_follow_from_the_runs(compared):
     runs, table = of_random_lists(read(compared, "runs")), read(compared, "table")
     assert len(read(compared, "runs")) == (3 * 3 + 1) * 8
     assert len(runs) == 3 * 3 * 7
-    assert len(table) == 3 * 11 * 7
+    assert len(table) == 3 * 12 * 7
     for row in table.to_dict("records"):
         def values(name, regime=row["regime"], metric=row["metric"]):
             return runs[(runs["regime"] == regime) & (runs["algorithm"] == name)].set_index("run")[metric].dropna()
@@ -93,17 +92,18 @@ def test_the_claims_follow_from_the_runs(compared):
     runs, claims = read(compared, "runs"), read(compared, "claims")
     runs = runs[runs["regime"] == "strict"]
     runs = runs.assign(both=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
-    means = runs.groupby("algorithm")[["mean_response_time", "mean_waiting_time", "both"]].mean()
+    means = runs.groupby("algorithm")[["mean_response_time", "mean_waiting_time", "both",
+                                        "mean_turnaround_time"]].mean()
     assert (claims["paper"] == "-39.0 %").all()
     for row, (metric, first, others) in zip(claims.to_dict("records"), [
             ("mean_response_time", "ADSA", ["FCFS"]), ("mean_response_time", "ADSA", ["FCFS", "SRTF", "LLF"]),
             ("mean_waiting_time", "ADSA", ["FCFS", "SRTF", "LLF"]), ("both", "ADSA", ["FCFS", "SRTF", "LLF"]),
-            ("both", FREE, ["FCFS", "SRTF", "LLF"])]):
+            ("both", FREE, ["FCFS", "SRTF", "LLF"]), ("mean_turnaround_time", "ADSA", ["FCFS", "SRTF", "LLF"])]):
         changes = {f"strict, {name}": 100 * (means[metric][first] / means[metric][name] - 1) for name in others}
         assert row["ours"] == pytest.approx(sum(changes.values()) / len(changes), abs=1e-5)
         assert row["best"] == pytest.approx(min(changes.values()), abs=1e-5)
         assert changes[row["best_in"]] == min(changes.values())
-    assert len(claims) == 5
+    assert len(claims) == 6
 
 
 def test_the_uplink_free_changes_nothing_but_the_uplink(compared):
@@ -129,7 +129,8 @@ def test_the_stored_runs_are_those_of_the_command():
     stored, of_list = scheduling.read(FIGURES)
     cases = [("strict", 0, 0), ("overload", 0, 1)]
     rows = [dict(zip(("regime", "seed", "run"), case), model=MODEL.name, device="T4", link="shared", **metrics)
-            for case in cases for metrics in scheduling.run_case(case, METHODS, MODEL, DEVICE, "shared")[0]]
+            for case in cases for metrics in scheduling.run_case(
+                scheduling.random_tasks(*case, MODEL, DEVICE), METHODS, MODEL, DEVICE, "shared")[0]]
     fresh = tables.as_written(pd.DataFrame(rows))
     same = pd.concat([stored[(stored["regime"] == regime) & (stored["run"] == run)] for regime, _, run in cases])
     assert fresh.to_csv() == same.reset_index(drop=True).to_csv()
@@ -254,12 +255,13 @@ def test_no_schedule_waits_less_than_srtf(compared):
 def test_what_is_not_proven_is_no_measure(monkeypatch):
     """A program without time proves nothing: distances are left out and the count says so."""
     monkeypatch.setattr(scheduling, "LIMIT", 0)
-    runs = pd.DataFrame(scheduling.run_case(("overload", 0, 0), METHODS, MODEL, DEVICE, "shared")[0]).assign(run=0)
+    tasks = scheduling.random_tasks("overload", 0, 0, MODEL, DEVICE)
+    runs = pd.DataFrame(scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared")[0]).assign(run=0)
     runs = runs[runs["algorithm"] != FREE]
     assert not runs["proven_optimal"].dropna().any()
     assert runs[DISTANCES].isna().all(axis=None)
-    table = scheduling.compare(runs, ["tasks"], WHO)
-    shown = scheduling.readable("caption: more", table, runs, WHO)[0][1].set_index("metric")
+    table = scheduling.compare(runs, ["tasks"], WHO, scheduling.UNITS)
+    shown = scheduling.readable("caption: more", table, runs, WHO, scheduling.UNITS)[0][1].set_index("metric")
     assert shown.loc["proven optimal (lists)", list(EXACT)].tolist() == ["0", "0"]
     assert set(shown.loc["T_end_above (%)"]) == {"n/a"}
 
@@ -284,7 +286,7 @@ def test_the_list_is_measured_as_the_scripts_measure_it(link, run):
 
 def test_the_files_and_the_printed_tables(compared):
     folder, out = compared
-    assert files(folder) == ALL
+    assert but_latex(folder) == ALL
     for name in PNG:
         assert (folder / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     for regime, load, factor in (("loose", 0.6, "4..8"), ("strict", 0.9, "1.5..3"), ("overload", 1.3, "1.5..3")):
@@ -311,7 +313,7 @@ def test_the_files_and_the_printed_tables(compared):
 
 
 def test_the_latex_tables_are_whole(compared):
-    check_latex((compared[0] / "scheduling.tex").read_text(encoding="utf-8"), 10)
+    check_latex(compared[0], "scheduling", 10)
 
 
 def test_the_same_bytes_whatever_the_number_of_processes_and_one_run(run, monkeypatch):
@@ -322,8 +324,8 @@ def test_the_same_bytes_whatever_the_number_of_processes_and_one_run(run, monkey
         assert (status, err) == (0, "")
         told.append(out.split("\nwritten")[0])
     assert told[0] == told[1]
-    assert files("1") == files("2") == ALL
-    for name in ALL:
+    assert files("1") == files("2")
+    for name in files("1"):
         assert pathlib.Path("1", name).read_bytes() == pathlib.Path("2", name).read_bytes()
     assert pd.read_csv("1/scheduling_table.csv")[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
     cells = re.findall(r"\u00b1 (\S+)", told[0].split("\nloose: ")[1])
@@ -331,20 +333,60 @@ def test_the_same_bytes_whatever_the_number_of_processes_and_one_run(run, monkey
     assert set(cells) == {"n/a"}
     assert "nan" not in told[0]
     run("reproduce/scheduling", "--runs", "1", "--seed", "4", "--no-plot", "--out", "other")
-    assert files("other") == FILES
+    assert but_latex("other") == FILES
     assert pathlib.Path("other/scheduling_runs.csv").read_text() != pathlib.Path("1/scheduling_runs.csv").read_text()
 
 
-def test_a_list_that_is_too_long_to_solve(run):
+def test_a_long_list_is_one_overview_and_no_random_lists(run):
     rows = [(f"T{k}", "", k * 8 % 97, 0, 3 + k * 5 % 11, k * 8 % 97 + 60, 3 + k * 7 % 12) for k in range(70)]
     pd.DataFrame(rows, columns=["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline",
                                 "computation_time"]).to_csv("tasks.csv", index=False)
-    status, out, err = run("reproduce/scheduling", "--runs", "1", "--tasks", "tasks.csv", "--no-plot")
+    status, out, err = run("reproduce/scheduling", "--tasks", "tasks.csv")
     assert (status, err) == (0, "")
     assert "The list: 70 tasks" in out
     assert re.search(r"optimal \(turnaround\): best found, gap .* of 70 deadlines missed \(at least \d+\)", out)
     assert "the exact program is limited to 60 tasks" in out
-    assert pd.read_csv("results/scheduling_list.csv")[DISTANCES].isna().all(axis=None)
+    assert "strict" not in out
+    assert but_latex("results") == [
+        "scheduling_list.csv", "scheduling_list_runs.csv", "scheduling_overview.png", "scheduling_runs.csv"]
+    table = pd.read_csv("results/scheduling_list.csv").set_index("algorithm")
+    assert table[DISTANCES].isna().all(axis=None)
+    run("SRTF", "--tasks", "tasks.csv", "--no-plot")
+    assert table.loc["SRTF", "p99_waiting_time"] == metrics("SRTF")["p99_waiting_time"]
+    again = run("reproduce/scheduling", "--from", "results", "--out", "again")
+    assert again == (0, out.replace("results/", "again/"), "")
+    for name in files("again"):
+        assert pathlib.Path("again", name).read_bytes() == pathlib.Path("results", name).read_bytes()
+
+
+def test_an_overview_shows_the_distributions_and_who_is_there():
+    tasks = pd.DataFrame({
+        "label": [f"T{k}" for k in range(40)], "arrival_time": np.arange(40.0) * 3, "waiting_time": np.arange(40.0),
+        "turnaround_time": np.arange(40.0) + 5}).assign(completion_time=lambda table: table["arrival_time"] + 5)
+    figure = drawn(scheduling.draw_overview, {"X": tasks, "Y": tasks.assign(waiting_time=tasks["waiting_time"] * 2)})
+    for line, factor in zip(figure.axes[0].lines, (1, 2)):
+        at, share = line.get_xdata(), line.get_ydata()
+        for value, part in ((0, 0), (39 * factor, 1)):
+            assert share[at.tolist().index(value)] == part or share[-1] == 1
+        assert (at[0], at[-1]) == (0, 39 * factor)
+    times = figure.axes[2].lines[0].get_xdata()
+    present = figure.axes[2].lines[0].get_ydata()
+    for when in (0.5, 4.0, 4.5, 60.2, 121.0):
+        plain = ((tasks["arrival_time"] <= when) & (tasks["completion_time"] > when)).sum()
+        assert present[np.searchsorted(times, when, side="right") - 1] == plain
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["X", "Y"]
+    check_texts(figure, 20)
+
+
+def test_charts_of_many_tasks_are_on_several_pages():
+    tasks = common.read_tasks([dict(ADSA.tasks[k % 5], label=f"T{k}") for k in range(12)], MODEL, [DEVICE])
+    figures = list_figures(tasks)
+    assert len(figures) == 3
+    titles = [axes.get_title().split(":")[0] for figure in figures for axes in figure.axes]
+    assert titles == WHO
+    for figure in figures:
+        assert figure.get_figheight() <= 9
+        check_texts(figure, 20)
 
 
 EDF = '''"""Earliest deadline first, not preemptive."""
@@ -372,7 +414,7 @@ def test_a_script_of_the_users_is_compared_with_its_own_look(run, monkeypatch):
     status, _, err = run("reproduce/scheduling", "--runs", "2", "--also", "mine/EDF.py", "--also", "Copy.py")
     assert (status, err) == (0, "")
     runs = pd.read_csv("results/scheduling_runs.csv").set_index("algorithm")
-    assert runs.index.unique().tolist() == [*FOUR, "EDF", "Copy", REFERENCE, FREE, *EXACT]
+    assert runs.index.unique().tolist() == [*FOUR, REFERENCE, "EDF", "Copy", FREE, *EXACT]
     measured = ["regime", "run", *MEASURED, *DISTANCES]
     assert runs.loc["Copy", measured].reset_index(drop=True).equals(runs.loc["FCFS", measured].reset_index(drop=True))
     assert runs.loc["EDF", MEASURED].to_numpy().tolist() != runs.loc["FCFS", MEASURED].to_numpy().tolist()
@@ -416,18 +458,24 @@ def test_regimes_of_ones_own_and_nobody_waits(run, monkeypatch):
 # Figures and processes ------------------------------------------------------------------------------------------------
 
 
+def list_figures(tasks):
+    """The figures of a list, as they are written."""
+    rows, details = scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared")
+    figures = scheduling.list_figures(pd.DataFrame(rows), details)
+    return [drawn(lambda figure=figure: figure) for figure in figures.values()]
+
+
 def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch):
     figure = drawn(tables.draw_bars, scheduling.PANELS, "regime", WHO, read(compared, "table"))
     assert [metric for metric, _ in scheduling.PANELS] == [
-        metric for metric in MEASURED if metric not in ("peak_memory_gb", "T_end")]
+        metric for metric in MEASURED if metric not in ("peak_memory_gb", "T_end", "p95_turnaround_time")]
     for axes, (_, label) in zip(figure.axes, scheduling.PANELS):
         assert axes.get_ylabel() == label
         assert re.search(r"\((s|count)\)$", label)
     assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == REGIMES
     check_texts(figure, 30)
     tasks = common.read_tasks(ADSA.tasks, MODEL, [DEVICE])
-    charts = scheduling.charts(*scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared"))
-    figure = drawn(tables.draw_charts, charts)
+    figure, = list_figures(tasks)
     assert [axes.get_title().split(":")[0] for axes in figure.axes] == WHO
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
     for axes in figure.axes:  # all deadlines are within the common scale, and drawn where they are
@@ -439,8 +487,7 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(compared, monkeypatch)
 
 def test_a_far_deadline_is_marked_as_later(monkeypatch):
     tasks = common.read_tasks([*ADSA.tasks, dict(ADSA.tasks[0], label="Far", deadline=5000)], MODEL, [DEVICE])
-    charts = scheduling.charts(*scheduling.run_case(tasks, METHODS, MODEL, DEVICE, "shared"))
-    figure = drawn(tables.draw_charts, charts)
+    figure, = list_figures(tasks)
     assert "deadline later" in [text.get_text() for text in figure.legends[0].get_texts()]
     for axes in figure.axes:
         assert {line.get_xdata()[-1] for line in axes.lines if line.get_marker() == ">"} == {axes.get_xlim()[1]}
@@ -463,5 +510,5 @@ def test_no_solver_is_left(kill, number, tmp_path):
     status, out, err = stop([sys.executable, str(ROOT / "reproduce/scheduling.py"), "--tasks", "tasks.csv"], tmp_path,
                             lambda started: any(map(is_solver, started)), kill, number)
     assert (status, out, err) in ((130, "", "reproduce.scheduling: interrupted\n"), (-number, "", ""))
-    assert files(tmp_path) == ["tasks.csv"]
+    assert but_latex(tmp_path) == ["tasks.csv"]
     assert list((tmp_path / "tmp").iterdir()) == []

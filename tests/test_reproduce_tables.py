@@ -1,4 +1,4 @@
-"""reproduce/tables.py: cells, further scripts, LaTeX, bars."""
+"""reproduce/tables.py: cells, further scripts, what is written, bars."""
 import itertools
 import math
 import pathlib
@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import files
 
 import common
 from reproduce import stats, tables
@@ -53,7 +54,7 @@ def test_a_script_that_cannot_be_compared_is_named(name, text, message, tmp_path
     if text is not None:
         pathlib.Path(name).write_text(text)
     with pytest.raises(common.UserError) as error:
-        tables.load_scripts(["ADSA", "FCFS"], [name], "schedule")
+        tables.load_scripts({"ADSA": "ADSA", "FCFS": "FCFS"}, [name], "schedule")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
@@ -62,7 +63,7 @@ def test_a_script_finds_what_is_beside_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "helper_of_mine.py").write_text("VALUE = 5")
     (tmp_path / "Mine.py").write_text("import helper_of_mine\ndef schedule(tasks): return helper_of_mine.VALUE")
-    methods = tables.load_scripts(["ADSA"], [str(tmp_path / "Mine.py")], "schedule")
+    methods = tables.load_scripts({"ADSA": "ADSA"}, [str(tmp_path / "Mine.py")], "schedule")
     assert list(methods) == ["ADSA", "Mine"]
     assert tables.script(methods["Mine"]).schedule([]) == 5
 
@@ -70,28 +71,35 @@ def test_a_script_finds_what_is_beside_it(tmp_path, monkeypatch):
 # Tables and figures ---------------------------------------------------------------------------------------------------
 
 
-def check_latex(text, count):
-    """That a LaTeX file has so many whole tables."""
-    found = re.findall(r"\\begin{tabular}{(lr*)}\n\\toprule\n(.*?)\\bottomrule\n\\end{tabular}", text, re.DOTALL)
-    assert len(found) == text.count(r"\begin{table}") == text.count(r"\end{table}") == count
-    for columns, body in found:
-        rows = [row for row in body.splitlines() if row != r"\midrule"]
-        assert len(rows) > 1
-        for row in rows:
-            assert row.endswith(r" \\")
-            assert len(re.findall(r"(?<!\\)&", row)) == len(columns) - 1
-    body = text.split("\n", 1)[1]  # after the comment that names the package
-    assert not re.search(r"(?<!\\)[%#_~]", body)
-    assert text.isascii()
+def but_latex(folder):
+    """The files of a folder, without the LaTeX tables, whose number depends on what was run."""
+    return [name for name in files(folder) if not name.endswith(".tex")]
 
 
-def test_every_letter_is_written_for_latex():
-    table = pd.DataFrame({"a_b": ["50 % & more", "~+1.0 [-1.0, +3.0]"], "c": [1.5, "2 \u00b1 3"]})
-    text = tables.latex([("Cost in $ {all} #1 \\ ^", table)])
-    check_latex(text, 1)
-    for part in (r"a\_b & c \\", r"50 \% \& more & 1.500 \\", r"$\sim$+1.0 [-1.0, +3.0] & 2 $\pm$ 3 \\",
-                 r"\caption{Cost in \$ \{all\} \#1 \textbackslash{} \^{}}"):
-        assert part in text
+def check_latex(folder, name, count):
+    """That a script has written so many LaTeX files, each a whole table with a label of its own."""
+    paths = list(pathlib.Path(folder).glob(f"{name}_*.tex"))
+    assert len(paths) == count
+    labels = set()
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        kind = re.search(r"\\begin{(table\*?)}", text).group(1)
+        assert text.endswith(f"\\end{{{kind}}}\n")
+        labels.add(re.search(r"\\label{(.*?)}", text).group(1))
+        found = re.findall(r"\\begin{tabular}{([^\n]*)}\n\\toprule\n(.*?)\\bottomrule\n\\end{tabular}", text, re.DOTALL)
+        assert len(found) == text.count(r"\begin{tabular}") >= 1
+        for kinds, body in found:
+            number = len(re.sub(r">{.*?}p{.*?}", "l", kinds))
+            rows = [row for row in body.splitlines() if row != r"\midrule"]
+            assert len(rows) > 1
+            for row in rows:
+                assert row.endswith(r" \\")
+                assert len(re.findall(r"(?<!\\)&", row)) == number - 1
+        body = text.split("\n", 1)[1]  # after the comment that names the packages
+        assert not re.search(r"(?<!\\)[%#_~]", body)
+        assert not re.search(r"[ {\[]-\d", body)
+        assert text.isascii()
+    assert len(labels) == count
 
 
 def drawn(function, *arguments):
@@ -154,18 +162,23 @@ def test_looks_differ():
     assert len({tables.look(k)[0] for k in range(6)}) == len({tables.look(k)[1] for k in range(6)}) == 6
 
 
-def test_a_column_of_panels_for_each_value_of_another_key():
-    rows = [dict(pool=pool, model=model, metric=metric, algorithm=name, mean=k - 3, low=math.nan, high=math.nan)
-            for k, (pool, model, metric, name) in enumerate(itertools.product(
-                ["p", "q"], ["m", "n", "o"], ["cost", "time"], ["X", "Y"]))]
-    table = pd.DataFrame(rows)
-    figure = drawn(tables.draw_bars, [("cost", "cost (cents)"), ("time", "time (s)")], "model", ["X", "Y"],
-                  table, "pool")
-    assert [axes.get_title() for axes in figure.axes] == ["p", "q", "", ""]
-    for axes, (metric, pool) in zip(figure.axes, itertools.product(["cost", "time"], ["p", "q"])):
-        heights = [bar.get_height() for bars in axes.containers[::2] for bar in bars]
-        part = table[(table["metric"] == metric) & (table["pool"] == pool)]
-        assert heights == [*part[part["algorithm"] == "X"]["mean"], *part[part["algorithm"] == "Y"]["mean"]]
-        low, high = axes.get_ylim()
-        assert low <= min(heights)
-        assert high >= max(heights)
+def test_a_title_and_means_below_0():
+    rows = [dict(model=model, metric="cost", algorithm=name, mean=k - 2, low=math.nan, high=math.nan)
+            for k, (model, name) in enumerate(itertools.product("mn", "XY"))]
+    figure = drawn(tables.draw_bars, [("cost", "cost (cents)")], "model", ["X", "Y"], pd.DataFrame(rows), "here")
+    axes, = figure.axes
+    assert axes.get_title() == "here"
+    assert axes.get_ylim()[0] <= -2
+    assert axes.lines  # that of 0
+
+
+def test_a_publication_writes_pdf_where_it_is_asked_for(tmp_path, capsys):
+    figure = common.new_figure(2)
+    table = pd.DataFrame({"a": ["x"], "b": [1]})
+    parts = ["a line", ("A caption", table), ("More", table, 1)]
+    tables.publish("mine", str(tmp_path), parts, {"table": table}, {"": figure, "_none": None}, "pdf")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mine.pdf", "mine.png", "mine_a_caption.tex", "mine_more.tex", "mine_table.csv"]
+    out = capsys.readouterr().out
+    assert out.startswith("a line\n\nA caption\na  b\nx  1\n\nMore\n")
+    assert out.endswith(f"and 2 tables in {tmp_path}/mine_*.tex\n")

@@ -71,7 +71,7 @@ def make_environment(folder, python, releases):
 
 
 def oldest_releases(folder, version):
-    """The oldest releases that requirements.txt allows and that have wheels for a Python, one `package==release` a line,
+    """The oldest releases that requirements.txt allows and that have wheels for a Python, as a requirements file,
     and the newest of what these need. uv finds them; pip has no such choice."""
     uv = folder / "uv" / "bin" / "uv"
     if not uv.exists():

@@ -1,4 +1,4 @@
-"""The five schedulers: equal to plain references, what holds of every schedule, the scripts as a user runs them."""
+"""What becomes of a schedule (uplink, measures, checks), and the five schedulers as a user runs them."""
 import os
 import pathlib
 from unittest import mock
@@ -7,7 +7,9 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SCHEDULERS, edited, files, metrics, refused, script
+from conftest import SCHEDULERS, cases, edited, files, metrics, refused, script
+from conftest import runs_of as runs
+from conftest import task_table as table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,57 +28,7 @@ METRICS = ("scheduler,model,device,link,tasks_file,tasks,mean_waiting_time,mean_
            "memory_utilization")
 
 
-def table(case, unit=1):
-    """Task table of a case in ticks of `unit` microseconds."""
-    columns = np.array(case, dtype="int64").reshape(-1, 4).T * unit
-    return pd.DataFrame({"label": [f"T{j}" for j in range(len(case))], **dict(zip(
-        ("arrival_time", "computation_time", "trans_time", "deadline"), columns)), "kv_bytes": range(1, len(case) + 1)})
-
-
-def runs(intervals, unit=1):
-    return [(int(label[1:]), start // unit, end // unit) for label, start, end in zip(
-        intervals["label"], intervals["start"], intervals["end"])]
-
-
-@st.composite
-def cases(draw, most=9, longest=12):
-    """Lists of tasks: few distinct values, so that ties are common; idle gaps; overload; tasks of no length."""
-    span = draw(st.sampled_from([0, 3, 12, 40, 90]))
-    alike = draw(st.sampled_from([0, 1, 9]))
-    task = st.tuples(st.integers(0, span), st.integers(0, longest), st.integers(0, alike), st.integers(-3, 30))
-    return [(a, p, q, max(a, a + p + q + slack)) for a, p, q, slack in draw(st.lists(task, min_size=1, max_size=most))]
-
-
-units = st.sampled_from([1, 37, 100000])  # decimal times: ticks of 0.1 s, or of no round number of microseconds
-
-
-@settings(max_examples=2000)
-@given(cases(), units, st.integers(1, 12), st.integers(0, 5))
-def test_each_policy_equals_deciding_anew_each_time(case, unit, quantum, alike):
-    """FCFS a loop, LLF looking at every tick, SRTF and ADSA deciding anew at every arrival and completion."""
-    tasks = table(case, unit)
-    assert runs(FCFS.schedule(tasks), unit) == naive.merged(naive.fcfs(case))
-    assert runs(SRTF.schedule(tasks), unit) == naive.srtf(case)
-    with mock.patch.object(LLF, "QUANTUM", quantum * unit / 1e6):
-        assert runs(LLF.schedule(tasks), unit) == naive.llf(case, quantum)
-    with mock.patch.object(ADSA, "ALIKE", alike * unit / 1e6):
-        assert runs(ADSA.schedule(tasks), unit) == naive.adsa(case, alike)
-
-
-@settings(max_examples=60)
-@given(cases(most=120, longest=20), st.integers(0, 5))
-def test_long_lists_equal_the_references(case, alike):
-    assert runs(SRTF.schedule(table(case))) == naive.srtf(case)
-    with mock.patch.object(ADSA, "ALIKE", alike / 1e6), mock.patch.object(LLF, "QUANTUM", 4e-6):
-        assert runs(ADSA.schedule(table(case))) == naive.adsa(case, alike)
-        assert runs(LLF.schedule(table(case))) == naive.llf(case, 4)
-
-
-def test_adsa_alike_is_a_tenth_of_a_second_and_the_quantum_one():
-    assert (ADSA.ALIKE, LLF.QUANTUM) == (0.1, 1)
-
-
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(cases(), st.sampled_from(POLICIES), st.sampled_from(common.LINKS))
 def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
     intervals = policy.schedule(table(case))
@@ -132,7 +84,7 @@ def check_schedule(case, intervals, link):
         assert (sent["start"].to_numpy()[1:] >= sent["end"].to_numpy()[:-1]).all()
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(cases(), st.sampled_from([*POLICIES, optimal]), st.sampled_from(common.LINKS))
 def test_invariants(case, policy, link):
     options = {"link": link, "time_limit": 0} if policy is optimal else {}

