@@ -174,6 +174,19 @@ def test_the_bound_on_the_objective_is_that_of_easier_problems(case, link, objec
     assert optimal.lower_bound(columns(case, link, objective, tick=1)) == naive.lower_bound(case, link, objective)
 
 
+@settings(max_examples=30)
+@given(cases(most=5), links)
+def test_the_program_of_misses_is_never_above_the_fewest(case, link):
+    """On a dedicated link it finds them, and tasks that can be given up for them."""
+    least, _ = naive.best_order(case, link, "makespan")
+    claimed, given_up = optimal.fewest_missed(columns(case, link), 10)
+    assert len(given_up) == claimed <= least
+    if link == "dedicated":
+        assert claimed == least
+        others = [task for j, task in enumerate(case) if j not in given_up]
+        assert not others or naive.best_order(others, link, "makespan")[0] == 0
+
+
 @settings(max_examples=50)
 @given(cases(most=40, longest=15), links)
 def test_the_bound_on_misses_is_none_that_a_policy_beats(case, link):
