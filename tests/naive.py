@@ -635,3 +635,61 @@ def online(arrival, length, estimate, rule, cost, rest):
         if left[j] and expected[j] <= 0:
             expected[j] = rest
     return ticks
+
+
+# Bounds of optimal.py: what stands in for the whole problem, solved by trying everything
+
+
+def fewest_late(jobs):
+    """Fewest late jobs (release, due, length) of one machine, all there from the first release on."""
+    now = min(release for release, _, _ in jobs)
+
+    def fits(some):
+        ends = [now + sum(length for _, length in some[:k + 1]) for k in range(len(some))]
+        return all(end <= due for end, (due, _) in zip(ends, some))
+    by_due = sorted((due, length) for _, due, length in jobs)  # if some can be on time, then by due date
+    most = max(k for k in range(len(jobs) + 1) if any(fits(some) for some in combinations(by_due, k)))
+    return len(jobs) - most
+
+
+def certainly_missed(case, link):
+    """Tasks that are late alone; of the others, by arrival, the most that all or parts of halves must miss."""
+    def least(tasks):
+        if len(tasks) < 2:
+            return 0
+        bounds = [fewest_late([(a, d - q, p) for a, p, q, d in tasks])]
+        if link == "shared":
+            bounds.append(fewest_late([(a + p, d, q) for a, p, q, d in tasks]))
+        half = len(tasks) // 2
+        return max(*bounds, least(tasks[:half]) + least(tasks[half:]))
+    hopeful = sorted(task for task in case if task[0] + task[1] + task[2] <= task[3])
+    return len(case) - len(hopeful) + least(hopeful)
+
+
+def sum_of_srpt(release, length):
+    return sum({j: end for j, _, end in srtf([(r, p, 0, 0) for r, p in zip(release, length)])}.values())
+
+
+def flow_shop(tasks):
+    """Least end of two machines, one after the other, that serve (p, q) in one order, all there at once."""
+    least = []
+    for order in permutations(tasks):
+        first = second = 0
+        for p, q in order:
+            first += p
+            second = max(first, second) + q
+        least.append(second)
+    return min(least)
+
+
+def lower_bound(case, link, objective):
+    a, p, q, _ = zip(*case)
+    if objective == "turnaround":
+        bounds = [sum_of_srpt(a, p) + sum(q)]
+        if link == "shared":
+            bounds.append(sum_of_srpt([one + two for one, two in zip(a, p)], q))
+        return max(bounds) - sum(a)
+    bounds = [best_order([(*task[:3], 10 ** 9) for task in case], "dedicated", "makespan")[1]]
+    if link == "shared":
+        bounds += [r + flow_shop([task[1:3] for task in case if task[0] >= r]) for r in a]
+    return max(bounds)
