@@ -26,7 +26,7 @@ SEED = 0  # of the first draw
 RUNS = 30  # auctions of each model, pool and kind of price
 OUT = "results"  # where the files go
 MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS, or folders
-POOLS = ["campus", "paper", "workstations"]  # the devices: names in common.POOLS. Hosts play no part in an auction
+POOLS = ["campus", "paper"]  # the devices: names in common.POOLS. Hosts play no part in an auction
 PRICES = [*(k / 10 for k in range(3, 31)), 3.5, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30]  # a device asks so many times its
 OFFERS = [0.25, 0.5, 0.75]  # price instead; or offers so much of its layers, at its price and time a layer
 TIMES = [0.25, 0.5, 0.75, 1.5]  # or promises so many times its time, at its price
@@ -43,8 +43,9 @@ LOOKS = [dict(color=common.BLUE, linestyle="-", marker="o"), dict(color=common.O
          dict(color="black", linestyle="-", marker="D")]  # of the models' curves
 SHOWN = (0.5, 3)  # times its price between which the figure shows utilities
 GAINS = [f"gain_by_{lie}_{payment}" for lie in LIES for payment in PAYMENTS]
-COLUMNS = [*KEYS, "seed", "asked", "device", "type", "budget", "allocation", "rule", "paid_paper", "utility_paper",
-           "paid_critical", "utility_critical", "monotone", "best_rule", *GAINS]
+OUTCOMES = ["paid_paper", "utility_paper", "paid_critical", "utility_critical"]
+COLUMNS = [*KEYS, "seed", "asked", "device", "type", "budget", "allocation", "rule", *OUTCOMES, "monotone", "best_rule",
+           *GAINS]
 
 
 def main(name):
@@ -53,7 +54,10 @@ def main(name):
     args = parser.parse_args()
 
     rows, curves = tables.get_runs(parser, args, read, draw_all)
-    promised, gained, claimed, gaining = promises(rows), gains(rows), claims.of_incentives(rows), who_gains(rows)
+    promised = promises(rows)
+    gained = gains(rows)
+    gaining = who_gains(rows)
+    claimed = claims.of_incentives(rows)
 
     parts = [heading(rows),
              ("What the auction promises; cents; extra: the price of truthfulness", show_promises(promised)),
@@ -82,20 +86,12 @@ def draw_all(args):
     for model, pool in itertools.product(models, pools):
         common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
 
-    first = {}  # of pools of the same devices only the first is run
-    for pool in pools:
-        first[pool] = next(other for other in pools if devices_of(other) == devices_of(pool))
     seeds = range(args.seed, args.seed + args.runs)
-    cases = list(itertools.product(models, pools, (DRAWN, TRUE), seeds))
-    todo = [case for case in cases if case[1] in first.values()]
-    jobs = [(args.tasks, *case) for case in todo]
-    found = dict(zip(todo, parallel(run_case, jobs)))
-
+    jobs = [(args.tasks, *case) for case in itertools.product(models, pools, (DRAWN, TRUE), seeds)]
     rows, curves = [], []
-    for model, pool, asked, seed in cases:
-        its_rows, its_curves = found[model, first[pool], asked, seed]
-        rows += [dict(row, pool=pool) for row in its_rows]
-        curves += [dict(row, pool=pool) for row in its_curves]
+    for its_rows, its_curves in parallel(run_case, jobs):
+        rows += its_rows
+        curves += its_curves
     return as_tables(rows, curves)
 
 
@@ -107,16 +103,11 @@ def as_tables(rows, curves):
     return rows, tables.as_written(pd.DataFrame(curves).round(4))
 
 
-def devices_of(pool):
-    """Names and types of a pool's devices, without their hosts."""
-    return [row[:2] for row in common.POOLS[pool]]
-
-
 def read(folder):
     """What draw_all returned, of an earlier run."""
-    numbers = ["paid_paper", "utility_paper", "paid_critical", "utility_critical", *GAINS]
-    rows = tables.read_runs(folder, "incentives_runs.csv", ["seed", "budget", "allocation", *numbers],
-                            [*KEYS, "asked", "device", "type", "rule", "best_rule", "monotone"])
+    numbers = ["seed", "budget", "allocation", *OUTCOMES, *GAINS]
+    texts = [*KEYS, "asked", "device", "type", "rule", "best_rule", "monotone"]
+    rows = tables.read_runs(folder, "incentives_runs.csv", numbers, texts)
     if not rows["allocation"].any():
         return rows, None
     return rows, tables.read_runs(folder, "incentives_curves_runs.csv", ["seed"], [*KEYS, "payment"])
@@ -140,8 +131,9 @@ def run_case(tasks, model, pool, asked, seed):
 
         own = honest.get(i, NOTHING)
         row["rule"] = own["rule"] if honest else ""
-        row["paid_paper"], row["utility_paper"] = own["paid"], own["utility"]
-        row["paid_critical"], row["utility_critical"] = 0.0, 0.0
+        row["paid_paper"] = own["paid"]
+        row["utility_paper"] = own["utility"]
+        row["paid_critical"] = row["utility_critical"] = 0.0
         is_tested = bool(honest) and asked == TRUE
         if is_tested or i in honest:
             curve = FCIM_critical.layers_won(i, case)
@@ -159,10 +151,11 @@ def auction_case(tasks, model, pool, asked, seed):
     """A drawn auction: its case, its bids (table), the true costs: what the bids ask, or what running them costs."""
     drawn = tables.quiet_case(tasks, model, pool, seed)
     bids = drawn["bids"]
-    case = FCIM_critical.auction_case(model.layers, bids, len(drawn["tasks"]), FCIM.WEIGHTS, FCIM.DELTA, FCIM.BUDGET,
-                                      FCIM.DEADLINE)
+    number = len(drawn["tasks"])
+    case = FCIM_critical.auction_case(model.layers, bids, number, FCIM.WEIGHTS, FCIM.DELTA, FCIM.BUDGET, FCIM.DEADLINE)
     cost = bids["price"] if asked == TRUE else bids["true_cost"]
-    return case, bids, (cost / bids["layers"]).tolist()
+    per_layer = cost / bids["layers"]
+    return case, bids, per_layer.tolist()
 
 
 def by_paper(case, cost):
@@ -223,11 +216,12 @@ def with_gains(rows, lies):
     best price is paid. lies: table of the rows of try_lies, with their devices."""
     rows = pd.DataFrame(rows).set_index("device")
     for lie, payment in itertools.product(LIES, PAYMENTS):
-        best = lies[lies["lie"] == lie].groupby("device")[payment].max()
-        rows[f"gain_by_{lie}_{payment}"] = (best - rows[f"utility_{payment}"]).clip(lower=0)
+        of_lie = lies[lies["lie"] == lie]
+        gain = of_lie.groupby("device")[payment].max() - rows[f"utility_{payment}"]
+        rows[f"gain_by_{lie}_{payment}"] = gain.clip(lower=0)
     prices = lies[lies["lie"] == "price"]
-    best = prices.loc[prices.groupby("device")["paper"].idxmax()]  # the first of equal ones
-    rows["best_rule"] = best.set_index("device")["rule"]
+    best = prices.groupby("device")["paper"].idxmax()  # the first of equal ones
+    rows["best_rule"] = prices.loc[best].set_index("device")["rule"]
     return rows.reset_index().to_dict("records")
 
 
@@ -254,9 +248,11 @@ def promises(rows):
         part = every[every["allocation"]]
         won = part[part["paid_paper"] > 0]
         auctions = part.groupby("seed")
-        paid, budget = auctions[["paid_paper", "paid_critical"]].sum(), auctions["budget"].first()
+        paid = auctions[["paid_paper", "paid_critical"]].sum()
+        budget = auctions["budget"].first()
         line = dict(zip([*KEYS, "asked"], setting))
-        line.update(auctions=every["seed"].nunique(), with_allocation=len(paid))
+        line["auctions"] = every["seed"].nunique()
+        line["with_allocation"] = len(paid)
         for payment in PAYMENTS:
             line[f"within_budget_{payment}"] = (paid[f"paid_{payment}"] <= budget + TOLERANCE).mean()
             line[f"least_utility_{payment}"] = won[f"utility_{payment}"].min()
@@ -284,11 +280,11 @@ def gains(rows):
     for setting, every in rows[rows["asked"] == TRUE].groupby(KEYS, sort=False):
         part = truthful(every)
         line = dict(zip(KEYS, setting))
-        for gain in GAINS:
-            what = gain[len("gain_"):]
-            share = (part[gain] > TOLERANCE).groupby(part["seed"]).mean()
-            line.update(with_interval(f"share_{what}", share))
-            line[f"largest_{what}"] = part[gain].max()
+        for lie, payment in itertools.product(LIES, PAYMENTS):
+            gain = part[f"gain_by_{lie}_{payment}"]
+            is_gain = gain > TOLERANCE
+            line.update(with_interval(f"share_by_{lie}_{payment}", is_gain.groupby(part["seed"]).mean()))
+            line[f"largest_by_{lie}_{payment}"] = gain.max()
         line["not_monotone"] = (~part["monotone"].astype(bool)).sum()
         lines.append(line)
     return pd.DataFrame(lines).round(6)
@@ -297,24 +293,28 @@ def gains(rows):
 def who_gains(rows):
     """Who of the truthful gains by another price, under the paper's payments: by type, rule by which it is paid when
     truthful, and rule by which its best lie is."""
-    true, gain = truthful(rows), "gain_by_price_paper"
+    true = truthful(rows)
+    gain = "gain_by_price_paper"
     devices = true.groupby(["pool", "type"]).size()
+    gaining = true[true[gain] > TOLERANCE]
     lines = []
-    for (pool, kind, rule, best_rule), part in true[true[gain] > TOLERANCE].groupby(
-            ["pool", "type", "rule", "best_rule"], sort=False):
-        share = 100 * len(part) / devices[pool, kind]
-        lines.append({"pool": pool, "type": kind, "truthful": rule, "lying": best_rule, "% of them": f"{share:.1f}",
-                      "mean_gain": part[gain].mean(), "largest_gain": part[gain].max()})
+    for setting, part in gaining.groupby(["pool", "type", "rule", "best_rule"], sort=False):
+        line = dict(zip(["pool", "type", "truthful", "lying"], setting))
+        share = len(part) / devices[line["pool"], line["type"]]
+        line["% of them"] = f"{100 * share:.1f}"
+        line["mean_gain"] = part[gain].mean()
+        line["largest_gain"] = part[gain].max()
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
 # Text and figure ------------------------------------------------------------------------------------------------------
 
 REMARKS = """\
-Pools of the same devices give the same auctions, whatever their hosts. Where the offers only just suffice, every
-device is needed and may ask what the budget allows. not monotone: devices that would win more layers by asking
-more; then Myerson's payments are not proven truthful. They make the price alone truthful: offers of fewer layers, and
-promises of other times, can pay under them as under the paper's. A promised time is taken as it is, kept or not."""
+Where the offers only just suffice, every device is needed and may ask what the budget allows. not monotone: devices
+that would win more layers by asking more; then Myerson's payments are not proven truthful. They make the price alone
+truthful: offers of fewer layers, and promises of other times, can pay under them as under the paper's. A promised time
+is taken as it is, kept or not."""
 
 
 def heading(rows):
@@ -347,14 +347,15 @@ def show(table, columns, means):
     """Of a table of numbers these columns as text, the means with half of their intervals."""
     texts = table[columns].astype(object)
     for what in means:
-        cells = table[[what, f"{what}_low", f"{what}_high"]].to_numpy()
-        texts[what] = [tables.show_mean(*line) for line in cells]
+        cells = zip(table[what], table[f"{what}_low"], table[f"{what}_high"])
+        texts[what] = [tables.show_mean(*cell) for cell in cells]
     return texts.where(table[columns].notna(), "not tested")
 
 
 def examples(rows):
     """A line for each payment and lie: who gains most."""
-    true, lines = truthful(rows), []
+    true = truthful(rows)
+    lines = []
     for payment, lie in itertools.product(PAYMENTS, LIES):
         gain = true[f"gain_by_{lie}_{payment}"]
         if gain.empty:
@@ -370,21 +371,18 @@ def examples(rows):
 
 
 def draw_curves(curves):
-    """Draws what a truthful device gains by what it asks, one journal column wide: a row of panels for each pool (those
-    of equal curves together), a panel for each payment, a line a model, with its 95 % interval."""
+    """Draws what a truthful device gains by what it asks, one journal column wide: a row of panels for each pool, a
+    panel for each payment, a line a model, with its 95 % interval."""
     from matplotlib.figure import Figure
-    columns = [key for key in curves if key.startswith("asks_")]
-    alike = {}  # {curves: pools that have them}
-    for pool, part in curves.groupby("pool", sort=False):
-        alike.setdefault(part[columns].to_numpy().tobytes(), []).append(pool)
-
-    figure, keys = Figure((3.5, 0.75 + 1.5 * len(alike)), dpi=300), {}
-    plots = figure.subplots(len(alike), len(PAYMENTS), sharex=True, squeeze=False)
-    for row, pools in zip(plots, alike.values()):
+    pools = curves["pool"].unique()
+    figure = Figure((3.5, 0.75 + 1.5 * len(pools)), dpi=300)
+    keys = {}
+    plots = figure.subplots(len(pools), len(PAYMENTS), sharex=True, squeeze=False)
+    for row, pool in zip(plots, pools):
         for axes, payment in zip(row, PAYMENTS):
-            part = curves[(curves["pool"] == pools[0]) & (curves["payment"] == payment)]
-            keys.update(draw_models(axes, part, columns))
-            axes.set_title(f"{', '.join(map(common.shorten, pools))}:\npayment {payment}", fontsize=7.5)
+            part = curves[(curves["pool"] == pool) & (curves["payment"] == payment)]
+            keys.update(draw_models(axes, part))
+            axes.set_title(f"{common.shorten(pool)}:\npayment {payment}", fontsize=7.5)
         row[0].set_ylabel("its utility /\ncost of its offer", fontsize=7)
     for axes in plots[-1]:
         axes.set_xlabel("asks / its true cost", fontsize=8)
@@ -392,12 +390,15 @@ def draw_curves(curves):
     return common.finish_figure(figure, keys)
 
 
-def draw_models(axes, curves, columns):
+def draw_models(axes, curves):
     """Draws a line a model, with its 95 % interval. Returns its legend."""
-    at, keys = [float(key[len("asks_"):]) for key in columns], {}
+    columns = [key for key in curves if key.startswith("asks_")]
+    at = [float(key[len("asks_"):]) for key in columns]
+    keys = {}
     for k, (model, lines) in enumerate(curves.groupby("model", sort=False)):
         look = LOOKS[k % len(LOOKS)]
-        mean, low, high = zip(*(stats.mean(lines[key].to_numpy()) for key in columns))
+        intervals = [stats.mean(lines[key].to_numpy()) for key in columns]
+        mean, low, high = zip(*intervals)
         axes.fill_between(at, low, high, color=look["color"], alpha=0.25, linewidth=0)
         keys[common.shorten(model)], = axes.plot(at, mean, **look, linewidth=1.1, markersize=3, markevery=(k, 5))
     axes.axvline(1, color="0.5", linewidth=0.7)

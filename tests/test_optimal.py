@@ -1,10 +1,14 @@
 """optimal: equal to brute force, never worse than a policy, and honest about what is proven."""
+import math
 import re
-from itertools import combinations
+import signal
+import subprocess
+import threading
 
 import naive
 import numpy as np
 import pandas as pd
+import pulp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -143,7 +147,7 @@ def test_optimal_is_never_worse_than_a_policy(case, link, objective):
     check_schedule(case, intervals, link)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(cases(), links, objectives)
 def test_the_bounds_hold_for_every_order(case, link, objective):
     case = columns(case, link, objective)
@@ -155,14 +159,32 @@ def test_the_bounds_hold_for_every_order(case, link, objective):
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40), st.integers(0, 9)), min_size=1, max_size=8))
 def test_the_fewest_late_jobs_are_those_that_no_set_on_time_holds(jobs):
-    """All are there from the first release on. If a set of jobs can be on time, then by due date."""
-    now = min(release for release, _, _ in jobs)
-    by_due = sorted((due, length) for _, due, length in jobs)
+    assert optimal.fewest_late(jobs) == naive.fewest_late(jobs)
 
-    def fits(some):
-        return all(now + sum(length for _, length in some[:k + 1]) <= due for k, (due, _) in enumerate(some))
-    most = max(k for k in range(len(jobs) + 1) if any(fits(some) for some in combinations(by_due, k)))
-    assert optimal.fewest_late(jobs) == len(jobs) - most
+
+@settings(max_examples=150)
+@given(st.one_of(cases(most=9), cases(most=9, longest=4)), links)
+def test_the_bound_on_misses_is_that_of_halves(case, link):
+    assert optimal.certainly_missed(columns(case, link)) == naive.certainly_missed(case, link)
+
+
+@settings(max_examples=150)
+@given(st.one_of(cases(most=5), real_cases()), links, objectives)
+def test_the_bound_on_the_objective_is_that_of_easier_problems(case, link, objective):
+    assert optimal.lower_bound(columns(case, link, objective, tick=1)) == naive.lower_bound(case, link, objective)
+
+
+@settings(max_examples=30)
+@given(cases(most=5), links)
+def test_the_program_of_misses_is_never_above_the_fewest(case, link):
+    """On a dedicated link it finds them, and tasks that can be given up for them."""
+    least, _ = naive.best_order(case, link, "makespan")
+    claimed, given_up = optimal.fewest_missed(columns(case, link), 10)
+    assert len(given_up) == claimed <= least
+    if link == "dedicated":
+        assert claimed == least
+        others = [task for j, task in enumerate(case) if j not in given_up]
+        assert not others or naive.best_order(others, link, "makespan")[0] == 0
 
 
 @settings(max_examples=50)
@@ -225,3 +247,55 @@ def test_misses_of_an_overload_of_thousands_are_bounded(where):
     summary = optimal.schedule(tasks, "shared").attrs["summary"][0]
     missed, least = (int(re.search(words, summary).group(1)) for words in (r"(\d+) of 4000", r"\(at least (\d+)\)"))
     assert missed / 5 < least <= missed
+
+
+# The solver -----------------------------------------------------------------------------------------------------------
+
+
+def solver_at(path, monkeypatch, script=None):
+    if script:
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", str(path))
+
+
+@pytest.mark.parametrize("title, status, low", [
+    ("Stopped on time (no integer solution - continuous used) - objective value 1", "unknown", 12.345),
+    ("Stopped on time - objective value 1", "feasible", 12.345),
+    ("Infeasible - objective value 0", "infeasible", -math.inf),
+    ("Integer infeasible - objective value 0", "infeasible", -math.inf),
+    ("Optimal - objective value 2", "optimal", 2)])
+def test_what_the_solver_writes_is_read(title, status, low, monkeypatch, tmp_path):
+    """A bound in its log is rounded: at least 12.345 if 12.346 stands there."""
+    solver_at(tmp_path / "cbc", monkeypatch, f"""printf 'Welcome\\nLower bound:                12.346\\n'
+printf '{title}\\n** 0 X0000000 2 0\\n' > solution""")
+    problem, x = pulp.LpProblem("one", pulp.LpMinimize), pulp.LpVariable("x", 0, 9)
+    problem += x
+    problem += x >= 1
+    assert optimal.run_cbc(problem, 9) == (status, pytest.approx(low))
+    assert x.varValue == (2 if status in ("optimal", "feasible") else None)
+
+
+def test_a_handler_of_sigterm_stays_and_other_threads_can_solve(monkeypatch):
+    during = []
+    start = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: (
+        during.append(signal.getsignal(signal.SIGTERM)), start(*arguments, **options))[1])
+    case = [(0, 5, 1, 6), (0, 5, 3, 7), (1, 4, 2, 9), (2, 1, 1, 40)]
+
+    def own(number, frame):
+        raise AssertionError
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        found = optimal.schedule(table(case, TICK))
+        assert during and set(during) == {own} and signal.getsignal(signal.SIGTERM) is own
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        again = []
+        thread = threading.Thread(target=lambda: again.append(optimal.schedule(table(case, TICK))))
+        thread.start()
+        thread.join()
+        assert again[0].equals(found) and during[-1] == signal.SIG_DFL
+        optimal.schedule(table(case, TICK))
+        assert during[-1] not in (own, signal.SIG_DFL) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)

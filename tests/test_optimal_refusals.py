@@ -1,5 +1,4 @@
 """optimal: its solver missing, failing or interrupted, and settings that are wrong."""
-import math
 import os
 import pathlib
 import re
@@ -7,27 +6,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import pandas as pd
 import pulp
 import pytest
 from conftest import ROOT, files, refused
-from test_optimal import HARD, TICK
+from test_optimal import HARD, TICK, solver_at
 from test_schedules import table
 
 import common
 import optimal
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pulp")  # of what PuLP 4 will not have
-
-
-def solver_at(path, monkeypatch, script=None):
-    if script:
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", str(path))
 
 
 def test_a_missing_solver_is_said(monkeypatch, tmp_path):
@@ -52,23 +43,6 @@ def test_a_failing_solver_is_said(script, monkeypatch, tmp_path):
     with pytest.raises(common.UserError, match=r"the solver CBC failed: [^\n]*$"):
         optimal.schedule(table(HARD, TICK))
     assert files(tmp_path) == ["cbc"]
-
-
-@pytest.mark.parametrize("title, status, low", [
-    ("Stopped on time (no integer solution - continuous used) - objective value 1", "unknown", 12.345),
-    ("Stopped on time - objective value 1", "feasible", 12.345),
-    ("Infeasible - objective value 0", "infeasible", -math.inf),
-    ("Integer infeasible - objective value 0", "infeasible", -math.inf),
-    ("Optimal - objective value 2", "optimal", 2)])
-def test_what_the_solver_writes_is_read(title, status, low, monkeypatch, tmp_path):
-    """A bound in its log is rounded: at least 12.345 if 12.346 stands there."""
-    solver_at(tmp_path / "cbc", monkeypatch, f"""printf 'Welcome\\nLower bound:                12.346\\n'
-printf '{title}\\n** 0 X0000000 2 0\\n' > solution""")
-    problem, x = pulp.LpProblem("one", pulp.LpMinimize), pulp.LpVariable("x", 0, 9)
-    problem += x
-    problem += x >= 1
-    assert optimal.run_cbc(problem, 9) == (status, pytest.approx(low))
-    assert x.varValue == (2 if status in ("optimal", "feasible") else None)
 
 
 @pytest.mark.parametrize("version", ["3.0.0", "3.0.1"])
@@ -154,28 +128,3 @@ def test_a_signal_leaves_no_solver_and_no_file(program, stop, status, message, t
     with pytest.raises(ProcessLookupError):
         os.killpg(script.pid, 0)
     assert files(tmp_path) == ["tasks.csv"] and not list((tmp_path / "temporary").iterdir())
-
-
-def test_a_handler_of_sigterm_stays_and_other_threads_can_solve(monkeypatch):
-    during = []
-    start = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: (
-        during.append(signal.getsignal(signal.SIGTERM)), start(*arguments, **options))[1])
-    case = [(0, 5, 1, 6), (0, 5, 3, 7), (1, 4, 2, 9), (2, 1, 1, 40)]
-
-    def own(number, frame):
-        raise AssertionError
-    before = signal.signal(signal.SIGTERM, own)
-    try:
-        found = optimal.schedule(table(case, TICK))
-        assert during and set(during) == {own} and signal.getsignal(signal.SIGTERM) is own
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        again = []
-        thread = threading.Thread(target=lambda: again.append(optimal.schedule(table(case, TICK))))
-        thread.start()
-        thread.join()
-        assert again[0].equals(found) and during[-1] == signal.SIG_DFL
-        optimal.schedule(table(case, TICK))
-        assert during[-1] not in (own, signal.SIG_DFL) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGTERM, before)
