@@ -45,18 +45,17 @@ def schedule(tasks):
             heapq.heappush(ready, (computation[coming], coming))
             coming += 1
 
-        # The shortest runs until it is done, or until an arrival that needs less than is left of it.
+        # The shortest runs until the next arrival or its completion. Of equal ones the running one goes on: it is the
+        # earlier in the list, as those that waited with it need more.
         remaining, task = heapq.heappop(ready)
-        start, end = now, now + remaining
-        while coming < n and arrival[coming] < end and computation[coming] >= end - arrival[coming]:
-            heapq.heappush(ready, (computation[coming], coming))
-            coming += 1
-        if coming < n and arrival[coming] < end:
-            now = arrival[coming]
-            heapq.heappush(ready, (end - now, task))
-        else:
-            now = end
-        runs.append((task, start, now))
+        end = now + remaining
+        if coming < n:
+            end = min(end, arrival[coming])
+        runs.append((task, now, end))
+        remaining -= end - now
+        now = end
+        if remaining > 0:
+            heapq.heappush(ready, (remaining, task))
     return common.interval_table(queue, runs)
 
 

@@ -9,6 +9,8 @@ prompt_tokens and output_tokens that were measured, and what they were measured 
 import pathlib
 import sys
 
+import pandas as pd
+
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
@@ -19,14 +21,13 @@ from real import model as real
 def measured_tasks(tasks, rows, prompts, made_on):
     """Table in the task format: `tasks`, of read_tasks, with what generate found (rows) in place of the estimates.
     made_on: of real.measured_on."""
+    found = pd.DataFrame(rows, index=tasks.index)
+    made = found["ids"].map(len)
     table = common.in_seconds(tasks)[["label", "prompt", "arrival_time", "trans_time", "deadline"]]
-    table["output_words"] = [round(len(row["ids"]) / common.TOKENS_PER_WORD) for row in rows]
-    table["computation_time"] = [round(row["seconds"], 6) for row in rows]
-    table["prompt_tokens"] = [len(prompt) for prompt in prompts]
-    table["output_tokens"] = [len(row["ids"]) for row in rows]
-    table["memory_gb"] = [round(row["growth"] / 1e9, 9) for row in rows]
-    table["measured_spread"] = [round(row["spread"], 6) for row in rows]
-    return table.assign(**made_on)
+    return table.assign(
+        output_words=(made / common.TOKENS_PER_WORD).round().astype("int64"), output_tokens=made,
+        prompt_tokens=[len(prompt) for prompt in prompts], computation_time=found["seconds"].round(6),
+        measured_spread=found["spread"].round(6), memory_gb=(found["growth"] / 1e9).round(9), **made_on)
 
 
 def main(prog):

@@ -69,9 +69,9 @@ def check_count(value, flag):
     common.check_number(value, flag, whole=True, positive=True)
 
 
-def load_script(name, names, function=None):
+def load_script(name, names, what):
     """Name and module of a script: one of `names`, as FCIM, fcim or FCIM.py, or the path of one's own, which must have
-    this function."""
+    an `allocate`, say (what)."""
     stem, ending = os.path.splitext(os.path.basename(name))
     if ending.lower() != ".py" or not os.path.isfile(name):
         known = common.find_name(stem if ending.lower() == ".py" else name, names, "script")
@@ -79,7 +79,7 @@ def load_script(name, names, function=None):
     spec = importlib.util.spec_from_file_location(stem, name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    common.require(function is None or hasattr(module, function), f"{name}: has no function {function}")
+    common.require(hasattr(module, what), f"{name}: has no {what}")
     return stem, module
 
 
@@ -327,7 +327,7 @@ def measured_on(model, name):
 
 def set_threads(model, wanted=None):
     """Sets the threads that torch computes with, and returns a line that says so. wanted None: as OMP_NUM_THREADS says,
-    or else the number that makes a token fastest. On a GPU, or with none wanted there, nothing is tried."""
+    or else the number that makes a token fastest; for a GPU none is tried."""
     import torch
     if wanted is not None:
         check_count(wanted, "--threads")
@@ -479,14 +479,12 @@ def continued(model, prompt, most, sample=False, **settings):
 
 def texts_table(tasks, rows, decode):
     """Table of what generate found of each task, in the order of the list."""
+    found = pd.DataFrame(rows, index=tasks.index)
+    made = found["ids"].map(len)
     table = pd.DataFrame({
-        "label": tasks["label"].tolist(),
-        "seconds": [round(row["seconds"], 6) for row in rows],
-        "spread": [round(row["spread"], 6) for row in rows],
-        "tokens": [len(row["ids"]) for row in rows],
-        "tokens_per_second": [round(len(row["ids"]) / row["seconds"], 3) for row in rows],
-        "peak_memory_gb": [round(row["peak_memory"] / 1e9, 6) for row in rows],
-        "text": [decode(row["ids"]) for row in rows]}, index=tasks.index)
+        "label": tasks["label"], "seconds": found["seconds"].round(6), "spread": found["spread"].round(6),
+        "tokens": made, "tokens_per_second": (made / found["seconds"]).round(3),
+        "peak_memory_gb": (found["peak_memory"] / 1e9).round(6), "text": found["ids"].map(decode)})
     return table.sort_index()
 
 

@@ -61,14 +61,21 @@ def main(prog):
 
     written = []
     for name, script in scripts:
-        tables, spent = compare(name, script.schedule, tasks, model, plan, modelled[1], link, prompts, most, alone)
-        comparison = tables["metrics.csv"]
+        intervals = script.schedule(tasks)
+        runs, decisions = serve_model(name, script.schedule, tasks, model, prompts, most, alone, intervals["end"].max())
+        served = tasks.assign(computation_time=computed_times(runs, len(tasks)))
+        simulated = common.simulate(tasks, intervals, link)
+        measured = common.simulate(served, common.interval_table(served, runs), link)
+        expected, found = (common.scheduling_metrics(tasks, tables[0], plan, modelled[1])
+                           for tables in (simulated, measured))
+        comparison = comparison_table(expected, found)
+
+        simulated, measured = ([common.in_seconds(table) for table in tables] for tables in (simulated, measured))
+        files = {"tasks.csv": measured[0].sort_index(), "intervals.csv": measured[1], "metrics.csv": comparison}
         if not args.no_plot:
-            tables["gantt.png"] = common.try_figure(both_figure, name, tables)
-        del tables["simulated"]
-        files = {f"{name}_served_{end}": table for end, table in tables.items()}
-        written += common.write_files(given["out"], files)
-        print(f"\n{name}: {spent}")
+            files["gantt.png"] = common.try_figure(both_figure, name, simulated, measured)
+        written += common.write_files(given["out"], {f"{name}_served_{end}": file for end, file in files.items()})
+        print(f"\n{name}: {len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean")
         common.print_table(comparison)
     print(f"\nwritten: {', '.join(written)}")
 
@@ -104,15 +111,11 @@ def stretched(tasks, factor):
 # One script -----------------------------------------------------------------------------------------------------------
 
 
-def compare(name, schedule, tasks, model, plan, device, link, prompts, most, alone):
-    """Serves the list with one script: tables of what was measured ("tasks.csv", "intervals.csv"), of both compared
-    ("metrics.csv") and of the simulation ("simulated", two of them), in seconds; and a line about the decisions."""
-    intervals = schedule(tasks)
-    simulated = common.simulate(tasks, intervals, link)
-    expected = common.scheduling_metrics(tasks, simulated[0], plan, device)
-
+def serve_model(name, schedule, tasks, model, prompts, most, alone, expected_end):
+    """Serves the list with one script and a real model: what `serve` returns. alone: the tokens that each task makes
+    alone, or None. expected_end: of the last computation, for the progress bar."""
     generations = [Generation(model, *task) for task in zip(prompts, most)]
-    show = real.progress_bar(intervals["end"].max())
+    show = real.progress_bar(expected_end)
     start = time.perf_counter()
 
     def clock():
@@ -126,18 +129,12 @@ def compare(name, schedule, tasks, model, plan, device, link, prompts, most, alo
         while clock() < until:
             time.sleep(min(0.2, max(0, until - clock()) / common.US))
 
-    runs, decisions = serve(schedule, tasks, lambda k: generations[k].step(), clock, wait)
-    show(intervals["end"].max())
+    found = serve(schedule, tasks, lambda k: generations[k].step(), clock, wait)
+    show(expected_end)
     for label, generation, ids in zip(tasks["label"], generations, alone):
         if ids not in (None, generation.ids):
             common.warn(f"{name}: the tokens of {common.shown(label)} are not those that it makes alone")
-
-    served = tasks.assign(computation_time=computed_times(runs, len(tasks)))
-    measured = common.simulate(served, common.interval_table(served, runs), link)
-    found = common.scheduling_metrics(served, measured[0], plan, device)
-    tables = {"tasks.csv": common.in_seconds(measured[0]).sort_index(), "intervals.csv": common.in_seconds(measured[1]),
-              "metrics.csv": comparison_table(expected, found), "simulated": [*map(common.in_seconds, simulated)]}
-    return tables, f"{len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean"
+    return found
 
 
 def serve(schedule, tasks, make_token, clock, wait):
@@ -248,13 +245,16 @@ def comparison_table(simulated, measured):
     return pd.DataFrame(rows)
 
 
-def both_figure(name, tables):
-    """Figure of a Gantt chart as simulated, and of one as measured below it."""
-    rows = min(max(3, len(tables["tasks.csv"])), common.PLOT_ROWS)
+def both_figure(name, simulated, measured):
+    """Figure of a Gantt chart as simulated, and of one as measured below it (each two tables, in seconds)."""
+    rows = min(max(3, len(measured[0])), common.PLOT_ROWS)
     figure = common.new_figure(2 * (1.0 + 0.2 * rows))
-    above, below = figure.subplots(2, 1, sharex=True)
-    keys = common.draw_schedule(above, f"{name}, simulated", *tables["simulated"])
-    keys.update(common.draw_schedule(below, f"{name}, measured", tables["tasks.csv"], tables["intervals.csv"]))
+    above, below = figure.subplots(2, 1)
+    keys = common.draw_schedule(above, f"{name}, simulated", *simulated)
+    keys.update(common.draw_schedule(below, f"{name}, measured", *measured))
+    right = max(axes.get_xlim()[1] for axes in figure.axes)
+    for axes in figure.axes:
+        axes.set_xlim(right=right)
     return common.finish_figure(figure, keys)
 
 

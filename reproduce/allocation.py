@@ -114,7 +114,8 @@ def completion_time(stages, tasks, delay, times, **_):
     groups = [stage["devices"] for stage in stages]
     layers = np.array([stage["layers"] for stage in stages])
     compute, allreduce, links = common.stage_times(groups, layers, delay, times)
-    _, _, end = common.pipeline(tasks["arrival_time"].to_numpy(), links, compute + allreduce)
+    arrival = tasks["arrival_time"].to_numpy()
+    _, _, end = common.pipeline(arrival, links, compute + allreduce)
     return int(end[-1, -1] + links[-1]) / common.US
 
 

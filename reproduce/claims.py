@@ -59,7 +59,8 @@ SCHEDULING = [  # how queueing delay is read, metric, of which schedule, against
     ("turnaround (the published waiting_times), all three", "mean_turnaround_time", "ADSA", RIVALS)]
 TOLERANCE = 1e-6  # cents: a gain of less is none, as results are rounded to this
 WINNERS = [("winners, prices as drawn", "as drawn"), ("winners, prices at true cost", "true cost")]
-LIES = [("no gain by asking another price", "gain_by_price"), ("no gain by offering fewer layers", "gain_by_layers")]
+LIES = [("no gain by asking another price", "gain_by_price"), ("no gain by offering fewer layers", "gain_by_layers"),
+        ("no gain by promising another time", "gain_by_time")]
 PAYMENTS = [("", "paper"), (", FCIM_critical (ours)", "critical")]
 
 

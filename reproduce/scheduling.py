@@ -133,12 +133,14 @@ def add_distances(rows):
 def heading(runs, drawn):
     """What was run, and how to read it. drawn: the runs of random lists, perhaps none."""
     about = runs.iloc[0]
-    text = f"reproduce.scheduling: {about['model']} on {about['device']}, {about['link']} uplink\n"
+    lines = [f"reproduce.scheduling: {about['model']} on {about['device']}, {about['link']} uplink"]
     if len(drawn):
-        words, prompt, trans = (f"{least}..{most}" for least, most in (WORDS, PROMPT, TRANS))
-        text += (f"random lists: {drawn['tasks'].iloc[0]} tasks, {words} words of output, {prompt} of prompt, {trans} "
-                 f"s of transmission, seed {about['seed']}\n{tables.legend(drawn['run'].nunique())}\n")
-    return text + LEGEND
+        number = drawn["tasks"].iloc[0]
+        lines.append(f"random lists: {number} tasks, {WORDS[0]}..{WORDS[1]} words of output, {PROMPT[0]}..{PROMPT[1]} "
+                     f"of prompt, {TRANS[0]}..{TRANS[1]} s of transmission, seed {about['seed']}")
+        lines.append(tables.legend(drawn["run"].nunique()))
+    lines.append(LEGEND)
+    return "\n".join(lines)
 
 
 def compare(runs, keys, who, units):
@@ -150,14 +152,26 @@ def compare(runs, keys, who, units):
 
 def readable(caption, table, runs, who, units):
     """Two captions and tables for reading, of one regime: means and counts; ADSA's change."""
-    of_tasks = {**units, **ABOVE, "deadlines_met": f"of {runs['tasks'].iloc[0]}"}
-    means = tables.means(table, who, of_tasks)
+    number = runs["tasks"].iloc[0]
+    means = tables.means(table, who, {**units, **ABOVE, "deadlines_met": f"of {number}"})
     compared = table[table["metric"] == "T_end_above"].set_index("algorithm")["runs"]
-    proven = runs.dropna(subset=["proven_optimal"]).groupby("algorithm")["proven_optimal"].sum()
-    for what, count in (("as many deadlines met (lists)", compared), ("proven optimal (lists)", proven)):
-        means.loc[len(means)] = {"metric": what, **{name: f"{count[name]:.0f}" for name in who if name in count}}
-    changes = tables.changes(table, [name for name in who if name not in OPTIMA], units)
-    return [(caption, means.fillna("")), (f"{caption.split(':')[0]}, ADSA's change in % against each", changes)]
+    means.loc[len(means)] = counts("as many deadlines met (lists)", compared, who)
+    exact = runs.dropna(subset=["proven_optimal"])
+    proven = exact.groupby("algorithm")["proven_optimal"].sum()
+    means.loc[len(means)] = counts("proven optimal (lists)", proven, who)
+
+    regime = caption.split(":")[0]
+    policies = [name for name in who if name not in OPTIMA]
+    changes = tables.changes(table, policies, units)
+    return [(caption, means), (f"{regime}, ADSA's change in % against each", changes)]
+
+
+def counts(what, numbers, who):
+    """A row of whole numbers, {name: number}, for those of `who` that have one."""
+    row = {"metric": what}
+    for name in who:
+        row[name] = f"{numbers[name]:.0f}" if name in numbers else ""
+    return row
 
 
 def of_list(table, one, who, units):
@@ -201,17 +215,19 @@ def beaten(table, who):
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def list_figures(one, details):
+def list_figures(details):
     """Figures of the list that is no random one, {end of the name: Figure}: Gantt charts, or, of a long list, an
     overview of the policies."""
-    one = one[one["algorithm"] != FREE].set_index("algorithm")
-    results = {name: details[details["algorithm"] == name].drop_duplicates("label") for name in one.index}
-    if is_long(one["tasks"].iloc[0]):
+    results = {}
+    for name, part in details[details["algorithm"] != FREE].groupby("algorithm", sort=False):
+        results[name] = part.drop_duplicates("label")
+    if is_long(len(results["ADSA"])):
         policies = {name: result for name, result in results.items() if name not in OPTIMA}
         return {"_overview": common.try_figure(draw_overview, policies)}
     charts = []
     for name, result in results.items():
-        title = f"{name}: {one.loc[name, 'deadlines_met']} of {one.loc[name, 'tasks']} deadlines met"
+        met = result["deadline_met"].sum()
+        title = f"{name}: {met} of {len(result)} deadlines met"
         charts.append((title, result, details[details["algorithm"] == name]))
     figures = {}
     for page, some in enumerate(tables.on_pages(charts), 1):
@@ -297,24 +313,27 @@ def main(name):
     tables.add_flags(parser, RUNS, also=True)
     args = parser.parse_args()
     runs, details = tables.get_runs(parser, args, read, draw_all)
-    one, drawn = runs[runs["regime"] == LIST], runs[runs["regime"] != LIST]
     who = [name for name in runs["algorithm"].unique() if name != FREE]
+    one = runs[runs["regime"] == LIST]
+    drawn = runs[runs["regime"] != LIST]
+    about = one.iloc[0]
     if one["memory_utilization"].max() > 1:
         common.warn(f"weights and KV caches reach {one['peak_memory_gb'].max():.1f} GB, more than the "
-                    f"{one['device'].iloc[0]} has: these are the times of one that could hold them")
+                    f"{about['device']} has: these are the times of one that could hold them")
 
-    units = {**UNITS, **FAR} if is_long(one["tasks"].iloc[0]) else UNITS
-    list_table = compare(one, ["tasks"], who, units)
-    change = list_table.pivot(index="algorithm", columns="metric", values="change")[list(units)]
+    units = {**UNITS, **FAR} if is_long(about["tasks"]) else UNITS
+    table = compare(one, ["tasks"], who, units)
+    change = table.pivot(index="algorithm", columns="metric", values="change")[list(units)]
+    parts = [heading(runs, drawn), *of_list(table, one, who, units)]
     files = {"runs": runs, "list_runs": details, "list": one.join(change.add_prefix("change_"), on="algorithm")}
-    parts = [heading(runs, drawn), *of_list(list_table, one, who, units)]
-    figures = {} if args.no_plot else list_figures(one, details)
+    figures = {} if args.no_plot else list_figures(details)
     if len(drawn):
-        table = files["table"] = compare(drawn, ["regime"], who, UNITS)
-        claim = files["claims"] = claims.of_scheduling(runs)
-        parts += [*of_regimes(table, drawn, who),
-                  (f"The paper's claim and what is found here, in regime {claims.STRICT}", claims.show(claim)),
-                  claims.RULES, WHY]
+        table = compare(drawn, ["regime"], who, UNITS)
+        claim = claims.of_scheduling(runs)
+        caption = f"The paper's claim and what is found here, in regime {claims.STRICT}"
+        parts += of_regimes(table, drawn, who)
+        parts += [(caption, claims.show(claim)), claims.RULES, WHY]
+        files.update(table=table, claims=claim)
         if not args.no_plot:
             figures[""] = common.try_figure(tables.draw_bars, PANELS, "regime", who, table)
     tables.publish("scheduling", args.out, parts, files, figures, args.format)

@@ -245,7 +245,7 @@ def draw_bars(panels, groups, who, table, title=None):
     from matplotlib.figure import Figure
     names = table[groups].unique().tolist()
     places, width = np.arange(len(names)), 0.84 / len(who)
-    matplotlib.rcParams["hatch.linewidth"] = 0.4  # read when the figure is written
+    matplotlib.rcParams["hatch.linewidth"] = 0.4  # by some releases read when it is drawn, by others when it is written
     figure, keys = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6)), dpi=300), {}
     plots = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for (metric, label), axes in zip(panels, plots):
@@ -286,7 +286,9 @@ def on_pages(charts):
 def draw_charts(charts):
     """Figure of schedules one above the other on one scale of time: (title, the tables of common.simulate in seconds)
     of each."""
+    import matplotlib
     from matplotlib.figure import Figure
+    matplotlib.rcParams["hatch.linewidth"] = 0.4  # as in draw_bars
     rows = min(max(3, len(charts[0][1])), common.PLOT_ROWS)
     figure, keys = Figure((3.5, 0.85 + len(charts) * (HEAD + ROW * rows)), dpi=300), {}
     plots = figure.subplots(len(charts), 1, squeeze=False)[:, 0]

@@ -548,6 +548,42 @@ def stage_values(grouping, offers, delay, times):
     return most, list(zip(*w)), d
 
 
+def genetic_search(layers, offers, delay, times, arrivals, sizes, first, mutate, rng, *, population, children, tries,
+                   stale):
+    """The best found (time, grouping, layer counts), generations, number of groupings. first: groupings to begin with;
+    mutate: makes another of one. Nothing is given up before its moves are made."""
+    known, survivors, generations, unchanged = set(), [], 0, 0
+
+    def placed(groups, share):
+        """Placements of a new grouping, from the layers of the parent and from even stages."""
+        grouping = tuple(tuple(sorted(group)) for group in groups)
+        most, w, d = stage_values(grouping, offers, delay, times)
+        if grouping in known or len(grouping) > layers or sum(most) < layers or {*map(len, grouping)} - sizes:
+            return []
+        known.add(grouping)
+        start = [max(1, round(sum(share.get(i, 0) for i in group))) for group in grouping]
+        found = [best_moves(layers, most, w, d, arrivals, n) for n in (start, [1] * len(grouping))]
+        return [[(time, grouping, n) for n, time in found]]
+
+    new = [both for groups in first for both in placed(groups, {})]
+    while new and unchanged < stale:
+        before, generations = survivors[:1], generations + 1
+        limit = survivors[-1][0] if len(survivors) == population else math.inf
+        for inherited, even in new:
+            if inherited[0] < limit:
+                survivors.append(even if even[0] < inherited[0] else inherited)
+        survivors = sorted(survivors, key=lambda one: one[0])[:population]
+        unchanged = unchanged + 1 if survivors[:1] == before else 0
+        new = []
+        for k in rng.integers(len(survivors), size=tries * children).tolist():
+            _, grouping, n = survivors[k]
+            share = {i: count / len(group) for group, count in zip(grouping, n) for i in group}
+            new += placed(mutate(grouping, delay, rng), share)
+            if len(new) == children:
+                break
+    return survivors[0], generations, len(known)
+
+
 def best_grouping(layers, offers, delay, times, arrivals, sizes=range(1, 100)):
     """Least completion time over all subsets of devices, groupings into groups of these sizes, and layer counts."""
     least = math.inf

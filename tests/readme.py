@@ -3,8 +3,8 @@
 - A block below a line <!-- python X.py --flags --> or <!-- python -m reproduce.X --flags --> is what that command
   prints; of a longer output, after bars, the paragraphs that begin so: <!-- python X.py --flags | this | that -->.
 - Rows of README.md's tables that begin with a script are that script's metrics.
-- Pictures below figures/ are those that the commands write; beside them lie the runs behind reproduce's tables, from
-  which `--from` makes the tables again.
+- Pictures below figures/ are those that the commands write, and no README shows others; beside them lie the runs behind
+  reproduce's tables, from which `--from` makes the tables again. reproduce.claims, which reads those, comes last.
 
 With names (of scripts, FCIM or reproduce.allocation), only what they print is brought up to date. tests/test_readme.py
 compares.
@@ -20,6 +20,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "reproduce" / "figures"
 READMES = [ROOT / "README.md", ROOT / "reproduce" / "README.md", ROOT / "real" / "README.md"]
+OF_RUNS = "-m reproduce.claims"  # it runs nothing, and reads the runs below figures/
 BLOCK = re.compile(r"<!-- python (.*?) -->\n```text\n(.*?)```\n", re.DOTALL)
 ROW = re.compile(r"^\| \[(\w+)\.py\]\(\1\.py\) \| (?!.*[a-z]{3}).*\|$", re.MULTILINE)
 SCHEDULING = ("mean_waiting_time", "mean_response_time", "mean_turnaround_time", "deadlines_met", "T_end",
@@ -58,10 +59,20 @@ def row(name):
 
 def update(names):
     pictures = set(re.findall(r"figures/(\w+\.png)", "".join(map(pathlib.Path.read_text, READMES))))
+    for is_of_runs in (False, True):  # what is made of the runs below figures/, once those are made
+        for readme in READMES:
+            update_file(readme, names, pictures, is_of_runs)
+    for path in FIGURES.glob("*.png"):
+        if path.name not in pictures:
+            path.unlink()
 
+
+def update_file(readme, names, pictures, is_of_runs):
+    """Brings the blocks of a file up to date, those that are made of stored runs, or the others."""
     def fresh(match):
         command = match.group(1)
-        if names and not any(name in command.split("|")[0] for name in names):
+        is_wanted = not names or any(name in command.split("|")[0] for name in names)
+        if not is_wanted or command.startswith(OF_RUNS) != is_of_runs:
             return match.group(0)
         output, files = run(command.split("|")[0].strip())
         for name, content in files.items():
@@ -69,11 +80,10 @@ def update(names):
                 (FIGURES / name).write_bytes(content)
         return f"<!-- python {command} -->\n```text\n{shown(command, output)}```\n"
 
-    for readme in READMES:
-        text = BLOCK.sub(fresh, readme.read_text(encoding="utf-8"))
-        if readme == READMES[0]:
-            text = ROW.sub(lambda match: row(match.group(1)), text)
-        readme.write_text(text, encoding="utf-8")
+    text = BLOCK.sub(fresh, readme.read_text(encoding="utf-8"))
+    if readme == READMES[0]:
+        text = ROW.sub(lambda match: row(match.group(1)), text)
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

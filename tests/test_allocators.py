@@ -15,15 +15,15 @@ ENDS = ["bids.csv", "intervals.csv", "layers.png", "links.csv", "metrics.csv", "
 HEADERS = {
     "tasks": "label,arrival_time,computation_time,trans_time,deadline,start_time,end_computation,completion_time,"
              "response_time,waiting_time,uplink_waiting_time,turnaround_time,deadline_met,preemptions",
-    "intervals": "label,kind,start,end",
+    "intervals": "label,kind,start,end,stage,devices",
     "stages": "stage,devices,tensor_parallel,first_layer,last_layer,layers,computation_time,link_delay,reward,utility,"
               "memory_gb,memory_utilization",
     "bids": "device,type,host,capacity,layers,price,computation_time,true_cost",
     "links": "," + ",".join(f"GPU {k}" for k in range(1, 13)) + ",client",
-    "metrics": "algorithm,model,pool,seed,tasks_file,tasks,devices,total_cost,completion_time,computation_time,"
-               "communication_time,communication_overhead,memory_utilization,fairness_layers,fairness_rewards,"
-               "cost_efficiency,deadlines_met",
 }
+MEASURES = ("tasks,devices,total_cost,completion_time,computation_time,communication_time,communication_overhead,"
+            "memory_utilization,fairness_layers,fairness_rewards,cost_efficiency,deadlines_met,fairness_layers_all,"
+            "fairness_rewards_all,mean_turnaround_time,p95_turnaround_time,mean_waiting_time").split(",")
 
 
 def table(name, end, folder="results"):
@@ -47,12 +47,15 @@ def test_a_run_writes_the_files_and_prints_the_tables(name, run):
     assert files("results") == [f"{name}_{end}" for end in ENDS]
     for end, header in HEADERS.items():
         assert pathlib.Path("results", f"{name}_{end}.csv").read_text().split("\n")[0] == header
+    header = table(name, "metrics").columns.tolist()
+    assert header[:4] == ["algorithm", "model", "pool", "seed"]
+    assert header[-len(MEASURES) - 3:] == ["tasks_file", "bids_file", "links_file", *MEASURES]
     assert pathlib.Path("results", f"{name}_layers.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert f"{name}: 5 tasks, model BLOOM-176B, pool campus, seed 0\n" in out
+    assert f"{name}: 5 tasks, model BLOOM-176B, pool campus, seed 0" in out.split("\n")[0]
     for text in ("GPU 1", "Task 5", "communication_overhead", f"results/{name}_layers.png"):
         assert text in out
     found = metrics(name)
-    assert [found[key] for key in HEADERS["metrics"].split(",")[:6]] == [
+    assert [found[key] for key in (*header[:4], "tasks_file", "tasks")] == [
         name, "BLOOM-176B", "campus", 0, f"{name}.py", 5]
     before = {file: pathlib.Path("results", file).read_bytes() for file in files("results")}
     assert run(name) == (status, out, err)

@@ -436,6 +436,28 @@ def test_a_long_list_is_planned_on_some_of_its_tasks():
     assert "planned" not in str(HexGen.allocate(times=times, arrivals=arrivals, plan=30, **given))
 
 
+def test_the_search_is_that_of_a_plain_loop():
+    """Generation by generation, in whole numbers: what is bred, placed, kept and told."""
+    rng, sizes = np.random.default_rng(13), {1, 2, 4}
+    for seed in range(50):
+        devices, layers = int(rng.integers(2, 5)), int(rng.integers(2, 9))
+        offers, *rest = instance(rng, devices, layers, tight=seed % 3 == 0, workstations=seed % 2 == 0)
+        scales = 0.3 if seed % 4 else 0, 3, 1
+        delay, times, arrivals = (np.rint(values * scale) * 12 for values, scale in zip(rest, scales))
+        limits = {key: int(rng.integers(1, most)) for key, most in (
+            ("population", 7), ("children", 9), ("tries", 4), ("stale", 5))}
+        drawn = np.random.default_rng(seed)
+        first = HexGen.first_groupings(layers, times, delay, drawn)
+        (time, grouping, n), generations, known = naive.genetic_search(
+            layers, offers.tolist(), delay, times, arrivals, sizes, first, HexGen.mutated, drawn, **limits)
+        stages, notes, least = allocate(layers, offers.tolist(), delay, times, arrivals, seed, model_of(4), patience=1e9,
+                                        **limits)
+        assert stages == [{"devices": list(group), "layers": count} for group, count in zip(grouping, n)]
+        assert least == time
+        assert notes == [f"genetic algorithm: {generations} generations, {known} groupings",
+                         f"completion time {time:.3f} s, the best found: no proof that none is better"]
+
+
 def test_the_search_ends_when_all_groupings_are_known():
     """Two devices have five groupings: fewer children than are asked, then none."""
     delay, times = 2 - 2 * np.eye(3), np.ones((2, 2))

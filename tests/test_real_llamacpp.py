@@ -19,7 +19,9 @@ WORKER = """#!{python}
 import socket, sys
 flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 assert flags["-t"] == "1"
-link = socket.create_server((flags["-H"], int(flags["-p"])))
+link = socket.socket()
+link.bind((flags["-H"], int(flags["-p"])))
+link.listen()
 while True:
     link.accept()
 """

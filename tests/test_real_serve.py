@@ -242,7 +242,7 @@ def test_a_measured_list_is_not_measured_again(command):
 @pytest.mark.parametrize("arguments, message", [
     ([], "the following arguments are required: SCRIPT"),
     (["FCIM"], "unknown script 'FCIM': choose from ADSA, SRTF, FCFS, LLF"),
-    (["mine.py"], "mine.py: has no function schedule"),
+    (["mine.py"], "mine.py: has no schedule"),
     (["FCFS", "--stretch", "0"], "--stretch: '0' is not positive"),
     (["FCFS", "--stretch", "long"], "--stretch: 'long' is not a number"),
     (["FCFS", "--repeats", "0"], "--repeats: 0 is not positive"),

@@ -1,4 +1,5 @@
 """reproduce/claims.py: each verdict by its rule, on drawn figures; changes over settings; the table in README.md."""
+import itertools
 import math
 import pathlib
 
@@ -102,6 +103,37 @@ def test_a_verdict_by_size_of_no_size():
     assert claims.verdict_sizes(-36.9, [(NAN, {("size", "X"): NAN})]) == UNTESTED
     assert claims.verdict_sizes(-36.9, [(NAN, {("size", "X"): NAN}), ((-50, -60, -40), {("more", "X"): (
         -50, -60, -40)})]) == HOLDS
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_of_auctions_are_those_of_a_plain_count(seed):
+    """In each draw the share of its devices, and of those the mean; only auctions that have an allocation count."""
+    rng, rows = np.random.default_rng(seed), []
+    gains = [f"gain_by_{lie}_{payment}" for lie in ("price", "layers", "time") for payment in ("paper", "critical")]
+    for model, pool, draw, asked, _ in itertools.product("mn", "pq", range(6), ("as drawn", "true cost"), range(4)):
+        rows.append(dict(model=model, pool=pool, seed=draw, asked=asked, allocation=(draw + len(pool)) % 5 > 0,
+                         paid_paper=float(rng.integers(2)), utility_paper=float(rng.integers(-1, 2)),
+                         **{key: float(rng.integers(2)) * rng.integers(2) for key in gains}))
+    found = claims.of_incentives(pd.DataFrame(rows)).set_index("reading")
+    rows = [row for row in rows if row["allocation"]]
+    cases = {f"winners, prices {where} {asked}": ("utility_paper", 1, asked, True) for where, asked in (
+        ("as", "drawn"), ("at", "true cost"))}
+    for more, payment in (("", "paper"), (", FCIM_critical (ours)", "critical")):
+        for how, lie in (("asking another price", "price"), ("offering fewer layers", "layers"),
+                         ("promising another time", "time")):
+            cases[f"no gain by {how}{more}"] = f"gain_by_{lie}_{payment}", 0, "true cost", False
+    assert found.index.tolist() == list(cases)
+    for reading, (key, wanted, asked, of_winners) in cases.items():
+        def share(settings, key=key, wanted=wanted, asked=asked, of_winners=of_winners):
+            draws = {}
+            for row in rows:
+                if (row["model"], row["pool"]) in settings and row["asked"].endswith(asked) and (
+                        row["paid_paper"] or not of_winners):
+                    draws.setdefault(row["seed"], []).append(row[key] == wanted)
+            return 100 * np.mean([np.mean(values) for values in draws.values()])
+        settings = list(itertools.product("mn", "pq"))
+        assert found.loc[reading, "ours"] == pytest.approx(share(settings), abs=1e-5)
+        assert found.loc[reading, "best"] == pytest.approx(max(share([one]) for one in settings), abs=1e-5)
 
 
 def test_whose_runs_are_told():

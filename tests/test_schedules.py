@@ -1,7 +1,6 @@
 """What becomes of a schedule (uplink, measures, checks), and the five schedulers as a user runs them."""
 import os
 import pathlib
-from unittest import mock
 
 import naive
 import numpy as np
@@ -23,12 +22,14 @@ import SRTF
 POLICIES = [FCFS, SRTF, LLF, ADSA]
 COLUMNS = ("label,arrival_time,computation_time,trans_time,deadline,start_time,end_computation,completion_time,"
            "response_time,waiting_time,uplink_waiting_time,turnaround_time,deadline_met,preemptions")
-METRICS = ("scheduler,model,device,link,tasks_file,tasks,mean_waiting_time,mean_response_time,"
-           "mean_uplink_waiting_time,mean_turnaround_time,deadlines_met,T_end,preemptions,peak_memory_gb,"
-           "memory_utilization")
+MEASURES = ["tasks", *(f"{kind}_{key}_time" for key in ("waiting", "response", "turnaround")
+                       for kind in ("mean", "p50", "p95", "p99")),
+            "mean_uplink_waiting_time", "deadlines_met", "mean_tardiness", "T_end", "preemptions", "throughput",
+            "tokens_per_second", "processor_utilization", "uplink_utilization", "peak_memory_gb", "memory_utilization"]
+OWN_SETTING = {"ADSA": ["alike"], "LLF": ["quantum"]}
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(cases(), st.sampled_from(POLICIES), st.sampled_from(common.LINKS))
 def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
     intervals = policy.schedule(table(case))
@@ -50,7 +51,8 @@ def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
     sent = everything[everything["kind"] == "transmit"]
     assert sorted(sent["end"] - sent["start"]) == sorted(q for _, _, q, _ in case)
     model = common.Model("m", layers=3, hidden=8, feed_forward=4, heads=2, context=1)  # 3 x 320 weights of two bytes
-    metrics = common.scheduling_metrics(table(case), result, model, common.get_device("T4"))
+    tasks = table(case).assign(output_tokens=7, measured_weights_gb=np.nan)
+    metrics = common.scheduling_metrics(tasks, result, model, common.get_device("T4"))
     held = 1920 + naive.peak_memory(case, start, end, range(1, len(case) + 1))
     assert metrics["peak_memory_gb"] == pytest.approx(held / 1e9)
     assert metrics["memory_utilization"] == pytest.approx(held / 16e9)
@@ -61,6 +63,13 @@ def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
     for key, total in means.items():
         assert metrics[f"mean_{key}_time"] == pytest.approx(total / n / 1e6, abs=1e-6)
     assert (metrics["T_end"], metrics["tasks"]) == (max(done) / 1e6, len(case))
+    late = sum(max(0, done[j] - case[j][3]) for j in range(n))
+    assert metrics["mean_tardiness"] == pytest.approx(late / n / 1e6, abs=1e-6)
+    span = (max(done) - min(a for a, _, _, _ in case)) / 1e6
+    rates = {"throughput": n, "tokens_per_second": 7 * n, "processor_utilization": sum(p for _, p, _, _ in case) / 1e6,
+             "uplink_utilization": sum(q for _, _, q, _ in case) / 1e6}
+    for key, count in rates.items():
+        assert metrics[key] == pytest.approx(count / span if span else np.nan, nan_ok=True)
 
 
 def check_schedule(case, intervals, link):
@@ -84,7 +93,7 @@ def check_schedule(case, intervals, link):
         assert (sent["start"].to_numpy()[1:] >= sent["end"].to_numpy()[:-1]).all()
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(cases(), st.sampled_from([*POLICIES, optimal]), st.sampled_from(common.LINKS))
 def test_invariants(case, policy, link):
     options = {"link": link, "time_limit": 0} if policy is optimal else {}
@@ -127,14 +136,19 @@ def test_a_run_writes_the_files_and_prints_the_tables(name, run):
     text = {end: pathlib.Path("results", end).read_text() for end in names[1:]}
     assert text[f"{name}_tasks.csv"].split("\n")[0] == COLUMNS
     assert text[f"{name}_intervals.csv"].split("\n")[0] == "label,kind,start,end"
-    extra = ",objective,proven_optimal,lower_bound" if name == "optimal" else ""
-    assert text[f"{name}_metrics.csv"].split("\n")[0] == METRICS + extra
+    header = text[f"{name}_metrics.csv"].split("\n")[0].split(",")
+    assert header[:4] == ["scheduler", "model", "device", "link"]
+    assert header[header.index("tasks_file") + 1:][:len(MEASURES)] == MEASURES
+    if name == "optimal":
+        assert header[-3:] == ["objective", "proven_optimal", "lower_bound"]
+    else:
+        assert header == [*header[:4], *OWN_SETTING.get(name, []), "tasks_file", *MEASURES]
     assert pathlib.Path("results", f"{name}_gantt.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert f"{name}: 5 tasks, model GPT-Neo 1.3B, device T4, link shared" in out
-    for label in ("Task 1", "Task 5", "mean_waiting_time", f"results{os.sep}{name}_gantt.png"):
+    for label in ("Task 1", "Task 5", "p95", "mean_uplink_waiting_time", f"results{os.sep}{name}_gantt.png"):
         assert label in out
     found = metrics(name)
-    assert [found[key] for key in METRICS.split(",")[:6]] == [
+    assert [found[key] for key in (*header[:4], "tasks_file", "tasks")] == [
         name, "GPT-Neo 1.3B", "T4", "shared", f"{name}.py", 5]
 
 
@@ -169,7 +183,7 @@ def test_editing_the_list_in_the_script_changes_the_result(name, run):
     before = metrics(name)["mean_turnaround_time"]
     status, _, err = run(edited(name, ('"output_words": 100,', '"output_words": 900,')), "--no-plot")
     assert (status, err) == (0, "")
-    assert metrics(name)["mean_turnaround_time"] > before
+    assert metrics("mine")["mean_turnaround_time"] > before
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -229,18 +243,18 @@ def test_thousands_of_tasks_are_excerpted(run):
     assert not metrics("optimal")["proven_optimal"]
 
 
-def test_the_gantt_draws_each_task_bar_and_deadline(tmp_path):
+def test_the_gantt_draws_each_task_bar_and_deadline():
     """Bars and marks of the figure against the schedule, read back from matplotlib's own objects."""
-    from matplotlib.figure import Figure
     tasks = common.read_tasks(FCFS.tasks, common.get_model("GPT-Neo 1.3B"), [common.get_device("T4")])
     result, intervals = map(common.in_seconds, common.simulate(tasks, FCFS.schedule(tasks), "shared"))
-    drawn = []
-    with mock.patch.object(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure)):
-        common.draw_figure(tmp_path / "x.png", 5, lambda axes: common.draw_schedule(axes, "FCFS", result, intervals))
-    axes = drawn[0].axes[0]
+    axes = common.schedule_figure("FCFS", result, intervals).axes[0]
     bars = sorted((round(bar.get_x(), 6), round(bar.get_x() + bar.get_width(), 6)) for bar in axes.patches)
     assert bars == sorted((round(s, 6), round(e, 6)) for s, e in zip(intervals["start"], intervals["end"]))
-    assert sorted(x for line in axes.lines for x in line.get_xdata()) == sorted(result["deadline"])
+    left, last = result["arrival_time"].min(), result["completion_time"].max()
+    far = result["deadline"] > left + 1.5 * (last - left)
+    assert far.any()
+    marked = result["deadline"].where(~far, axes.get_xlim()[1])  # a far one as an arrow at the edge
+    assert sorted(x for line in axes.lines for x in line.get_xdata()) == sorted(marked)
     assert axes.get_xlabel() == "time (s)"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == result["label"].tolist()
 
@@ -292,7 +306,7 @@ def test_a_wrong_edit_of_a_script_is_one_line(name, old, new, message, run):
 
 
 RUNS = "return common.interval_table(queue, list(runs))"
-NOT_WHOLE = "'Task 1' is not computed, or not for as long as it takes"
+NOT_WHOLE = "'Task 1' is not computed whole"
 
 
 @pytest.mark.parametrize("new, message", [
@@ -300,26 +314,16 @@ NOT_WHOLE = "'Task 1' is not computed, or not for as long as it takes"
     ("return common.interval_table(queue, [(j, start - 1, end - 1) for j, start, end in runs])",
      "'Task 1' runs before it arrives"),
     ("return common.interval_table(queue, [(j, start, end + j) for j, start, end in runs])",
-     "'Task 2' is not computed, or not for as long as it takes"),
+     "'Task 2' is not computed whole"),
     ("return common.interval_table(queue, [(j, start, end) for j, start, end in runs for _ in 'ab'])",
      NOT_WHOLE),
     ("arrival, length = queue['arrival_time'], queue['computation_time']\n"  # each from its own arrival on
      "    return common.interval_table(queue, list(zip(range(5), arrival, arrival + length)))",
-     "it computes 'Task 1' from 0 to 16.5164 s and, at the same time, 'Task 2' from 3 to 7.13685 s"),
+     "'Task 2' runs while another task does"),
     ("return common.interval_table(queue, [])", NOT_WHOLE),
-    ("return None", "must return a table of label (of a task), start and end"),
-    ("return []", "must return a table"),
-    ("return 7", "must return a table"),
-    ("return list(runs)", "must return a table"),
-    ("return common.interval_table(queue, list(runs)).to_dict()", "must return a table"),
-    ("return common.interval_table(queue, list(runs))['start']", "must return a table"),
-    ("return common.interval_table(queue, list(runs)).drop(columns='end')", "must return a table"),
-    ("return common.interval_table(queue, list(runs)).astype({'start': float})", "must return a table"),
-    ("return common.interval_table(queue, list(runs)).astype({'end': str})", "must return a table"),
-    ("return common.interval_table(queue, list(runs)).assign(label='Task 9')", "must return a table"),
-    ("return common.interval_table(queue, list(runs)).assign(label=range(5))", "must return a table"),
-    ("return common.interval_table(queue, list(runs)).rename(columns={'start': 'end', 'end': 'start'})",
-     "must return a table"),
+    ("return None", "schedule must return a table of common.interval_table"),
+    ("return list(runs)", "schedule must return a table of common.interval_table"),
+    ("return common.interval_table(queue, list(runs)).assign(label='Task 9')", NOT_WHOLE),
     ("return common.interval_table(queue, list(runs))[:0]", NOT_WHOLE),
     ("return common.interval_table(queue, list(runs)), []", "must return a table"),
     ("table = common.interval_table(queue, list(runs))\n    table.attrs['transmission_order'] = ['Task 1']\n"
@@ -333,10 +337,10 @@ def test_a_schedule_in_any_order_and_with_further_columns_is_one(run):
     run("FCFS", "--no-plot", "--out", "a")
     new = RUNS + "[::-1].assign(start=lambda table: table['start'].astype('int32'), colour='red')"
     assert run(edited("FCFS", (RUNS, new)), "--no-plot", "--out", "b")[0] == 0
-    assert pathlib.Path("a/FCFS_tasks.csv").read_text() == pathlib.Path("b/FCFS_tasks.csv").read_text()
+    assert pathlib.Path("a/FCFS_tasks.csv").read_text() == pathlib.Path("b/mine_tasks.csv").read_text()
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(cases(most=6), st.data())
 def test_two_at_once_are_always_found(case, data):
     """Intervals moved about: refused exactly where two overlap, a task runs too early, or its work is not its own."""
