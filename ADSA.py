@@ -4,11 +4,12 @@
     python ADSA.py --tasks my_tasks.csv --link dedicated
 
 At every arrival and completion the unfinished tasks that have arrived are put in order: by arrival if their
-transmission times are alike, else the longest transmission first. If every task would meet its deadline in that
-order, its first task runs; else the task with the least slack does. (S. Habibi, O. Ercetin, "Edge-LLM Inference With
-Cost-Aware Layer Allocation and Adaptive Scheduling", IEEE Access 13, 2025.)
+transmission times are alike, else the longest transmission first. If no slack is negative in that order, its first task
+runs; else the task with the least slack does (preemptive). A slack counts the task's own transmission, not the queue
+for the uplink. (S. Habibi, O. Ercetin, "Edge-LLM Inference With Cost-Aware Layer Allocation and Adaptive Scheduling",
+IEEE Access 13, 2025.)
 
-A decision costs O(log n): the least slack of an order stands at the root of a tree (Order, at the end).
+A decision costs O(log n): the least slack of an order stands at the root of a segment tree (Order, at the end).
 """
 import heapq
 import math
@@ -19,7 +20,7 @@ MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a 
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 OUT = "results"  # where the files go
-ALIKE = 0.1  # s: transmission times that differ by less than this, at most, are alike
+ALIKE = 0.1  # s: transmission times are alike if the longest and the shortest differ by less than this
 
 tasks = [
     {"label": "Task 1", "prompt": "Write a complete guide to starting a community garden: the site, the soil, the "
@@ -39,26 +40,33 @@ tasks = [
 
 
 def schedule(tasks, alike=ALIKE):
-    """Compute intervals (label, start, end; microseconds) of a task table, in order of time. alike: seconds."""
+    """ADSA's compute intervals for a list that is known in advance. (Online: common.next_run asks this function.)
+
+    tasks: table of one task or more: label, and in whole microseconds arrival_time, computation_time, trans_time and
+    deadline (absolute, of the end of the transmission); alike: seconds. Returns a table of label, start and end
+    (microseconds) in order of time, a row for each run of a task.
+    """
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
     columns = [queue[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline")]
     alike = round(alike * common.US)
     runs = []
-    for first, after in busy_periods(*columns[:2]):
+    arrival, computation, _, _ = columns
+    for first, after in busy_periods(arrival, computation):  # none depends on another: the trees stay small
         period = [column[first:after] for column in columns]
-        runs += [(first + task, start, end) for task, start, end in busy_period(*period, alike)]
+        runs += [(first + task, start, end) for task, start, end in simulate_period(*period, alike)]
     return common.interval_table(queue, runs)
 
 
-def busy_period(arrival, computation, trans, deadline, alike):
-    """Runs (task, start, end) of one busy period. Tasks count from 0 in order of arrival; times are microseconds."""
+def simulate_period(arrival, computation, trans, deadline, alike):
+    """Runs (task, start, end) of one busy period, in which the processor is never idle. Tasks count from 0 in order of
+    arrival; times are microseconds."""
     n = len(arrival)
     remaining = list(computation)
     latest = [deadline[task] - trans[task] for task in range(n)]  # when the computation must end
     by_arrival = Order(range(n), latest)
     by_trans = Order(sorted(range(n), key=lambda task: -trans[task]), latest)  # equal ones stay in order of arrival
     present = set()  # the tasks that have arrived and are not done
-    longest, shortest = [], []  # heaps of their (transmission time, task); those done are dropped once they are on top
+    longest, shortest = [], []  # heaps of (-trans, task) and (trans, task); a task that is done goes once it is on top
     coming, now, runs = 0, arrival[0], []
     while coming < n or present:
         while coming < n and arrival[coming] <= now:
@@ -80,7 +88,8 @@ def busy_period(arrival, computation, trans, deadline, alike):
             spread = -longest[0][0] - shortest[0][0]
             order = by_arrival if spread < alike else by_trans
             # Choice: the first in order, unless some slack is negative; then the task with the least slack.
-            task = order.first() if order.least_slack(now) >= 0 else order.tightest()
+            slack = order.least_slack(now)
+            task = order.first() if slack >= 0 else order.tightest()
 
         # It runs until the next arrival or its completion.
         end = now + remaining[task]
@@ -129,7 +138,7 @@ class Order:
             self.leaf[task] = self.leaves + place
         self.work = [0] * (2 * self.leaves)
         self.least = [math.inf] * (2 * self.leaves)
-        self.changed = {}  # {task: remaining, or None if it is gone}, not in the tree yet: it is, once it is asked
+        self.changed = {}  # {task: remaining, or None: gone} since the last update: a tree not asked costs nothing
 
     def put(self, task, remaining):
         """The task is present; or it was already, and has run."""
@@ -139,11 +148,12 @@ class Order:
         self.changed[task] = None
 
     def least_slack(self, now):
+        """Microseconds; now: microseconds."""
         self.update()
         return self.least[1] - now
 
     def first(self):
-        """The first task that is present. To be asked after least_slack, as tightest is."""
+        """The first task that is present. Like tightest, it needs the tree up to date: ask least_slack before."""
         least, i = self.least, 1
         while i < self.leaves:
             i *= 2

@@ -3,9 +3,9 @@
     python FCIM.py
     python FCIM.py --pool paper --seed 3
 
-In every round the bids within the budget left and the deadline are scored: what they would mean for the number of
-devices, for the time and for the cost, each on a scale from 0 (best of the round) to 1 (worst). The least score wins,
-is rewarded by a rule that no winner loses under, and leaves the auction; so until all layers are placed. Winners run
+In every round each bid within the budget left and the deadline is scored by a weighted sum of L/l, T/l and P/l (device
+count, time and price), each min-max normalized over the round. The least score wins, is never paid less than it asks
+(the reward is individually rational), and leaves the auction. Rounds repeat until all layers are placed; winners run
 the layers in the order in which they won. (S. Habibi, O. Ercetin, "Edge-LLM Inference With Cost-Aware Layer Allocation
 and Adaptive Scheduling", IEEE Access 13, 2025.)
 """
@@ -19,9 +19,9 @@ POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
 WEIGHTS = (0.1, 0.3, 0.6)  # alpha, beta, gamma: of device count, time and price in the score
-DELTA = 0.1  # penalty on a winner's price per layer above the round's average
-BUDGET = 1  # P: cents a task of the list, the most that may be paid in all
-DEADLINE = 24  # T: s a task of the list, the longest computation time of a bid that is admitted
+DELTA = 0.1  # penalty on a winner's price per layer above the round's average; only where gamma <= alpha + beta
+BUDGET = 1  # P_jm, cents per task: at most BUDGET x tasks of the list is paid in all
+DEADLINE = 24  # T_jm, s per task: a bid that takes longer than DEADLINE x tasks of the list is not valid
 
 bids = None  # drawn; or your own: [{"device": "GPU 1", "layers": 14, "price": 0.8, "computation_time": 40.0}, ...]
 links = None  # drawn; or your own: {"GPU 1": {"GPU 2": 3.1, ..., "client": 2.0}, ...}, seconds
@@ -43,10 +43,11 @@ tasks = [
 
 
 def allocate(layers, bids, times, weights=WEIGHTS, delta=DELTA, budget=BUDGET, deadline=DEADLINE, **_):
-    """Stages, the winners in the order in which they won, and a report of the rounds.
+    """Stages in the order in which their devices won, as common.evaluate takes them, and lines about the rounds.
 
-    layers: those of the model; bids: a table of common.read_bids; times: a row for each task of the list; budget and
-    deadline: cents and seconds for each of them. Raises NoAllocation if a round has no valid bid. (The paper's FCIM.)
+    layers: those of the model; bids: a table of common.read_bids; times: array with a row for each task of the list;
+    budget and deadline: cents and seconds for each of them; **_: the rest of common.allocation_case. Raises
+    NoAllocation if a round has no valid bid, or no bid is left. (The paper's FCIM.)
     """
     tasks = len(times)
     l, P, T = bids["layers"].tolist(), bids["price"].tolist(), bids["computation_time"].tolist()
@@ -55,8 +56,9 @@ def allocate(layers, bids, times, weights=WEIGHTS, delta=DELTA, budget=BUDGET, d
     return stages, report(rounds, bids)
 
 
-NINE_DIGITS = Context(prec=9)  # of values a layer, before they are compared
-SURE_DIGITS = Context(prec=20)  # of a score, which is computed in 28: so that equal ones are equal
+# Min-max stretches the differences of a round to 0..1: one that is rounding noise would count as a whole weight.
+NINE_DIGITS = Context(prec=9)  # values per layer are rounded to these before they are compared
+SURE_DIGITS = Context(prec=20)  # of the 28 in which decimals compute a score: without the last ones equal scores tie
 WITHIN = Decimal("1e-9")  # of budget and deadline: what is still within them
 
 
@@ -81,8 +83,8 @@ def auction(layers, l, P, T, weights, delta, most_paid, longest):
     """The rounds until all layers are placed: a list of Round.
 
     l, P, T: layers, price (cents) and computation time (s) of each bid; most_paid (cents) and longest (s): budget and
-    deadline for the whole list of tasks. All numbers are taken as the decimals that they show, and computed with as
-    such, so that no rounding decides. Raises NoAllocation if a round has no valid bid.
+    deadline for the whole list of tasks. Numbers are computed with as the decimals that they show, so that 0.3 / 3
+    equals 0.5 / 5. Raises NoAllocation if a round has no valid bid, or no bid is left.
     """
     l = [int(n) for n in l]
     P = [decimal(cents) for cents in P]
@@ -135,11 +137,15 @@ def scores(valid, criteria, weights):
         if span:  # N: min-max over the round, 0 where all are equal
             for i in valid:
                 score[i] += weight * (values[i] - least) / span
-    return {i: SURE_DIGITS.plus(score[i]) for i in valid}
+    return {i: SURE_DIGITS.plus(score[i]) for i in valid}  # plus: rounds
 
 
 def reward(ranked, n, l, P, is_cheapest, weights, delta, left):
-    """Cents for the first of the ranked bids, which wins n layers, where so many cents are left of the budget."""
+    """Cents for the first of the ranked bids (by score, the best first), which wins n layers; left: of the budget.
+
+    c: what the winner asks per layer; c2: the same of the bid with the second-best score, which may be cheaper; c_avg:
+    the mean of the round's bids.
+    """
     alpha, beta, gamma = map(decimal, weights)
     winner = ranked[0]
     c = P[winner] / l[winner]
@@ -186,7 +192,7 @@ def report(rounds, bids):
 
 
 def listed(texts):
-    """The first of the texts in a row."""
+    """The texts, separated by commas; of many the first TABLE_ROWS."""
     texts = list(texts)
     more = ["..."] if len(texts) > common.TABLE_ROWS else []
     return ", ".join(texts[:common.TABLE_ROWS] + more)

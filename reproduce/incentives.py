@@ -43,8 +43,9 @@ LOOKS = [dict(color=common.BLUE, linestyle="-", marker="o"), dict(color=common.O
          dict(color="black", linestyle="-", marker="D")]  # of the models' curves
 SHOWN = (0.5, 3)  # times its price between which the figure shows utilities
 GAINS = [f"gain_by_{lie}_{payment}" for lie in LIES for payment in PAYMENTS]
-COLUMNS = [*KEYS, "seed", "asked", "device", "type", "budget", "allocation", "rule", "paid_paper", "utility_paper",
-           "paid_critical", "utility_critical", "monotone", "best_rule", *GAINS]
+OUTCOMES = ["paid_paper", "utility_paper", "paid_critical", "utility_critical"]
+COLUMNS = [*KEYS, "seed", "asked", "device", "type", "budget", "allocation", "rule", *OUTCOMES, "monotone", "best_rule",
+           *GAINS]
 
 
 def main(name):
@@ -53,7 +54,10 @@ def main(name):
     args = parser.parse_args()
 
     rows, curves = tables.get_runs(parser, args, read, draw_all)
-    promised, gained, claimed, gaining = promises(rows), gains(rows), claims.of_incentives(rows), who_gains(rows)
+    promised = promises(rows)
+    gained = gains(rows)
+    gaining = who_gains(rows)
+    claimed = claims.of_incentives(rows)
 
     parts = [heading(rows),
              ("What the auction promises; cents; extra: the price of truthfulness", show_promises(promised)),
@@ -101,9 +105,9 @@ def as_tables(rows, curves):
 
 def read(folder):
     """What draw_all returned, of an earlier run."""
-    numbers = ["paid_paper", "utility_paper", "paid_critical", "utility_critical", *GAINS]
-    rows = tables.read_runs(folder, "incentives_runs.csv", ["seed", "budget", "allocation", *numbers],
-                            [*KEYS, "asked", "device", "type", "rule", "best_rule", "monotone"])
+    numbers = ["seed", "budget", "allocation", *OUTCOMES, *GAINS]
+    texts = [*KEYS, "asked", "device", "type", "rule", "best_rule", "monotone"]
+    rows = tables.read_runs(folder, "incentives_runs.csv", numbers, texts)
     if not rows["allocation"].any():
         return rows, None
     return rows, tables.read_runs(folder, "incentives_curves_runs.csv", ["seed"], [*KEYS, "payment"])
@@ -289,7 +293,8 @@ def gains(rows):
 def who_gains(rows):
     """Who of the truthful gains by another price, under the paper's payments: by type, rule by which it is paid when
     truthful, and rule by which its best lie is."""
-    true, gain = truthful(rows), "gain_by_price_paper"
+    true = truthful(rows)
+    gain = "gain_by_price_paper"
     devices = true.groupby(["pool", "type"]).size()
     gaining = true[true[gain] > TOLERANCE]
     lines = []
@@ -349,7 +354,8 @@ def show(table, columns, means):
 
 def examples(rows):
     """A line for each payment and lie: who gains most."""
-    true, lines = truthful(rows), []
+    true = truthful(rows)
+    lines = []
     for payment, lie in itertools.product(PAYMENTS, LIES):
         gain = true[f"gain_by_{lie}_{payment}"]
         if gain.empty:
@@ -369,7 +375,8 @@ def draw_curves(curves):
     panel for each payment, a line a model, with its 95 % interval."""
     from matplotlib.figure import Figure
     pools = curves["pool"].unique()
-    figure, keys = Figure((3.5, 0.75 + 1.5 * len(pools)), dpi=300), {}
+    figure = Figure((3.5, 0.75 + 1.5 * len(pools)), dpi=300)
+    keys = {}
     plots = figure.subplots(len(pools), len(PAYMENTS), sharex=True, squeeze=False)
     for row, pool in zip(plots, pools):
         for axes, payment in zip(row, PAYMENTS):

@@ -548,6 +548,42 @@ def stage_values(grouping, offers, delay, times):
     return most, list(zip(*w)), d
 
 
+def genetic_search(layers, offers, delay, times, arrivals, sizes, first, mutate, rng, *, population, children, tries,
+                   stale):
+    """The best found (time, grouping, layer counts), generations, number of groupings. first: groupings to begin with;
+    mutate: makes another of one. Nothing is given up before its moves are made."""
+    known, survivors, generations, unchanged = set(), [], 0, 0
+
+    def placed(groups, share):
+        """Placements of a new grouping, from the layers of the parent and from even stages."""
+        grouping = tuple(tuple(sorted(group)) for group in groups)
+        most, w, d = stage_values(grouping, offers, delay, times)
+        if grouping in known or len(grouping) > layers or sum(most) < layers or {*map(len, grouping)} - sizes:
+            return []
+        known.add(grouping)
+        start = [max(1, round(sum(share.get(i, 0) for i in group))) for group in grouping]
+        found = [best_moves(layers, most, w, d, arrivals, n) for n in (start, [1] * len(grouping))]
+        return [[(time, grouping, n) for n, time in found]]
+
+    new = [both for groups in first for both in placed(groups, {})]
+    while new and unchanged < stale:
+        before, generations = survivors[:1], generations + 1
+        limit = survivors[-1][0] if len(survivors) == population else math.inf
+        for inherited, even in new:
+            if inherited[0] < limit:
+                survivors.append(even if even[0] < inherited[0] else inherited)
+        survivors = sorted(survivors, key=lambda one: one[0])[:population]
+        unchanged = unchanged + 1 if survivors[:1] == before else 0
+        new = []
+        for k in rng.integers(len(survivors), size=tries * children).tolist():
+            _, grouping, n = survivors[k]
+            share = {i: count / len(group) for group, count in zip(grouping, n) for i in group}
+            new += placed(mutate(grouping, delay, rng), share)
+            if len(new) == children:
+                break
+    return survivors[0], generations, len(known)
+
+
 def best_grouping(layers, offers, delay, times, arrivals, sizes=range(1, 100)):
     """Least completion time over all subsets of devices, groupings into groups of these sizes, and layer counts."""
     least = math.inf
@@ -566,6 +602,64 @@ def best_grouping(layers, offers, delay, times, arrivals, sizes=range(1, 100)):
                             now = free[s] = np.maximum(free[s], now + d[s]) + n[:, s] * w[k][s]
                     least = min(least, now.min() + d[-1])
     return least
+
+
+# Bounds of optimal.py: what stands in for the whole problem, solved by trying everything
+
+
+def fewest_late(jobs):
+    """Fewest late jobs (release, due, length) of one machine, all there from the first release on."""
+    now = min(release for release, _, _ in jobs)
+
+    def fits(some):
+        ends = [now + sum(length for _, length in some[:k + 1]) for k in range(len(some))]
+        return all(end <= due for end, (due, _) in zip(ends, some))
+    by_due = sorted((due, length) for _, due, length in jobs)  # if some can be on time, then by due date
+    most = max(k for k in range(len(jobs) + 1) if any(fits(some) for some in combinations(by_due, k)))
+    return len(jobs) - most
+
+
+def certainly_missed(case, link):
+    """Tasks that are late alone; of the others, by arrival, the most that all or parts of halves must miss."""
+    def least(tasks):
+        if len(tasks) < 2:
+            return 0
+        bounds = [fewest_late([(a, d - q, p) for a, p, q, d in tasks])]
+        if link == "shared":
+            bounds.append(fewest_late([(a + p, d, q) for a, p, q, d in tasks]))
+        half = len(tasks) // 2
+        return max(*bounds, least(tasks[:half]) + least(tasks[half:]))
+    hopeful = sorted(task for task in case if task[0] + task[1] + task[2] <= task[3])
+    return len(case) - len(hopeful) + least(hopeful)
+
+
+def sum_of_srpt(release, length):
+    return sum({j: end for j, _, end in srtf([(r, p, 0, 0) for r, p in zip(release, length)])}.values())
+
+
+def flow_shop(tasks):
+    """Least end of two machines, one after the other, that serve (p, q) in one order, all there at once."""
+    least = []
+    for order in permutations(tasks):
+        first = second = 0
+        for p, q in order:
+            first += p
+            second = max(first, second) + q
+        least.append(second)
+    return min(least)
+
+
+def lower_bound(case, link, objective):
+    a, p, q, _ = zip(*case)
+    if objective == "turnaround":
+        bounds = [sum_of_srpt(a, p) + sum(q)]
+        if link == "shared":
+            bounds.append(sum_of_srpt([one + two for one, two in zip(a, p)], q))
+        return max(bounds) - sum(a)
+    bounds = [best_order([(*task[:3], 10 ** 9) for task in case], "dedicated", "makespan")[1]]
+    if link == "shared":
+        bounds += [r + flow_shop([task[1:3] for task in case if task[0] >= r]) for r in a]
+    return max(bounds)
 
 
 # Batches of tasks, of which each token is computed together (reproduce.batching): tick by tick
@@ -635,61 +729,3 @@ def online(arrival, length, estimate, rule, cost, rest):
         if left[j] and expected[j] <= 0:
             expected[j] = rest
     return ticks
-
-
-# Bounds of optimal.py: what stands in for the whole problem, solved by trying everything
-
-
-def fewest_late(jobs):
-    """Fewest late jobs (release, due, length) of one machine, all there from the first release on."""
-    now = min(release for release, _, _ in jobs)
-
-    def fits(some):
-        ends = [now + sum(length for _, length in some[:k + 1]) for k in range(len(some))]
-        return all(end <= due for end, (due, _) in zip(ends, some))
-    by_due = sorted((due, length) for _, due, length in jobs)  # if some can be on time, then by due date
-    most = max(k for k in range(len(jobs) + 1) if any(fits(some) for some in combinations(by_due, k)))
-    return len(jobs) - most
-
-
-def certainly_missed(case, link):
-    """Tasks that are late alone; of the others, by arrival, the most that all or parts of halves must miss."""
-    def least(tasks):
-        if len(tasks) < 2:
-            return 0
-        bounds = [fewest_late([(a, d - q, p) for a, p, q, d in tasks])]
-        if link == "shared":
-            bounds.append(fewest_late([(a + p, d, q) for a, p, q, d in tasks]))
-        half = len(tasks) // 2
-        return max(*bounds, least(tasks[:half]) + least(tasks[half:]))
-    hopeful = sorted(task for task in case if task[0] + task[1] + task[2] <= task[3])
-    return len(case) - len(hopeful) + least(hopeful)
-
-
-def sum_of_srpt(release, length):
-    return sum({j: end for j, _, end in srtf([(r, p, 0, 0) for r, p in zip(release, length)])}.values())
-
-
-def flow_shop(tasks):
-    """Least end of two machines, one after the other, that serve (p, q) in one order, all there at once."""
-    least = []
-    for order in permutations(tasks):
-        first = second = 0
-        for p, q in order:
-            first += p
-            second = max(first, second) + q
-        least.append(second)
-    return min(least)
-
-
-def lower_bound(case, link, objective):
-    a, p, q, _ = zip(*case)
-    if objective == "turnaround":
-        bounds = [sum_of_srpt(a, p) + sum(q)]
-        if link == "shared":
-            bounds.append(sum_of_srpt([one + two for one, two in zip(a, p)], q))
-        return max(bounds) - sum(a)
-    bounds = [best_order([(*task[:3], 10 ** 9) for task in case], "dedicated", "makespan")[1]]
-    if link == "shared":
-        bounds += [r + flow_shop([task[1:3] for task in case if task[0] >= r]) for r in a]
-    return max(bounds)

@@ -13,7 +13,7 @@ import pulp
 import pytest
 from conftest import ROOT, files, refused
 from test_optimal import HARD, TICK, solver_at
-from test_scheduling import table
+from test_schedules import table
 
 import common
 import optimal

@@ -26,6 +26,9 @@ def test_limits_too_small_or_stages_too_many_leave_no_partition():
 def test_a_slow_link_does_not_leave_the_partition_lopsided():
     assert PipeDream.partition([1] * 6, 100, [6, 6]) == (3, 3)
     assert PipeDream.partition([1] * 6, 100, [6, 6, 6]) == (2, 2, 2)
+    thousandths = [n / 1000 for n in [4, 2, 6, 9, 4]]
+    assert PipeDream.partition(thousandths, 0.001, [3, 2, 2]) == (3, 1, 1)
+    assert PipeDream.partition(thousandths, 1, [3, 2, 2]) == (2, 1, 2)
     assert PipeDream.partition([8, 1, 1, 1, 1], 0, [4, 4, 4]) == (1, 2, 2)  # the first layer sets the pace
 
 
