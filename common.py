@@ -1,4 +1,5 @@
-"""What the nine scripts share: models, devices, task lists, bids and links, both accountings, metrics, files, figures.
+"""What the nine scripts share: models, devices, task lists, bids and links, the simulation of a schedule and of a
+pipeline, metrics, files and figures.
 
 Lists and files hold seconds. Inside, times are whole microseconds, converted once when tasks are read, so that equal
 times compare equal. Read it from the top: what a user edits, the two kinds of run, then what these call, in order.
@@ -117,7 +118,7 @@ POOLS = {  # (device, type, host): a new device is one more of them
         ("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
         ("GPU 4", "T4", "host 2"), ("GPU 5", "T4", "host 3"), ("GPU 6", "T4", "host 3")],
 }
-# Settings at the top of a script that a flag overrides. All others go to its `schedule` or `allocate` as they are.
+# Settings that a flag may override. The others are set in the script alone.
 FLAGS = {
     "tasks": "a CSV or JSON file in the task format, or a script whose list is taken",
     "model": "a name in common.MODELS, a folder, a GGUF file or owner/model",
@@ -154,7 +155,7 @@ def schedule_tasks(name, schedule, tasks, doc, settings):
     check_writable(args.out)
     table = read_tasks(args.tasks, model, [device])
 
-    wanted = list(inspect.signature(schedule).parameters)[1:]  # the optimum depends on the link, a policy does not
+    wanted = list(inspect.signature(schedule).parameters)[1:]  # only the optimum's has link, objective and time limit
     intervals = schedule(table, **{key: getattr(args, key) for key in settings if key in wanted})
     result, everything = simulate(table, intervals, args.link)
     metrics = scheduling_metrics(table, result, model, device)
@@ -162,8 +163,8 @@ def schedule_tasks(name, schedule, tasks, doc, settings):
         warn(f"the tasks need {metrics['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
     metrics.update(intervals.attrs.get("metrics", {}))
 
-    settings = dict(scheduler=name, model=measured(table, "model") or model.name,
-                    device=measured(table, "device") or device.type, link=args.link, **own_settings(settings))
+    settings = dict(model=measured_on(table, "model") or model.name, device=measured_on(table, "device") or device.type,
+                    link=args.link, **own_settings(settings))
     result, everything = in_seconds(result), in_seconds(everything)
     files = {"tasks.csv": result, "intervals.csv": everything}
     if not args.no_plot and len(result) <= PLOT_ROWS:
@@ -171,7 +172,7 @@ def schedule_tasks(name, schedule, tasks, doc, settings):
     elif not args.no_plot:
         memory = weight_bytes(table, model), table["kv_bytes"], device
         files["overview.png"] = try_figure(overview_figure, name, result, *memory)
-    report(args, settings, metrics, intervals.attrs.get("summary", []), [result], files)
+    report(name, args, settings, metrics, intervals.attrs.get("summary", []), [result], files)
 
 
 def allocate_layers(name, allocate, tasks, doc, settings):
@@ -188,15 +189,15 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     stages, notes = allocate(**case, **own)
     stages, result, intervals, metrics = evaluate(stages, **case)
 
-    settings = dict(algorithm=name, model=model.name, pool=pool, seed=seed, **own)
+    settings = dict(model=model.name, pool=pool, seed=seed, **own)
     stages, result, intervals = in_seconds(stages), in_seconds(result).sort_index(), in_seconds(intervals)
     links = case["links"].rename_axis("").reset_index()
     files = {"stages.csv": stages.drop(columns="allreduce_time"), "tasks.csv": result, "intervals.csv": intervals,
              "bids.csv": case["bids"], "links.csv": links}
     if not args.no_plot:
         files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {pool}", stages, len(result))
-    notes = [*notes, "In the table of stages computation time is of all tasks, link delay of one; seconds and cents."]
-    report(args, settings, metrics, notes, [files["stages.csv"], result], files)
+    notes = [*notes, "stages: computation time is the sum over the tasks, link delay that of one task; seconds, cents"]
+    report(name, args, settings, metrics, notes, [files["stages.csv"], result], files)
 
 
 def own_settings(settings):
@@ -242,7 +243,9 @@ def run(main, name, *arguments):
     except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
         print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
         sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
-    except OSError as error:  # of standard output: full, or closed by its reader, `head` perhaps
+    except OSError as error:  # standard output is full, or its reader, `head` perhaps, has closed it
+        if error.filename is not None:  # no: a file that a script of one's own opens
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where python's own last flush goes
         sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
 
@@ -442,11 +445,12 @@ def warn_of(labels, number, what):
 
 
 def count_tokens(words):
-    return np.ceil((words * TOKENS_PER_WORD).round(6))  # 1.33 x 300 is 399, not 399.00000000000006
+    return np.ceil((words * TOKENS_PER_WORD).round(6))  # a product like 399.00000000000006 would be one token more
 
 
 def layer_time(model, device, prompt_tokens, output_tokens):
-    """Seconds that one layer takes for a task (numbers or arrays): a roofline of arithmetic and of weight reading."""
+    """Seconds that one layer takes for a task (numbers or arrays): a roofline of arithmetic and of weight reading, for
+    the prompt at once (prefill) and for each output token (decode). Attention over the KV cache is left out."""
     flops = device.compute_share * device.tflops * 1e12
     bandwidth = device.bandwidth_share * device.bandwidth * 1e9
     compute = 2 * model.params / flops  # of one token
@@ -455,30 +459,33 @@ def layer_time(model, device, prompt_tokens, output_tokens):
 
 
 def layer_times(tasks, model, devices):
-    """layer_time of each task (rows) on each device. A computation_time given holds for all layers on any device."""
+    """layer_time, s: array (tasks, devices). A computation_time given holds for all layers on any device."""
     estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
     given = tasks[["given_time"]].to_numpy() / model.layers
     return np.where(np.isnan(given), np.array(estimates).T, given)
 
 
-def measured(tasks, key):
+def measured_on(tasks, key):
     """The model or the device that a measured list names; an empty text for a list that is estimated."""
     return ", ".join(tasks[f"measured_{key}"].dropna().unique())
 
 
 # Schedules ------------------------------------------------------------------------------------------------------------
-RESULT = ["label", *TIMES[:3], "deadline", "start_time", "end_computation", "completion_time", "response_time",
+RESULT = ["label", *TIMES, "start_time", "end_computation", "completion_time", "response_time",
           "waiting_time", "uplink_waiting_time", "turnaround_time", "deadline_met", "preemptions"]
 TOO_WIDE = ["response_time", "waiting_time", "uplink_waiting_time", "turnaround_time"]  # for a terminal
 
 
 def next_run(schedule, waiting, now):
-    """What a policy runs now, online: the label of a task, and until when it may run, unless another task arrives.
+    """What a policy runs now, online. Returns (label, until): a task, and until when it may run, unless one arrives.
 
-    schedule: that of a script; waiting: table of the unfinished tasks that have arrived, with what is left of each as
-    computation_time; now, until: microseconds. Ask anew at every arrival, at every completion, and at `until`.
+    schedule: that of a script; waiting: table of one task or more, the unfinished ones that have arrived (columns of
+    read_tasks: label, arrival_time, computation_time, trans_time, deadline), with what is left of each as
+    computation_time; now, until: microseconds. Ask anew at every arrival, at every completion, and at `until`; each
+    time the whole table is scheduled.
     """
-    queue = waiting.sort_values("arrival_time", kind="stable").assign(arrival_time=now)
+    queue = waiting.sort_values("arrival_time", kind="stable")  # ties go by arrival, as ever
+    queue = queue.assign(arrival_time=now)  # all are there
     first = schedule(queue).iloc[0]
     return first["label"], int(first["end"])
 
@@ -527,12 +534,14 @@ def check_schedule(tasks, intervals):
     """The intervals grouped by row of `tasks`. UserError unless every task is computed whole, from its arrival on, and
     no two at once."""
     require(isinstance(intervals, pd.DataFrame), "schedule must return a table of common.interval_table")
-    by_task = intervals.groupby(pd.Index(tasks["label"]).get_indexer(intervals["label"]))
+    row = pd.Series(pd.Index(tasks["label"]).get_indexer(intervals["label"]), intervals.index)
+    wrong = "the schedule is wrong"
+    check_rows(row >= 0, intervals["label"], wrong, "is no task of the list")
+    by_task = intervals.groupby(row)
     done = (by_task["end"].sum() - by_task["start"].sum()).reindex(range(len(tasks)))
     start = by_task["start"].min().reindex(range(len(tasks)))
     in_time = intervals.sort_values(["start", "end"])
     alone = in_time["start"] >= in_time["end"].shift().cummax().fillna(0)
-    wrong = "the schedule is wrong"
     check_rows(done == tasks["computation_time"].to_numpy(), tasks["label"], wrong, "is not computed whole")
     check_rows(start >= tasks["arrival_time"].to_numpy(), tasks["label"], wrong, "runs before it arrives")
     check_rows(alone, in_time["label"], wrong, "runs while another task does")
@@ -589,7 +598,8 @@ def rounded_seconds(microseconds):
 
 
 def memory_held(result, kv_bytes):
-    """Table of the instants at which a task starts or is computed, and the bytes that the tasks between hold then."""
+    """Table of the instants at which a task starts or is computed, and the bytes that the started and unfinished tasks
+    hold from then on."""
     freed = pd.DataFrame({"time": result["end_computation"], "held": -kv_bytes})
     taken = pd.DataFrame({"time": result["start_time"], "held": kv_bytes})
     return running_sum([freed, taken], "held")  # at one instant: freed, then taken
@@ -601,9 +611,9 @@ def running_sum(changes, key):
 
 
 def weight_bytes(tasks, model):
-    """Bytes of the weights: as measured with the list, or those of the model."""
-    measured = tasks["measured_weights_gb"].max() * 1e9
-    return model.layers * model.layer_bytes if math.isnan(measured) else measured
+    """Bytes of the weights: as measured with the list, or those of the model's decoder layers."""
+    loaded = tasks["measured_weights_gb"].max() * 1e9
+    return model.layers * model.layer_bytes if math.isnan(loaded) else loaded
 
 
 def in_seconds(table):
@@ -680,7 +690,7 @@ def draw_bids(layers, devices, seed):
 
     bids = []
     for name, n in offers.items():
-        time = float(f"{n * six_digits(devices['layer_time'][name]):.12g}")  # devices of a type promise alike a layer
+        time = float(f"{n * six_digits(devices['layer_time'][name]):.12g}")  # devices of one type: one time per layer
         price = six_digits(time * devices["price_per_hour"][name] * 100 / 3600 * margins[name])
         bids.append(dict(device=name, layers=n, price=price, computation_time=time))
     return bids
@@ -822,7 +832,8 @@ def check_stages(stages, bids, layers):
     for stage in stages:
         for i in stage["devices"]:
             most = len(stage["devices"]) * bids["layers"][i]
-            require(1 <= stage["layers"] <= most, f"{wrong} {bids['device'][i]} is given {stage['layers']} layers")
+            given = f"{bids['device'][i]} is given {stage['layers']} of the {most} layers that its group can take"
+            require(1 <= stage["layers"] <= most, f"{wrong} {given}")
     held = sum(stage["layers"] for stage in stages)
     require(held == layers, f"{wrong} it holds {held} of {layers} layers")
 
@@ -837,7 +848,7 @@ def stage_times(groups, layers, delay, times):
         compute[:, s], allreduce[s] = group_times(times, delay, group)
     client = [len(delay) - 1]
     ways = zip([client, *groups], [*groups, client])
-    links = np.array([delay[np.ix_(one, other)].min() for one, other in ways])
+    links = np.array([delay[np.ix_(one, other)].min() for one, other in ways])  # the quickest pair carries them
     return microseconds(compute * layers), microseconds(allreduce * layers), microseconds(links)
 
 
@@ -855,7 +866,8 @@ def group_times(times, delay, group):
 
 def pipeline(arrival, links, work):
     """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. finish[k, s] =
-    max(finish[k-1, s], finish[k, s-1] + links[s]) + work[k, s]; arrival: ascending."""
+    max(finish[k-1, s], finish[k, s-1] + links[s]) + work[k, s]; a link delays, without contention; arrival: ascending.
+    """
     ready, end = np.empty_like(work), np.empty_like(work)
     for s in range(work.shape[1]):
         ready[:, s] = arrival + links[s]
@@ -893,7 +905,7 @@ def device_shares(stages, bids, memory):
 
 
 def jain(x, n):
-    """Jain's index of fairness over n, of which those beyond x have nothing: 1 if all have alike, 1/n if one has all.
+    """Jain's index of fairness over n, of which those beyond x have nothing: 1 if shares are equal, 1/n if one has all.
     """
     return x.sum() ** 2 / (n * (x ** 2).sum()) if x.any() else 1.0
 
@@ -935,15 +947,15 @@ def write_file(path, content):
         content.savefig(path)
 
 
-def report(args, settings, metrics, notes, tables, files):
+def report(name, args, settings, metrics, notes, tables, files):
     """Writes the files of a run of the nine, {end of a file's name: content}, then prints it."""
+    kind = "scheduler" if "link" in args else "algorithm"
     sources = {f"{key}_file": source_of(getattr(args, key)) for key in ("tasks", "bids", "links") if key in args}
-    name = next(iter(settings.values()))
-    files = {**files, "metrics.csv": pd.DataFrame([{**settings, **sources, **metrics}])}
+    files = {**files, "metrics.csv": pd.DataFrame([{kind: name, **settings, **sources, **metrics}])}
     paths = write_files(args.out, {f"{name}_{end}": content for end, content in files.items()})
 
-    used = [f"{key} {value}" for key, value in settings.items()][1:]
-    print(f"{name}: {metrics['tasks']:,} tasks, {', '.join(used)}")
+    used = ", ".join(f"{key} {value}" for key, value in settings.items())
+    print(f"{name}: {metrics['tasks']:,} tasks, {used}")
     print(*notes, "", sep="\n")
     print_metrics(metrics)
     for table in tables:
@@ -1097,7 +1109,7 @@ def set_time_scale(axes, values):
 
 
 def tasks_present(result):
-    """Table of the instants at which a task arrives or is back, and the number of tasks between from then on."""
+    """Table of the instants at which a task arrives or is back, and the number of tasks in the system from then on."""
     back = pd.DataFrame({"time": result["completion_time"], "present": -1})
     here = pd.DataFrame({"time": result["arrival_time"], "present": 1})
     return running_sum([back, here], "present")

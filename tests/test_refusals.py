@@ -160,8 +160,9 @@ GOOD = [{"devices": [0], "layers": 2}, {"devices": [1], "layers": 1}]
     ([{"devices": [0], "layers": 2}, {"devices": [1], "layers": 2}], "it holds 4 of 3 layers"),
     ([{"devices": [0], "layers": 2}, {"devices": [0], "layers": 1}], "A is used twice"),
     ([{"devices": [0, 0], "layers": 2}, {"devices": [1], "layers": 1}], "A is used twice"),
-    ([{"devices": [0], "layers": 3}], "A is given 3 layers"),
-    ([{"devices": [0], "layers": 2}, {"devices": [1], "layers": 0}], "B is given 0 layers"),
+    ([{"devices": [0], "layers": 3}], "A is given 3 of the 2 layers that its group can take"),
+    ([{"devices": [0], "layers": 2}, {"devices": [1], "layers": 0}],
+     "B is given 0 of the 2 layers that its group can take"),
 ])
 def test_what_is_no_allocation_is_told(stages, message):
     bids = pd.DataFrame({"device": ["A", "B"], "layers": [2, 2], "price": [1, 1], "true_cost": [1, 1]})
