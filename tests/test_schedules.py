@@ -177,6 +177,39 @@ def test_the_metrics_follow_from_the_other_files(name, run):
     assert found["memory_utilization"] == pytest.approx(found["peak_memory_gb"] / 16)
 
 
+DEADLINES = {
+    "shipped": [task["deadline"] for task in FCFS.tasks],
+    "far": [1e8] * 5,
+    "passed": [task["arrival_time"] for task in FCFS.tasks],
+    "equal": [40] * 5,
+    "far, passed and equal": [1e8, 3, 45, 45, 20],
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("deadlines", DEADLINES.values(), ids=DEADLINES)
+def test_percentiles_rates_and_tardiness_follow_from_the_files(name, deadlines, run):
+    rows = [dict(task, deadline=deadline, prompt_tokens=9) for task, deadline in zip(FCFS.tasks, deadlines)]
+    pd.DataFrame(rows).to_csv("tasks.csv", index=False)
+    assert run(name, "--tasks", "tasks.csv", "--no-plot")[0] == 0
+    tasks = pd.read_csv(f"results/{name}_tasks.csv")
+    intervals = pd.read_csv(f"results/{name}_intervals.csv")
+    found = metrics(name)
+    for key in ("waiting_time", "response_time", "turnaround_time"):
+        for percent in (50, 95, 99):
+            assert found[f"p{percent}_{key}"] == pytest.approx(np.percentile(tasks[key], percent), abs=2e-6)
+    span = intervals["end"].max() - tasks["arrival_time"].min()
+    length = intervals["end"] - intervals["start"]
+    assert found["processor_utilization"] == pytest.approx(length[intervals["kind"] == "compute"].sum() / span)
+    assert found["uplink_utilization"] == pytest.approx(length[intervals["kind"] == "transmit"].sum() / span)
+    assert found["throughput"] == pytest.approx(5 / span)
+    tokens = 1596 + 399 + 1064 + 133 + 1064  # 1.33 a word
+    assert found["tokens_per_second"] == pytest.approx(tokens / span)
+    late = tasks["completion_time"].to_numpy() - np.array(deadlines)
+    assert found["mean_tardiness"] == pytest.approx(np.mean(np.maximum(late, 0)), abs=2e-6)
+    assert found["deadlines_met"] == np.count_nonzero(late <= 0)
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_editing_the_list_in_the_script_changes_the_result(name, run):
     run(name, "--no-plot")
@@ -275,7 +308,7 @@ def test_the_gantt_draws_each_task_bar_and_deadline():
     (["--seed", "5"], "unrecognized arguments: --seed 5"),
     (["--load", "0.9"], "unrecognized arguments: --load 0.9"),
     (["--compare"], "unrecognized arguments: --compare"),
-    (["--out", ""], "OUT: '' is not a folder"),
+    (["--out", ""], "--out: names no folder"),
     (["--wrong"], "unrecognized arguments: --wrong"),
     (["--out", "file/folder"], "is not a folder that can be written in"),
 ])
@@ -294,12 +327,12 @@ def test_wrong_arguments_of_optimal_are_one_line(run):
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("old, new, message", [
     ('"deadline": 100}', '"deadline": "late"}', "tasks, row 1, deadline: 'late' is not a number"),
-    ('"deadline": 20}', '"deadline": 2}', "tasks, row 2, deadline: 2 is before arrival_time 3"),
-    ('"label": "Task 3"', '"label": "Task 1"', "tasks, row 3, label: 'Task 1' is that of row 1 already"),
+    ('"deadline": 20}', '"deadline": 2}', "tasks, row 2, deadline: 2 is before arrival_time"),
+    ('"label": "Task 3"', '"label": "Task 1"', "tasks, row 3, label: 'Task 1' is there already"),
     ('"trans_time": 8, ', "", "tasks, row 4, trans_time: missing"),
     ('DEVICE = "T4"', 'DEVICE = "T5"', "unknown device 'T5'"),
     ('LINK = "shared"', "LINK = None", "unknown link None"),
-    ('OUT = "results"', "OUT = None", "OUT: None is not a folder"),
+    ('OUT = "results"', "OUT = None", "--out: names no folder"),
 ])
 def test_a_wrong_edit_of_a_script_is_one_line(name, old, new, message, run):
     refused(run(edited(name, (old, new))), message)
