@@ -441,10 +441,13 @@ def test_the_search_is_that_of_a_plain_loop():
     """Generation by generation, in whole numbers: what is bred, placed, kept and told."""
     rng, sizes = np.random.default_rng(13), {1, 2, 4}
     for seed in range(50):
-        devices, layers = int(rng.integers(2, 5)), int(rng.integers(2, 9))
+        devices, layers = int(rng.integers(2, 7)), int(rng.integers(2, 17))
         offers, *rest = instance(rng, devices, layers, tight=seed % 3 == 0, workstations=seed % 2 == 0)
         scales = 0.3 if seed % 4 else 0, 3, 1
         delay, times, arrivals = (np.rint(values * scale) * 12 for values, scale in zip(rest, scales))
+        if seed % 2:  # each task has fast and slow devices of its own
+            times = 12.0 * rng.integers(1, 20, (6, devices))
+            arrivals = 12.0 * np.arange(6)
         limits = {key: int(rng.integers(1, most)) for key, most in (
             ("population", 7), ("children", 9), ("tries", 4), ("stale", 5))}
         drawn = np.random.default_rng(seed)
@@ -457,6 +460,24 @@ def test_the_search_is_that_of_a_plain_loop():
         assert least == time
         assert notes == [f"genetic algorithm: {generations} generations, {known} groupings",
                          f"completion time {time:.3f} s, the best found: no proof that none is better"]
+
+
+@pytest.mark.parametrize("change, gain", [(5, 0), (-5, 5)])
+def test_of_two_descents_the_better_survives(change, gain, monkeypatch):
+    """As if every descent from even stages, the second of each generation, ended 5 s later, or earlier."""
+    case = 12, [12, 6, 6], 2 - 2 * np.eye(4), np.full((2, 3), 1.0), [0.0, 1.0]
+    _, _, time = allocate(*case, stale=3)
+    descend, calls = HexGen.descend, []
+
+    def changed(*arguments):
+        calls.append(arguments)
+        later = change if len(calls) % 2 == 0 else 0
+        return [dict(one, time=one["time"] + later) for one in descend(*arguments)]
+    monkeypatch.setattr(HexGen, "descend", changed)
+    given = dict(zip(("layers", "delay", "times"), (case[0], *case[2:4])), arrivals=np.array(case[4]))
+    _, notes = HexGen.allocate(model=ANY_SIZE, bids=pd.DataFrame({"layers": case[1]}), seed=0, stale=3, **given)
+    assert f"completion time {time - gain:.3f} s" in notes[1]
+    assert all(one["n"] == [1] * len(one["grouping"]) for one in calls[-1][0])
 
 
 def test_the_search_ends_when_all_groupings_are_known():
