@@ -72,9 +72,10 @@ def main(prog):
         runs = run_prompts(completion, args.checkpoint, counts, places, [], prompts, tokens)
         stage_table = remote_table(table, places, case, model)
     else:
-        # A layer and the head, timed on their own: all layers on one worker, the output layer on another.
-        with local_workers(worker, 2) as (places, pids):
-            alone = run_prompts(completion, args.checkpoint, [model.layers, 0], places, pids, prompts, tokens)
+        # A layer, a worker and the head are timed first: all layers but one on a worker, one on another, and the output
+        # layer on a third.
+        with local_workers(worker, 3) as (places, pids):
+            alone = run_prompts(completion, args.checkpoint, [model.layers - 1, 1, 0], places, pids, prompts, tokens)
         with local_workers(worker, len(counts)) as (places, pids):
             runs = run_prompts(completion, args.checkpoint, counts, places, pids, prompts, tokens)
         stage_table = local_table(table, places, alone["worker_ms"], runs["worker_ms"])
@@ -88,7 +89,7 @@ def main(prog):
           "predicted for the stages alone")
     if not args.rpc:
         is_same = alone["texts"] == runs["texts"]
-        print(f"the texts are {'those' if is_same else 'NOT those'} of all layers on one worker")
+        print(f"the texts are {'those' if is_same else 'NOT those'} of {model.layers - 1} layers on one worker")
     print(f"\nwritten: {', '.join(paths)}")
 
 
@@ -233,12 +234,18 @@ def cpu_seconds(pids):
 
 
 def local_table(table, places, alone, measured):
-    """Table of the stages, in milliseconds a token. alone: measured of all layers on one worker and of the head on
-    another; measured: of each stage."""
-    layer, head = alone[0] / table["layers"].sum(), alone[1]
-    stages = table[["stage", "devices", "layers"]].assign(worker=places, layers_ms=table["layers"] * layer, head_ms=0.0)
-    stages.loc[len(stages) - 1, "head_ms"] = head
-    stages["predicted_ms"] = stages["layers_ms"] + stages["head_ms"]
+    """Table of the stages, in milliseconds a token. alone: measured of all layers but one on a worker, of one layer on
+    a second, of the head on a third; measured: of each stage. A worker's own work is what the second takes beyond a
+    layer."""
+    most, one, last = alone
+    layer = (most - one) / max(1, table["layers"].sum() - 2)
+    own = one - layer
+    stages = table[["stage", "devices", "layers"]].assign(worker=places)
+    stages["layers_ms"] = table["layers"] * layer
+    stages["worker_ms"] = own
+    stages["head_ms"] = 0.0
+    stages.loc[len(stages) - 1, "head_ms"] = last - own
+    stages["predicted_ms"] = stages["layers_ms"] + stages["worker_ms"] + stages["head_ms"]
     stages["measured_ms"] = measured
     stages["error_percent"] = 100 * (stages["predicted_ms"] / stages["measured_ms"] - 1)
     return stages.round(4)

@@ -259,7 +259,7 @@ def test_a_checkpoint_that_cannot_be_run_is_told(torch, name, flags, command):
     for kind, config in ("bert", BertConfig()), ("vit", ViTConfig()), ("t5", T5Config()):
         config.save_pretrained(kind)
     for checkpoint, message in (("./none", "no such folder"), ("none.gguf", "no such file"), ("none", "no such folder"),
-                                ("bert", "bert is not a"), ("vit", "vit is not a"), ("t5", "t5 is not a")):
+                                ("bert", "type 'bert' is not in"), ("vit", "vit is not a"), ("t5", "t5 is not a")):
         status, out, err = command(name, *flags, "--checkpoint", checkpoint)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert err.startswith(f"real.{name}: ") and message in err

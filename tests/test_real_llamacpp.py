@@ -92,7 +92,7 @@ def test_an_allocation_runs_on_workers_of_this_machine(command, tmp_path):
     assert "llama-cli: version: 1 (stand-in)" in out
     assert "placed as allocated, by the log: 5 layers, 4 layers, 3 layers, the output layer last" in out
     assert "a token, from end to end: 4.000 ms measured" in out
-    assert "the texts are those of all layers on one worker" in out
+    assert "the texts are those of 11 layers on one worker" in out
     table = pd.read_csv("results/PipeDream_llamacpp.csv")
     assert table["layers"].tolist() == [5, 4, 3]
     assert table["head_ms"][:2].tolist() == [0, 0]
@@ -147,13 +147,14 @@ def test_as_many_workers_as_stages(command, tmp_path):
 
 
 def test_what_is_predicted_of_a_stage():
-    """A layer and the head as timed alone: of 12 layers in 24 ms and a head in 3."""
+    """A layer takes 2 ms, a worker 0.5 besides, the head 3."""
     table = pd.DataFrame({"stage": [1, 2], "devices": ["A", "B"], "layers": [7, 5]})
-    stages = llamacpp.local_table(table, ["a:1", "b:2"], np.array([24.0, 3.0]), np.array([14.0, 16.25]))
+    stages = llamacpp.local_table(table, ["a:1", "b:2"], np.array([22.5, 2.5, 3.5]), np.array([14.5, 10.8]))
     assert stages["layers_ms"].tolist() == [14, 10]
+    assert stages["worker_ms"].tolist() == [0.5, 0.5]
     assert stages["head_ms"].tolist() == [0, 3]
-    assert stages["predicted_ms"].tolist() == [14, 13]
-    assert stages["error_percent"].tolist() == [0, -20]
+    assert stages["predicted_ms"].tolist() == [14.5, 13.5]
+    assert stages["error_percent"].tolist() == [0, 25]
 
 
 def test_the_time_of_a_process_is_read():
