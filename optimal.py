@@ -17,6 +17,7 @@ import heapq
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,7 +193,7 @@ def search(case, best, stop, fewest=0):
 
 def ask_solver(case, best, fewest, bound, fewest_of_parts, stop):
     """As search, by the integer programs."""
-    require_solver()
+    find_cbc()  # else nothing is begun
     is_trusted = solver_resolves(case)
 
     def left():
@@ -652,12 +653,12 @@ def run_cbc(problem, seconds, warm_start=False):
     try:
         with tempfile.TemporaryDirectory() as folder, sigterm_as_exit():
             columns = problem.writeMPS(os.path.join(folder, "problem"), rename=1)[1]  # variable: its column
-            files = ["problem"]
+            command = [find_cbc(), "problem"]
             if warm_start:
                 write_start(os.path.join(folder, "start"), problem, columns)
-                files += ["-mips", "start"]
-            command = [os.path.abspath(pulp.PULP_CBC_CMD.pulp_cbc_path), *files, "-sec", str(seconds), "-timeMode",
-                       "elapsed", "-solve", "-printingOptions", "all", "-solution", "solution"]
+                command += ["-mips", "start"]
+            command += ["-sec", str(seconds), "-timeMode", "elapsed", "-solve"]
+            command += ["-printingOptions", "all", "-solution", "solution"]
             log = subprocess.run(command, check=True, cwd=folder, encoding="utf-8", errors="replace",
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
             with open(os.path.join(folder, "solution")) as file:
@@ -670,24 +671,22 @@ def run_cbc(problem, seconds, warm_start=False):
     if outcome.startswith("Optimal"):
         set_variables(problem, columns, rows)
         return "optimal", pulp.value(problem.objective) or 0
-    in_log = re.search(r"^Lower bound: +(\S+)", log, re.MULTILINE)
-    bound = Decimal(in_log[1] if in_log else "-inf")
-    if bound.is_finite():
-        bound -= Decimal(10) ** bound.as_tuple().exponent  # it is rounded there
     if re.match(r"Stopped on \w+ - objective", outcome):
         set_variables(problem, columns, rows)
-        return "feasible", float(bound)
+        return "feasible", logged_bound(log)
     if re.match(r"Infeasible|Integer infeasible", outcome) and time.monotonic() - began < seconds:
         return "infeasible", -math.inf
-    return "unknown", float(bound)
+    return "unknown", logged_bound(log)
 
 
-def require_solver():
-    """UserError unless CBC is there and may run."""
+def find_cbc():
+    """Path of the CBC that comes with PuLP. UserError unless both are there and it may be executed."""
     common.require(pulp, "optimal.py needs the package pulp")
-    path = pulp.PULP_CBC_CMD.pulp_cbc_path
-    common.require(os.path.exists(path), "the solver CBC is not installed")
-    common.require(os.access(path, os.X_OK), f"the solver CBC may not be executed: {path}")
+    name = pulp.PULP_CBC_CMD.pulp_cbc_path
+    path = shutil.which(name)
+    common.require(path or os.path.exists(name), "the solver CBC is not installed")
+    common.require(path, f"the solver CBC may not be executed: {name}")
+    return os.path.abspath(path)
 
 
 @contextlib.contextmanager
@@ -724,6 +723,15 @@ def set_variables(problem, columns, rows):
         values[column] = float(value)
     for variable in problem.variables():
         variable.varValue = values[columns[variable.name]]
+
+
+def logged_bound(log):
+    """The lower bound that the log of CBC names, less what it may be rounded up by; -infinity, if it names none."""
+    found = re.search(r"^Lower bound: +(\S+)", log, re.MULTILINE)
+    if not found:
+        return -math.inf
+    bound = Decimal(found[1])
+    return float(bound - Decimal(10) ** bound.as_tuple().exponent)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ used, in the order of the stages. llama.cpp then continues the list's prompts; i
 where it was allocated. Its programs are looked for in the folder LLAMA_CPP, or on PATH.
 """
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -218,12 +219,13 @@ def read_speed(log):
 
 
 def cpu_seconds(pids):
-    """Processor time that each process has used, as an array; NaN where it cannot be read (not on Linux)."""
+    """Processor time that each process has used, as an array; NaN where a system does not tell."""
+    library = ctypes.CDLL(None)
     seconds = np.full(len(pids), np.nan)
     for k, pid in enumerate(pids):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()  # a name in brackets may hold spaces
-            seconds[k] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        clock = ctypes.c_int()
+        if hasattr(library, "clock_getcpuclockid") and not library.clock_getcpuclockid(pid, ctypes.byref(clock)):
+            seconds[k] = time.clock_gettime(clock.value)  # exact, where /proc counts hundredths
     return seconds
 
 

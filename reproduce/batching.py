@@ -110,7 +110,11 @@ def run_case(load, seed, run, methods, model, device, link):
     rows = []
     for batch in BATCH:
         for name, path in methods.items():
-            end, held = serve_batches(tables.script(path).schedule, tasks, prompt, token, room, batch)
+            schedule = tables.script(path).schedule
+            try:
+                end, held = serve_batches(schedule, tasks, prompt, token, room, batch)
+            except common.UserError as error:
+                raise common.UserError(f"{name}: {error}") from error
             row = dict(about, batch=batch, algorithm=name, peak_memory_gb=(weights + held) / 1e9)
             rows.append({**row, **measure(tasks, end, link)})
     return rows
@@ -211,7 +215,9 @@ def running_order(schedule, tasks, alone, now):
     {row: microseconds that are left of it}, in order of arrival."""
     queue = tasks.loc[list(alone)].assign(arrival_time=now, computation_time=list(alone.values()))
     row = dict(zip(queue["label"], queue.index))
-    return [row[label] for label in schedule(queue)["label"].drop_duplicates()]
+    labels = schedule(queue)["label"].unique()
+    common.require(set(labels) == set(row), "the schedule is wrong: it must run all tasks, and no others")
+    return [row[label] for label in labels]
 
 
 def first_that_fit(order, begun, kv, free, most):

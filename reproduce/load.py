@@ -7,6 +7,7 @@ Load is computation / span of arrivals. At each load the same lists are served, 
 it; deadlines stay as long after the arrivals as they were. Random lists have Poisson arrivals; --tasks takes a list of
 your own in their place, a trace perhaps (reproduce.trace): one list, so that there are no bands.
 """
+import itertools
 import pathlib
 import sys
 
@@ -68,14 +69,17 @@ def draw_all(args):
         common.require(lists[0]["arrival_time"].nunique() > 1, f"{args.tasks}: all tasks arrive at once, at any load")
         common.require(lists[0]["computation_time"].any(), f"{args.tasks}: no task takes any computation")
 
-    cases = [(run, load) for run in range(len(lists)) for load in LOADS]
-    found = parallel(run_case, [(at_load(lists[run], load), methods, model, device, link) for run, load in cases])
+    cases, jobs = [], []
+    for run, tasks in enumerate(lists):
+        for load in LOADS:
+            cases.append((run, load))
+            jobs.append((at_load(tasks, load), methods, model, device, link))
     rows = []
-    for (run, load), metrics in zip(cases, found):
-        draw = dict(load=load, seed=args.seed, run=run, model=model.name, device=device.type, link=link,
-                    tasks_file=args.tasks or "")
-        rows += [dict(draw, **of_policy) for of_policy in metrics]
-    return tables.as_written(pd.DataFrame(rows))
+    for (run, load), metrics in zip(cases, parallel(run_case, jobs)):
+        for of_policy in metrics:
+            rows.append({"load": load, "seed": args.seed, "run": run, **of_policy})
+    runs = pd.DataFrame(rows).assign(model=model.name, device=device.type, link=link, tasks_file=args.tasks or "")
+    return tables.as_written(runs)
 
 
 def read(folder):
@@ -90,19 +94,17 @@ def read(folder):
 def random_list(seed, run, model, device):
     """Task table of a random list, its arrivals a Poisson process."""
     draw = np.random.default_rng((seed, run))
-    prompt = draw.integers(*PROMPT, TASKS, endpoint=True).tolist()
-    output = draw.integers(*OUTPUT, TASKS, endpoint=True).tolist()
-    trans = draw.uniform(*TRANS, TASKS).tolist()
+    rows = pd.DataFrame({
+        "label": [f"Task {k}" for k in range(1, TASKS + 1)], "prompt": "", "output_words": 0,
+        "prompt_tokens": draw.integers(*PROMPT, TASKS, endpoint=True),
+        "output_tokens": draw.integers(*OUTPUT, TASKS, endpoint=True),
+        "trans_time": draw.uniform(*TRANS, TASKS)})
     factor = draw.uniform(*FACTOR, TASKS)
-    arrival = np.cumsum(draw.exponential(1, TASKS)).tolist()
-    rows = []
-    for k in range(TASKS):
-        rows.append({"label": f"Task {k + 1}", "prompt": "", "arrival_time": arrival[k], "output_words": 0,
-                     "trans_time": trans[k], "deadline": arrival[k], "prompt_tokens": prompt[k],
-                     "output_tokens": output[k]})
-    tasks = common.read_tasks(rows, model, [device])
+    rows["arrival_time"] = rows["deadline"] = np.cumsum(draw.exponential(1, TASKS))
+
+    tasks = common.read_tasks(rows.to_dict("records"), model, [device])
     allowed = factor * (tasks["computation_time"] + tasks["trans_time"])
-    tasks["deadline"] = tasks["arrival_time"] + np.rint(allowed).astype("int64")
+    tasks["deadline"] += np.rint(allowed).astype("int64")
     return tasks
 
 
@@ -121,9 +123,9 @@ def run_case(tasks, methods, model, device, link):
             result, _ = common.simulate(tasks, tables.script(path).schedule(tasks), link)
         except common.UserError as error:
             raise common.UserError(f"{name}: {error}") from error
+        percent = 100 * result["deadline_met"].mean()
         metrics = common.scheduling_metrics(tasks, result, model, device)
-        percent = 100 * metrics["deadlines_met"] / len(tasks)
-        rows.append(dict(algorithm=name, deadlines_met_percent=percent, **metrics))
+        rows.append({"algorithm": name, "deadlines_met_percent": percent, **metrics})
     return rows
 
 
@@ -146,9 +148,11 @@ def by_load(table, who):
     """Text for reading: a row a load, a column a policy."""
     rows = []
     for load, part in table.groupby("load"):
+        row = {"load": str(load)}
         means = part.set_index("algorithm")[["mean", "low", "high"]]
-        cells = {name: tables.show_mean(*means.loc[name]).replace(" \u00b1 n/a", "") for name in who}
-        rows.append({"load": str(load), **cells})
+        for name in who:
+            row[name] = tables.show_mean(*means.loc[name]).replace(" \u00b1 n/a", "")  # of one list
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -157,12 +161,12 @@ def draw_curves(table, who):
     figure, keys = common.new_figure(4.2 + 0.13 * (len(who) // 3)), {}
     plots = figure.subplots(len(METRICS), 1, sharex=True)
     for axes, (metric, label) in zip(plots, METRICS.items()):
-        for k, name in enumerate(who):
-            curve = table[(table["metric"] == metric) & (table["algorithm"] == name)].sort_values("load")
-            colour = COLOURS[k % len(COLOURS)]
-            keys[name], = axes.plot(curve["load"], curve["mean"], color=colour, marker=MARKERS[k % len(MARKERS)],
-                                    markersize=2.5, linewidth=0.9)
-            axes.fill_between(curve["load"], curve["low"], curve["high"], color=colour, alpha=0.25, linewidth=0)
+        of_metric = table[table["metric"] == metric]
+        for name, colour, marker in zip(who, itertools.cycle(COLOURS), itertools.cycle(MARKERS)):
+            curve = of_metric[of_metric["algorithm"] == name].sort_values("load")
+            load = curve["load"]
+            keys[name], = axes.plot(load, curve["mean"], color=colour, marker=marker, markersize=2.5, linewidth=0.9)
+            axes.fill_between(load, curve["low"], curve["high"], color=colour, alpha=0.25, linewidth=0)
         axes.set_ylabel(label, fontsize=7)
         axes.grid(color="0.9", linewidth=0.5)
     plots[0].set_ylim(-2, 102)

@@ -46,6 +46,8 @@ def parallel(function, jobs):
                 worker.kill()  # if it led no group yet
                 worker.join()
         remove(folder)
+        if sys.stderr.isatty() and 0 < len(results) < len(jobs):
+            print("", file=sys.stderr)  # what is said next does not stand behind the bar
     return [results[k] for k in range(len(jobs))]
 
 

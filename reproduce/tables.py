@@ -303,7 +303,7 @@ def draw_charts(charts):
         if "deadline later" in legend:  # than the end that this chart would have alone
             later = legend["deadline later"]
             rows = result.sort_values("arrival_time", kind="stable").iloc[later.get_ydata()]
-            later.set_xdata(rows["deadline"].clip(upper=right))
+            later.set_xdata(rows["deadline"].clip(upper=right).to_numpy())
             if (rows["deadline_met"] & (rows["deadline"] <= right)).all():
                 later.set_marker("|")
                 del legend["deadline later"]

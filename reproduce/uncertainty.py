@@ -31,12 +31,12 @@ MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a 
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists and estimates
-RUNS = 20  # random lists for each load
+RUNS = 15  # random lists for each load
 OUT = "results"  # where the files go
 
 LOADS = (0.6, 0.9, 1.2)  # computation / span of arrivals
 SIGMAS = (0, 0.3, 0.6, 1)  # of the estimates; preemptions are free then
-COSTS = (0, 0.01, 0.1)  # s of the processor that a preemption takes; lengths are known exactly then
+COSTS = (0.01, 0.1)  # s of the processor that a preemption takes; lengths are known exactly then
 REST = 1  # s that are taken to be left once an estimate is used up
 TASKS = 30  # of a list
 PROMPT, OUTPUT = (15, 250), (50, 1500)  # tokens, the least and the most
@@ -62,17 +62,9 @@ def main(name):
     table = stats.compare(runs, ["load", "sigma", "cost"], "run", who, UNITS)
     changed = changes_of_settings(runs, who)
 
-    parts = [heading(runs)]
-    free = table[table["cost"] == 0]
-    for load in LOADS:
-        of_load = free[free["load"] == load]
-        parts.append((f"Load {load}, means by the sigma of the estimates", in_rows(of_load, UNITS, who, MEAN)))
-    worst = changed[changed["sigma"] == max(SIGMAS)]
-    parts.append(("What estimates cost: change in % from exact lengths", in_rows(worst, JUDGED, who, CHANGE)))
+    parts = [heading(runs), *of_estimates(table, changed, who)]
     dear = changed[changed["cost"] > 0]
     parts.append(("What preemptions cost: change in % from free ones", in_rows(dear, JUDGED, who, CHANGE)))
-    ends = free[free["sigma"].isin([0, max(SIGMAS)])]
-    parts.append((f"{who[0]}'s change in % against each", in_rows(ends, JUDGED, who[1:], CHANGE)))
     figures = {}
     if not args.no_plot:
         figures[""] = common.try_figure(draw, table, who)
@@ -86,9 +78,11 @@ def draw_all(args):
     link = common.find_name(args.link, common.LINKS, "link")
     device, model = common.get_device(args.device), common.get_model(args.model)
     methods = tables.load_scripts(SCRIPTS, args.also, "schedule")
-    cases = [(load, args.seed, run) for load in LOADS for run in range(args.runs)]
-    found = parallel(run_case, [(*case, methods, model, device, link) for case in cases])
-    return tables.as_written(pd.concat(found, ignore_index=True))
+    jobs = []
+    for load in LOADS:
+        for run in range(args.runs):
+            jobs.append((load, args.seed, run, methods, model, device, link))
+    return tables.as_written(pd.concat(parallel(run_case, jobs), ignore_index=True))
 
 
 def run_case(load, seed, run, methods, model, device, link):
@@ -96,7 +90,7 @@ def run_case(load, seed, run, methods, model, device, link):
     draw = np.random.default_rng((seed, run))
     tasks = random_tasks(load, draw, model, device)
     errors = draw.standard_normal(TASKS)
-    settings = [(sigma, 0) for sigma in SIGMAS] + [(0, cost) for cost in COSTS if cost]
+    settings = [(sigma, 0) for sigma in SIGMAS] + [(0, cost) for cost in COSTS]
     rows = []
     for sigma, cost in settings:
         estimates = np.rint(tasks["computation_time"] * np.exp(sigma * errors)).astype("int64")
@@ -202,6 +196,21 @@ def heading(runs):
             f"used up, {REST} s are taken to be left\n{tables.legend(runs['run'].nunique())}")
 
 
+def of_estimates(table, changed, who):
+    """Captions and tables of the runs in which preemptions are free."""
+    free = table[table["cost"] == 0]
+    parts = []
+    for load in free["load"].unique():
+        of_load = free[free["load"] == load]
+        parts.append((f"Load {load}, means by the sigma of the estimates", in_rows(of_load, UNITS, who, MEAN)))
+    most = free["sigma"].max()
+    worst = changed[changed["sigma"] == most]
+    parts.append(("What estimates cost: change in % from exact lengths", in_rows(worst, JUDGED, who, CHANGE)))
+    ends = free[free["sigma"].isin([0, most])]
+    parts.append((f"{who[0]}'s change in % against each", in_rows(ends, JUDGED, who[1:], CHANGE)))
+    return parts
+
+
 def changes_of_settings(runs, who):
     """What estimates, and what preemptions that are not free, change for each policy on the same lists.
 
@@ -236,8 +245,8 @@ def in_rows(table, metrics, who, columns):
 
 
 # Figure ---------------------------------------------------------------------------------------------------------------
-LINES = [dict(color=common.BLUE, marker="o"), dict(color="0.5", marker="s"), dict(color=common.ORANGE, marker="^"),
-         dict(color=common.RED, marker="v"), dict(color="black", marker="x"), dict(color=common.SKY, marker="D")]
+COLOURS = (common.BLUE, "0.5", common.ORANGE, common.RED, "black", common.SKY)  # of the lines, again and again
+MARKERS = ("o", "s", "^", "v", "x", "D", "P")
 PANELS = [("deadlines_met", "sigma", "deadlines\nmet (%)"), ("mean_waiting_time", "sigma", "mean\nwaiting (s)"),
           ("p95_turnaround_time", "sigma", "95th percentile,\nturnaround (s)"),
           ("deadlines_met", "cost", "deadlines\nmet (%)")]
@@ -246,18 +255,19 @@ PANELS = [("deadlines_met", "sigma", "deadlines\nmet (%)"), ("mean_waiting_time"
 def draw(table, who):
     """A row of panels for each of PANELS (the last one by cost), a column a load, a line a policy."""
     from matplotlib.figure import Figure
+    loads = table["load"].unique()
     figure = Figure((3.5, 0.7 + 1.05 * len(PANELS)), dpi=300)
-    plots = figure.subplots(len(PANELS), len(LOADS), sharey="row", squeeze=False)
+    plots = figure.subplots(len(PANELS), len(loads), sharey="row", squeeze=False)
     keys = {}
     for (metric, key, label), row in zip(PANELS, plots):
         of_metric = table[table["metric"] == metric]
         other = "cost" if key == "sigma" else "sigma"
-        for load, axes in zip(LOADS, row):
+        for load, axes in zip(loads, row):
             part = of_metric[(of_metric["load"] == load) & (of_metric[other] == 0)]
             for k, name in enumerate(who):
                 keys[name] = draw_line(axes, part[part["algorithm"] == name], key, k)
         row[0].set_ylabel(label, fontsize=7)
-    for column, load in enumerate(LOADS):
+    for column, load in enumerate(loads):
         plots[0, column].set_title(f"load {load}", fontsize=8)
         plots[-2, column].set_xlabel("sigma", fontsize=7)
         plots[-1, column].set_xlabel("preemption (ms)", fontsize=7)
@@ -276,7 +286,7 @@ def draw_line(axes, line, key, k):
     at = at + (k - 2) * 0.02 * at.max()
     ends = np.array([line["mean"] - line["low"], line["high"] - line["mean"]])
     return axes.errorbar(at, line["mean"], np.nan_to_num(ends).clip(0), linewidth=0.9, markersize=2.5, elinewidth=0.6,
-                         **LINES[k % len(LINES)])
+                         color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)])
 
 
 if __name__ == "__main__":

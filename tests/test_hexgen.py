@@ -244,8 +244,8 @@ def test_far_devices_do_not_share_layers():
 class Drawn:
     """A source of random numbers that gives these, each k out of n, in turn; a shuffle reverses."""
 
-    def __init__(self, *numbers):
-        self.numbers = [(k + 0.5) / n for k, n in numbers]
+    def __init__(self, *numbers, edge=0.5):
+        self.numbers = [(k + edge) / n for k, n in numbers]
 
     def random(self):
         return self.numbers.pop(0)
@@ -257,6 +257,7 @@ class Drawn:
 LINE = np.abs(np.subtract.outer([0, 1, 5, 6, 7.5, 9], [0, 1, 5, 6, 7.5, 9]))  # five devices on a line, and the client
 
 
+@pytest.mark.parametrize("edge", [0.02, 0.97])  # the least and the most random number that is k out of n
 @pytest.mark.parametrize("operator, a, other, drawn, expected", [
     ("merge", (0, 1), None, [], [[0, 1, 2], [4]]), ("merge", (2, 0), None, [], [[2], [4, 0, 1]]),
     ("merge", (1, 1), None, [], [[0, 1], [2], [4]]),
@@ -274,8 +275,8 @@ LINE = np.abs(np.subtract.outer([0, 1, 5, 6, 7.5, 9], [0, 1, 5, 6, 7.5, 9]))  # 
     ("take", (0, 0), "none free", [(0, 2), (1, 2), (1, 4)], [[1], [0], [2], [4]]),
     ("pair_up", (0, 0), None, [(4, 5), (2, 4)], [[0, 1], [2], [3, 4], []]),
     ("pair_up", (0, 0), None, [(1, 5), (3, 4)], [[], [2], [4], [0, 1]])])
-def test_operators(operator, a, other, drawn, expected):
-    groups, rng, (a, b) = [[0, 1], [2], [4]], Drawn(*drawn), a
+def test_operators(operator, a, other, drawn, expected, edge):
+    groups, rng, (a, b) = [[0, 1], [2], [4]], Drawn(*drawn, edge=edge), a
     others = {"free": [3], "none free": []}
     used = list(others[other]) if other in others else groups[b if other is None else other]
     getattr(HexGen, operator)(groups=groups, a=a, b=b, one=groups[a], other=used, delay=LINE, rng=rng)
@@ -450,8 +451,8 @@ def test_the_search_is_that_of_a_plain_loop():
         first = HexGen.first_groupings(layers, times, delay, drawn)
         (time, grouping, n), generations, known = naive.genetic_search(
             layers, offers.tolist(), delay, times, arrivals, sizes, first, HexGen.mutated, drawn, **limits)
-        stages, notes, least = allocate(layers, offers.tolist(), delay, times, arrivals, seed, model_of(4), patience=1e9,
-                                        **limits)
+        stages, notes, least = allocate(layers, offers.tolist(), delay, times, arrivals, seed, model_of(4),
+                                        patience=1e9, **limits)
         assert stages == [{"devices": list(group), "layers": count} for group, count in zip(grouping, n)]
         assert least == time
         assert notes == [f"genetic algorithm: {generations} generations, {known} groupings",

@@ -1,4 +1,5 @@
 """optimal: equal to brute force, never worse than a policy, and honest about what is proven."""
+import itertools
 import math
 import re
 import signal
@@ -127,6 +128,40 @@ def test_a_claim_that_an_order_refutes_is_none(programs_alone, monkeypatch):
                      "then mean turnaround 0.168 s (at least 0.168 s)")
 
 
+def test_a_gap_is_that_to_the_bound(programs_alone, monkeypatch):
+    monkeypatch.setattr(optimal, "find_least", lambda case, *_: (None, 0))
+    case = [(7, 10, 9, 500), (4, 6, 10, 500), (15, 11, 10, 500), (2, 10, 1, 500), (29, 8, 5, 500)]
+    intervals = optimal.schedule(table(case, 10 ** 6), "shared", "turnaround")
+    bound, value = naive.lower_bound(case, "shared", "turnaround"), 120
+    assert intervals.attrs["summary"] == [
+        f"best found, gap {100 * (value - bound) / value:.2f} % in mean turnaround: 0 of 5 deadlines missed "
+        f"(at least 0), then mean turnaround {value / 5:.3f} s (at least {bound / 5:.3f} s)"]
+    assert intervals.attrs["metrics"] == {
+        "objective": "turnaround", "proven_optimal": False, "lower_bound": bound / 5}
+
+
+@pytest.mark.parametrize("shortest, is_trusted", [(100, True), (99, False)])
+def test_the_solver_is_trusted_where_no_length_is_too_short(shortest, is_trusted):
+    times = [(0, 0, 5 * 10 ** 8, 0), (10 ** 8, shortest, 4 * 10 ** 8 - shortest, 0)]  # they may span 1e9
+    case = optimal.Case(*map(list, zip(*times)), "shared", "makespan")
+    assert optimal.solver_resolves(case) is is_trusted
+    assert optimal.solver_resolves(case._replace(p=[0, 0])) is True
+
+
+@settings(max_examples=60)
+@given(st.one_of(cases(), real_cases()), links, objectives)
+def test_no_single_move_improves_an_improved_order(case, link, objective):
+    case = columns(case, link, objective, tick=1)
+    start = list(range(len(case.a)))
+    order = optimal.improve(case, start, math.inf)
+    assert sorted(order) == start
+    assert optimal.cost(case, order) <= optimal.cost(case, start)
+    for i, k in itertools.product(start, start):
+        moved = [j for j in order if j != i]
+        moved.insert(k, i)
+        assert optimal.cost(case, order) <= optimal.cost(case, moved)
+
+
 @settings(max_examples=100)
 @given(cases(most=3, longest=3), links, objectives)
 def test_no_schedule_at_all_beats_the_best_order(case, link, objective):
@@ -218,6 +253,14 @@ def test_late_tasks_are_named():
     summary = optimal.schedule(table(case, TICK), "shared").attrs["summary"]
     assert summary[0].startswith("optimal: 1 of 3 deadlines missed")
     assert summary[1] in ("not all deadlines can be met; late: T0", "not all deadlines can be met; late: T1")
+
+
+@pytest.mark.parametrize("late, end", [(10, "T9"), (12, "T9 and 2 more")])
+def test_of_many_late_tasks_ten_are_named(late, end):
+    case = [(0, 1, 1, 1)] * late + [(0, 1, 1, 99)]
+    summary = optimal.schedule(table(case, TICK), "dedicated").attrs["summary"]
+    names = ", ".join(f"T{j}" for j in range(9))
+    assert summary[1] == f"not all deadlines can be met; late: {names}, {end}"
 
 
 def test_past_its_size_the_program_gives_the_best_policy_and_says_which():

@@ -1,4 +1,5 @@
 """real.serve: served equals simulated where tokens take what is expected; preempted tasks make the tokens of others."""
+import functools
 import json
 import pathlib
 import runpy
@@ -46,6 +47,12 @@ def table_of(arrivals, tokens, trans, slack):
     return common.read_tasks(rows, MODEL, DEVICE).sort_values("arrival_time", kind="stable")
 
 
+@functools.lru_cache(maxsize=None)
+def random_tables(number):
+    rng = np.random.default_rng(1)
+    return [random_table(rng) for _ in range(number)]
+
+
 def random_table(rng):
     n = int(rng.integers(2, 4))
     trans = rng.choice([0, 50_000, 200_000, 400_000], size=n)  # alike or not, by ADSA's setting
@@ -58,9 +65,8 @@ def random_table(rng):
 @pytest.mark.parametrize("script", [FCFS, SRTF, ADSA], ids=lambda script: script.__name__)
 def test_with_a_clock_of_steps_served_is_simulated(script):
     serve = pytest.importorskip("real.serve").serve
-    rng, preempted = np.random.default_rng(1), 0
-    for _ in range(200):
-        tasks = random_table(rng)
+    preempted = 0
+    for tasks in random_tables(200):
         steps = Steps(tasks["computation_time"])
         runs, decisions = serve(script.schedule, tasks, steps.make_token, steps.clock, steps.wait)
         served, expected = common.interval_table(tasks, runs), script.schedule(tasks)
@@ -72,9 +78,7 @@ def test_with_a_clock_of_steps_served_is_simulated(script):
 
 def test_llf_serves_every_task_whole():
     serve = pytest.importorskip("real.serve").serve
-    rng = np.random.default_rng(2)
-    for _ in range(40):
-        tasks = random_table(rng)
+    for tasks in random_tables(200)[:40]:
         steps = Steps(tasks["computation_time"])
         runs, _ = serve(LLF.schedule, tasks, steps.make_token, steps.clock, steps.wait)
         common.check_schedule(tasks, common.interval_table(tasks, runs))
@@ -110,7 +114,7 @@ ARCHITECTURES = {
     "gpt2": dict(n_layer=2, n_embd=32, n_head=4, n_positions=128, initializer_range=0.3),
     "bloom": dict(n_layer=2, hidden_size=32, n_head=4, initializer_range=0.3),
     "llama": dict(SIZES, head_dim=8),
-    "gemma2": dict(SIZES, head_dim=8, sliding_window=8),
+    "gemma2": dict(SIZES, head_dim=8, sliding_window=8, tie_word_embeddings=False),
 }
 
 

@@ -233,6 +233,12 @@ def test_a_policy_of_your_own(small):
     assert runs.loc["Mine"].equals(runs.loc["FCFS"])
 
 
+@pytest.mark.parametrize("part", ["[:-1]", "[1:]"])
+def test_a_policy_of_your_own_that_leaves_tasks_out_is_named(small, part):
+    pathlib.Path("Lazy.py").write_text(f"import FCFS\ndef schedule(tasks):\n    return FCFS.schedule(tasks){part}\n")
+    refused(small("--runs", "1", "--also", "Lazy.py"), "Lazy: the schedule is wrong: it must run all tasks")
+
+
 @pytest.mark.parametrize("arguments, message", [
     (("--runs", "0"), "--runs: 0 is not positive"), (("--device", "abacus"), "unknown device 'abacus'"),
     (("--link", "rope"), "unknown link 'rope'"), (("--also", "none.py"), "--also none.py: FileNotFoundError"),

@@ -53,6 +53,14 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
     assert err.endswith(f"\r[{'#' * 40}] 4 of 4\n")
 
 
+def test_a_bar_that_stops_ends_its_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    with pytest.raises(common.UserError):
+        parallel(fails, [(k,) for k in range(4)])
+    assert capsys.readouterr().err.endswith("2 of 4\n")
+
+
 @pytest.mark.parametrize("function, message", [
     (fails, "the third is wrong"), (dies, "a process that ran one of the cases has ended"),
     (leaves, "a process that ran one of the cases has ended")])

@@ -54,7 +54,7 @@ def test_with_exact_lengths_online_equals_the_schedule_of_the_whole_list(name):
 def test_llf_online_keeps_the_processor_busy_and_runs_the_least_laxity():
     """Its quantum begins anew with each decision, so it need not equal its schedule of the whole list."""
     rng = np.random.default_rng(8)
-    for _ in range(200):
+    for _ in range(60):
         tasks = random_list(rng, least=1)
         intervals = online(LLF, tasks)
         common.simulate(tasks, intervals, "shared")  # whole, none before it arrives, no two at once
@@ -170,7 +170,7 @@ def small(monkeypatch):
     monkeypatch.setattr(uncertainty, "TASKS", 8)
     monkeypatch.setattr(uncertainty, "LOADS", (0.9, 1.2))
     monkeypatch.setattr(uncertainty, "SIGMAS", (0, 1))
-    monkeypatch.setattr(uncertainty, "COSTS", (0, 0.1))
+    monkeypatch.setattr(uncertainty, "COSTS", (0.1,))
 
 
 def start(monkeypatch, capsys, *flags):
