@@ -295,8 +295,8 @@ BIDS = [{"device": f"GPU {k}", "layers": n, "price": 0.5, "computation_time": 2 
 
 @pytest.mark.parametrize("result, message", [
     ([*STAGES[:5], {"devices": [0], "layers": 9}], "GPU 1 is used twice"),
-    ([{"devices": [0], "layers": 18}, *STAGES[1:]], "GPU 1 is given 18 layers"),
-    ([{"devices": [0], "layers": 0}, *STAGES[1:]], "GPU 1 is given 0 layers"),
+    ([{"devices": [0], "layers": 18}, *STAGES[1:]], "GPU 1 is given 18 of the 14 layers that its group can take"),
+    ([{"devices": [0], "layers": 0}, *STAGES[1:]], "GPU 1 is given 0 of the 14 layers that its group can take"),
     (STAGES[:5], "it holds 61 of 70 layers"),
     ([], "it holds 0 of 70 layers"),
 ])

@@ -100,6 +100,39 @@ def test_invariants(case, policy, link):
     check_schedule(case, policy.schedule(table(case), **options), link)
 
 
+def online(case, policy):
+    """The runs of a policy that knows the tasks that are there alone, asked at every arrival and completion."""
+    tasks, left, runs, now = table(case), [p for _, p, _, _ in case], [], 0
+    unfinished = set(range(len(case)))
+    while unfinished:
+        here = [j for j in sorted(unfinished) if case[j][0] <= now]
+        later = [a for a, _, _, _ in case if a > now]
+        if not here:
+            now = min(later)
+            continue
+        waiting = tasks.iloc[here].assign(computation_time=[left[j] for j in here])
+        label, until = common.next_run(policy.schedule, waiting, now)
+        j, end = int(label[1:]), min([until, *later])
+        runs.append((j, now, end))
+        left[j] -= end - now
+        if left[j] == 0:
+            unfinished.remove(j)
+        now = end
+    return naive.merged(runs)
+
+
+@settings(max_examples=60)
+@given(cases(), st.sampled_from([FCFS, SRTF, ADSA]))
+def test_online_a_policy_decides_as_it_does_on_the_whole_list(case, policy):
+    assert online(case, policy) == runs(policy.schedule(table(case)))
+
+
+def test_online_least_laxity_runs_until_another_has_caught_up():
+    """Laxities of 4 and 6 s from now on, 5 s: the first runs for 2 s, until the second is as urgent."""
+    waiting = table([(3, 9, 1, 19), (1, 2, 0, 13)], 10 ** 6)
+    assert common.next_run(LLF.schedule, waiting, 5 * 10 ** 6) == ("T0", 7 * 10 ** 6)
+
+
 def test_an_urgent_late_arrival_separates_fcfs_and_adsa():
     """The first two tasks of the shipped list alone: FCFS misses Task 2, ADSA meets both."""
     device, model = common.get_device("T4"), common.get_model("GPT-Neo 1.3B")
@@ -210,6 +243,15 @@ def test_percentiles_rates_and_tardiness_follow_from_the_files(name, deadlines, 
     assert found["deadlines_met"] == np.count_nonzero(late <= 0)
 
 
+def test_a_measured_list_names_its_model_device_and_weights(run):
+    rows = [dict(task, measured_model="my 2B", measured_device="my CPU", measured_weights_gb=3.5, memory_gb=0.25)
+            for task in FCFS.tasks]
+    pd.DataFrame(rows).to_csv("tasks.csv", index=False)
+    assert run("FCFS", "--tasks", "tasks.csv", "--no-plot")[0] == 0
+    found = metrics("FCFS")
+    assert (found["model"], found["device"], found["peak_memory_gb"]) == ("my 2B", "my CPU", 3.75)
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_editing_the_list_in_the_script_changes_the_result(name, run):
     run(name, "--no-plot")
@@ -272,7 +314,7 @@ def test_thousands_of_tasks_are_excerpted(run):
         assert status == 0
         assert "... and 1,980 more rows in results" in out
         assert len(pd.read_csv(f"results/{name}_tasks.csv")) == 2000
-    assert "the exact program is limited to 60 tasks" in out
+    assert "the integer program is limited to 60 tasks" in out
     assert not metrics("optimal")["proven_optimal"]
 
 
@@ -290,6 +332,48 @@ def test_the_gantt_draws_each_task_bar_and_deadline():
     assert sorted(x for line in axes.lines for x in line.get_xdata()) == sorted(marked)
     assert axes.get_xlabel() == "time (s)"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == result["label"].tolist()
+    (waits,) = (lines for lines in axes.collections if len(lines.get_paths()) == len(result))
+    spans = [(path.vertices[0, 0], path.vertices[1, 0]) for path in waits.get_paths()]
+    assert spans == list(zip(result["arrival_time"], result["end_computation"]))
+
+
+def steps_at(line, times):
+    """The values that a line of steps has at these times."""
+    at, values = line.get_xdata(), line.get_ydata()
+    return [values[np.searchsorted(at, time, side="right") - 1] for time in times]
+
+
+@pytest.mark.parametrize("gap, scale", [(12, "linear"), (1, "symlog")])  # s between arrivals: light load, overload
+def test_the_overview_shows_times_tasks_and_memory(gap, scale):
+    random = np.random.default_rng(2)
+    case = [(50 + gap * k, int(random.integers(1, 9)), 1, 110 + gap * k) for k in range(150)]
+    tasks = table(case, 10 ** 6).assign(kv_bytes=random.integers(1, 9, len(case)) * 10 ** 8)
+    result = common.in_seconds(common.simulate(tasks, SRTF.schedule(tasks), "shared")[0])
+    figure = common.overview_figure("SRTF", result, 2e9, tasks["kv_bytes"], common.get_device("T4"))
+    top, middle, bottom = figure.axes
+    for line, key in zip(top.lines, ("waiting_time", "turnaround_time")):
+        at, share = line.get_xdata(), line.get_ydata()
+        assert (share[0], share[-1], len(share)) == (0, 1, len(case) + 1)
+        assert at == pytest.approx(np.quantile(result[key], share))
+    assert (top.get_xscale(), top.get_xlim()[0]) == (scale, 0)
+    met = np.count_nonzero(result["completion_time"] <= result["deadline"])
+    assert top.get_title() == f"SRTF: {met} of {len(case)} deadlines met"
+
+    times = random.uniform(50, result["completion_time"].max(), 200)
+    times = [*times, *result["start_time"], *result["arrival_time"], *result["completion_time"]]
+    present = [np.count_nonzero((result["arrival_time"] <= time) & (result["completion_time"] > time))
+               for time in times]
+    assert steps_at(middle.lines[0], times) == present
+    inside = [time for time in times if time >= result["start_time"].min()]
+    held = [2 + tasks["kv_bytes"][(result["start_time"] <= time) & (result["end_computation"] > time)].sum() / 1e9
+            for time in inside]
+    assert steps_at(bottom.lines[0], inside) == pytest.approx(held)
+    assert set(bottom.lines[1].get_ydata()) == {16}
+    for axes in (middle, bottom):
+        assert axes.get_ylim()[0] == 0
+        assert axes.get_xlim() == (50, result["completion_time"].max())
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "waiting", "turnaround", "memory held", "memory of a T4"]
 
 
 # How they refuse ------------------------------------------------------------------------------------------------------
@@ -327,7 +411,7 @@ def test_wrong_arguments_of_optimal_are_one_line(run):
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("old, new, message", [
     ('"deadline": 100}', '"deadline": "late"}', "tasks, row 1, deadline: 'late' is not a number"),
-    ('"deadline": 20}', '"deadline": 2}', "tasks, row 2, deadline: 2 is before arrival_time"),
+    ('"deadline": 20}', '"deadline": 2}', "tasks, row 2, deadline: 2.0 is before arrival_time"),
     ('"label": "Task 3"', '"label": "Task 1"', "tasks, row 3, label: 'Task 1' is there already"),
     ('"trans_time": 8, ', "", "tasks, row 4, trans_time: missing"),
     ('DEVICE = "T4"', 'DEVICE = "T5"', "unknown device 'T5'"),
@@ -356,7 +440,7 @@ NOT_WHOLE = "'Task 1' is not computed whole"
     ("return common.interval_table(queue, [])", NOT_WHOLE),
     ("return None", "schedule must return a table of common.interval_table"),
     ("return list(runs)", "schedule must return a table of common.interval_table"),
-    ("return common.interval_table(queue, list(runs)).assign(label='Task 9')", NOT_WHOLE),
+    ("return common.interval_table(queue, list(runs)).assign(label='Task 9')", "'Task 9' is no task of the list"),
     ("return common.interval_table(queue, list(runs))[:0]", NOT_WHOLE),
     ("return common.interval_table(queue, list(runs)), []", "must return a table"),
     ("table = common.interval_table(queue, list(runs))\n    table.attrs['transmission_order'] = ['Task 1']\n"
