@@ -336,6 +336,8 @@ def test_the_accounting_equals_a_plain_one(case):
     assert table["layers"].tolist() == [stage["layers"] for stage in stages]
     assert metrics["communication_time"] == pytest.approx(crossed, abs=1e-4)
     assert metrics["computation_time"] == pytest.approx(computed, abs=1e-4)
+    overhead = crossed / (crossed + computed) if crossed + computed else 0
+    assert metrics["communication_overhead"] == pytest.approx(overhead, abs=1e-4)
     assert metrics["deadlines_met"] == (result["completion_time"] <= tasks["deadline"]).sum()
     paid = {}
     for s, stage in enumerate(stages):
@@ -346,6 +348,7 @@ def test_the_accounting_equals_a_plain_one(case):
         assert table["utility"][s] == pytest.approx(sum(paid[i][0] - paid[i][1] for i in stage["devices"]), abs=1e-5)
     rewards = [reward for reward, _ in paid.values()]
     assert metrics["total_cost"] == pytest.approx(sum(rewards), abs=1e-5)
+    assert metrics["cost_efficiency"] == pytest.approx(layers / sum(rewards), rel=1e-4, abs=1e-5)
     shares = [stage["layers"] / len(stage["devices"]) for stage in stages for _ in stage["devices"]]
     for key, values in (("fairness_rewards", rewards), ("fairness_layers", shares)):
         for end, number in (("", len(values)), ("_all", len(bids))):
