@@ -2,6 +2,7 @@
 import json
 import math
 
+import naive
 import numpy as np
 import pandas as pd
 import pytest
@@ -134,6 +135,22 @@ def test_a_long_list_is_limited_by_what_int64_holds():
     assert end == 9e8 * common.US + 5000 * common.US
     with pytest.raises(common.UserError, match=r"add up to more than 4e\+12 s"):
         common.read_tasks([dict(task, computation_time=1e9) for task in tasks], NEO, [T4])
+
+
+# Intervals ------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), max_size=9))
+def test_runs_that_follow_on_each_other_become_one_interval(steps):
+    """steps: of each run the task, the idle time before it and its length."""
+    runs, now = [], 0
+    for task, idle, length in steps:
+        runs.append((task, now + idle, now + idle + length))
+        now += idle + length
+    table = common.interval_table(pd.DataFrame({"label": ["A", "B", "C"]}), runs)
+    found = list(zip(table["label"], table["start"], table["end"]))
+    assert found == [("ABC"[task], start, end) for task, start, end in naive.merged(runs)]
 
 
 # Links ----------------------------------------------------------------------------------------------------------------
@@ -312,6 +329,11 @@ def test_the_accounting_equals_a_plain_one(case):
         assert ends[k] / common.US == pytest.approx(time, abs=1e-4)
         assert done[k] / common.US == pytest.approx(time + back, abs=1e-4)
     assert metrics["completion_time"] == pytest.approx(time + back, abs=1e-4)
+    placed = [layer for first, last in zip(table["first_layer"], table["last_layer"])
+              for layer in range(first, last + 1)]
+    assert placed == list(range(layers))
+    assert table["stage"].tolist() == list(range(1, len(stages) + 1))
+    assert table["layers"].tolist() == [stage["layers"] for stage in stages]
     assert metrics["communication_time"] == pytest.approx(crossed, abs=1e-4)
     assert metrics["computation_time"] == pytest.approx(computed, abs=1e-4)
     assert metrics["deadlines_met"] == (result["completion_time"] <= tasks["deadline"]).sum()

@@ -337,6 +337,25 @@ def test_the_gantt_draws_each_task_bar_and_deadline():
     assert spans == list(zip(result["arrival_time"], result["end_computation"]))
 
 
+def test_a_deadline_beyond_the_bars_is_an_arrow():
+    """The bars end at 40 s: beyond 60 s a deadline is an arrow at the edge, a missed one never."""
+    deadlines = [39, 60, 60.000001, 5]
+    tasks = table([(0, 10, 0, 0)] * 4, 10 ** 6).assign(deadline=(np.array(deadlines) * 1e6).astype("int64"))
+    result, intervals = map(common.in_seconds, common.simulate(tasks, FCFS.schedule(tasks), "shared"))
+    axes = common.schedule_figure("FCFS", result, intervals).axes[0]
+    marks = {line.get_marker(): list(zip(line.get_xdata(), line.get_ydata())) for line in axes.lines}
+    right = axes.get_xlim()[1]
+    assert 60 < right < 62
+    assert marks == {"|": [(39, 0), (60, 1)], ">": [(right, 2)], "x": [(5, 3)]}
+
+
+@pytest.mark.parametrize("most, scale", [(100, "linear"), (101, "symlog")])
+def test_times_of_more_than_two_decades_are_on_a_logarithmic_scale(most, scale):
+    axes = common.new_figure(3).subplots()
+    common.set_time_scale(axes, pd.Series([1.0] * 10 + [float(most)] * 10))
+    assert (axes.get_xscale(), axes.get_xlim()[0]) == (scale, 0)
+
+
 def steps_at(line, times):
     """The values that a line of steps has at these times."""
     at, values = line.get_xdata(), line.get_ydata()
