@@ -701,7 +701,7 @@ def read_bids(bids, model, devices):
     it is not given, the device's rent for that time). bids: a list of dicts, or the path of a CSV or JSON file of them;
     devices: table by name of type, host, capacity (layers) and price_per_hour. Raises UserError."""
     where = (bids if isinstance(bids, str) else "bids") + ", row {}, "
-    if not len(bids):
+    if bids == []:
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
     table = read_table(bids, "bid", BID, BID_OPTIONS).astype({"layers": "int64"})
     name = table["device"]
