@@ -41,6 +41,19 @@ def test_the_rows_of_the_tables_are_the_metrics_of_the_runs(name, pristine):
     assert readme.row(name) in TEXT
 
 
+QUESTIONS = re.findall(r"^\| [^|]+\? \| `python (-m reproduce\.\w+)` \| (.*) \|$",
+                       readme.READMES[1].read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command, answer", QUESTIONS)
+def test_the_figures_of_an_answer_are_those_of_its_command(command, answer, pristine):
+    output = readme.run(f"{command} --from {readme.FIGURES}")[0]
+    figures = re.findall(r"[+-]?\d+\.\d+", answer)
+    assert len(QUESTIONS) > 5 and figures
+    for figure in figures:
+        assert re.search(rf"(?<![\d.]){re.escape(figure.lstrip('+'))}(?![\d.])", output), figure
+
+
 def test_every_picture_is_there_and_none_too_many():
     named = {path.parent / name for path in readme.READMES
              for name in re.findall(r'<img src="(.*?)"', path.read_text(encoding="utf-8"))}
