@@ -31,7 +31,7 @@ MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a 
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists and estimates
-RUNS = 15  # random lists for each load
+RUNS = 12  # random lists for each load
 OUT = "results"  # where the files go
 
 LOADS = (0.6, 0.9, 1.2)  # computation / span of arrivals
