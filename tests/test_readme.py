@@ -1,4 +1,5 @@
 """What the READMEs show is what their commands print, and README.md's recipes run as written."""
+import json
 import pathlib
 import re
 import subprocess
@@ -7,6 +8,8 @@ import pandas as pd
 import pytest
 import readme
 from conftest import ROOT, metrics
+
+import FCIM
 
 TEXT = readme.READMES[0].read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"<!-- recipe: (.*?) -->\n```python\n(.*?)```\n", TEXT, re.DOTALL))
@@ -66,7 +69,7 @@ def test_every_picture_is_there_and_none_too_many():
 
 def test_a_model_a_device_and_a_pool_are_added(run, monkeypatch, tmp_path):
     code = (ROOT / "common.py").read_text(encoding="utf-8")
-    end = "# Settings at the top of a script that a flag overrides."
+    end = "# Settings that a flag may override."
     assert code.count(end) == 1
     (tmp_path / "common.py").write_text(code.replace(end, RECIPES["common.py"] + end), encoding="utf-8")
     (tmp_path / "FCIM.py").write_text((ROOT / "FCIM.py").read_text(encoding="utf-8"), encoding="utf-8")
@@ -86,9 +89,11 @@ def test_a_copy_with_one_function_replaced_runs(recipe, run):
                           (ROOT / script).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert count == 1
     pathlib.Path("Mine.py").write_text(code, encoding="utf-8")
-    assert run(script[:-3])[0] == 0
+    tasks = [dict(task, deadline=999 - 99 * k, computation_time=20) for k, task in enumerate(FCIM.tasks)]
+    pathlib.Path("tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
+    assert run(script[:-3], "--tasks", "tasks.json")[0] == 0
     before = metrics(script[:-3])
-    status, _, err = run("Mine.py")
+    status, _, err = run("Mine.py", "--tasks", "tasks.json")
     assert (status, err) == (0, "")
     assert metrics(script[:-3]).equals(before)  # a copy is named after itself
     assert metrics("Mine").iloc[0] == "Mine"
@@ -121,7 +126,7 @@ def test_the_bids_and_links_of_the_recipe_are_accepted(run):
     pathlib.Path("mine.py").write_text(code, encoding="utf-8")
     status, _, err = run("mine.py", "--no-plot", "--out", "own")
     assert status == 0, err
-    assert pd.read_csv("own/FCIM_bids.csv").loc[0, "layers"] == bid["layers"]
+    assert pd.read_csv("own/mine_bids.csv").loc[0, "layers"] == bid["layers"]
 
 
 def test_readme_and_continuous_integration_run_the_same_commands():
