@@ -89,7 +89,7 @@ def test_a_copy_with_one_function_replaced_runs(recipe, run):
                           (ROOT / script).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert count == 1
     pathlib.Path("Mine.py").write_text(code, encoding="utf-8")
-    tasks = [dict(task, deadline=999 - 99 * k, computation_time=20) for k, task in enumerate(FCIM.tasks)]
+    tasks = [dict(task, deadline=999 - 99 * k, computation_time=20 + 9 * k) for k, task in enumerate(FCIM.tasks)]
     pathlib.Path("tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
     assert run(script[:-3], "--tasks", "tasks.json")[0] == 0
     before = metrics(script[:-3])
