@@ -137,11 +137,7 @@ def random_tasks(load, seed, run, model, device):
                      "output_words": 0, "output_tokens": int(output[k]), "trans_time": float(trans[k]), "deadline": 0})
     table = common.read_tasks(rows, model, [device])
 
-    arrival = arrival - arrival[0] + trace.later(arrival, table["computation_time"].to_numpy(), load)
-    table["arrival_time"] = np.rint(arrival).astype("int64")
-    allowed = factor * (table["computation_time"] + table["trans_time"])
-    table["deadline"] = table["arrival_time"] + np.rint(allowed).astype("int64")
-    return table
+    return trace.at_load(table, arrival, load, factor)
 
 
 def measure(tasks, end, link):

@@ -169,6 +169,17 @@ def name_longer_models(is_cut, model):
         common.warn(f"prompts are cut to the context of {model.name}; longer ones, for --model: {', '.join(longer)}")
 
 
+def at_load(tasks, arrival, load, factor):
+    """The task table with arrivals stretched to the load, and deadlines after factor x (computation + transmission).
+    arrival: ascending, in any unit; factor: of each task."""
+    work = tasks["computation_time"].to_numpy()
+    arrival = arrival - arrival[0] + later(arrival, work, load)
+    tasks["arrival_time"] = np.rint(arrival).astype("int64")
+    allowed = factor * (tasks["computation_time"] + tasks["trans_time"])
+    tasks["deadline"] = tasks["arrival_time"] + np.rint(allowed).astype("int64")
+    return tasks
+
+
 def later(arrival, work, load):
     """How much later each request must arrive (array), the first one not at all, so that all work / span of arrivals =
     load."""

@@ -125,12 +125,7 @@ def random_tasks(load, draw, model, device):
                      "output_tokens": int(output[k])})
     table = common.read_tasks(rows, model, [device])
 
-    work = table["computation_time"].to_numpy()
-    arrival = arrival - arrival[0] + trace.later(arrival, work, load)
-    table["arrival_time"] = np.rint(arrival).astype("int64")
-    allowed = factor * (table["computation_time"] + table["trans_time"])
-    table["deadline"] = table["arrival_time"] + np.rint(allowed).astype("int64")
-    return table
+    return trace.at_load(table, arrival, load, factor)
 
 
 def run_online(schedule, tasks, estimates, cost):
