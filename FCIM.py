@@ -176,7 +176,8 @@ def a_layer(total, layers):
 
 def report(rounds, bids):
     """Lines of text: the valid bids of each round and their scores, which bids were not valid and why, who won."""
-    device, lines = bids["device"].tolist(), []
+    device = bids["device"].tolist()
+    lines = []
     for k, won in enumerate(rounds, 1):
         lines.append(f"round {k}: {won.missing} layers and {won.left:.3f} cents left; "
                      f"valid bids: {len(won.ranked)}; scores")

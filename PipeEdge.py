@@ -121,7 +121,8 @@ def subset_sums(values):
 
 def read_path(s, ends, neighbours):
     """The path over the set s, device after device from its end: the first of those that are possible."""
-    path, possible = [], ends[s]
+    path = []
+    possible = ends[s]
     while possible:
         device = next(i for i in range(len(neighbours)) if possible >> i & 1)
         path.append(device)

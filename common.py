@@ -18,7 +18,6 @@ import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -165,13 +164,14 @@ def schedule_tasks(name, schedule, tasks, doc, settings):
 
     settings = dict(model=measured_on(table, "model") or model.name, device=measured_on(table, "device") or device.type,
                     link=args.link, **own_settings(settings))
-    result, everything = in_seconds(result), in_seconds(everything)
+    result = in_seconds(result)
+    everything = in_seconds(everything)
     files = {"tasks.csv": result, "intervals.csv": everything}
     if not args.no_plot and len(result) <= PLOT_ROWS:
         files["gantt.png"] = try_figure(schedule_figure, name, result, everything)
     elif not args.no_plot:
-        memory = weight_bytes(table, model), table["kv_bytes"], device
-        files["overview.png"] = try_figure(overview_figure, name, result, *memory)
+        weights = weight_bytes(table, model)
+        files["overview.png"] = try_figure(overview_figure, name, result, weights, table["kv_bytes"], device)
     report(name, args, settings, metrics, intervals.attrs.get("summary", []), [result], files)
 
 
@@ -190,7 +190,9 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     stages, result, intervals, metrics = evaluate(stages, **case)
 
     settings = dict(model=model.name, pool=pool, seed=seed, **own)
-    stages, result, intervals = in_seconds(stages), in_seconds(result).sort_index(), in_seconds(intervals)
+    stages = in_seconds(stages)
+    result = in_seconds(result).sort_index()
+    intervals = in_seconds(intervals)
     links = case["links"].rename_axis("").reset_index()
     files = {"stages.csv": stages.drop(columns="allreduce_time"), "tasks.csv": result, "intervals.csv": intervals,
              "bids.csv": case["bids"], "links.csv": links}
@@ -365,9 +367,9 @@ def quantized_bits(config, where):
     for key in ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers"):
         parts += quantization.get(key) or []
     is_mixed = any(is_of_a_layer(part) for part in parts)
-    is_number = isinstance(bits, Real) and not isinstance(bits, bool) and bits > 0
-    require(is_number and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
-                                        f"{shown(quantization)}")
+    bits = to_number(bits)
+    require(bits > 0 and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
+                                       f"{shown(quantization)}")
     return bits
 
 
@@ -406,7 +408,8 @@ def read_tasks(tasks, model, devices):
     """
     place = tasks if isinstance(tasks, str) else "tasks"
     table = read_table(tasks, "task", TASK, TASK_OPTIONS)
-    label, due = table["label"], table["deadline"]
+    label = table["label"]
+    due = table["deadline"]
     check_rows(~label.duplicated(), label, f"{place}, row {{}}, label", "is there already")
     check_rows(due >= table["arrival_time"], due, f"{place}, row {{}}, deadline", "is before arrival_time")
 
@@ -424,8 +427,9 @@ def read_tasks(tasks, model, devices):
 
 def with_tokens(table, model):
     """The table of tasks with the tokens of each, estimated where they are not given, and cut to the context."""
-    words = table["prompt"].str.split().str.len()
-    unbroken = table["prompt_tokens"].isna() & (table["prompt"].str.len() > 40 * (words + 5))
+    text = table["prompt"].str
+    words = text.split().str.len()
+    unbroken = table["prompt_tokens"].isna() & (text.len() > 40 * (words + 5))
     warn_of(table["label"][unbroken], len(table), "have a long prompt with hardly any spaces, whose words cannot be "
             "counted: give prompt_tokens")
     prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
@@ -679,10 +683,12 @@ def six_digits(number):
 def draw_bids(layers, devices, seed):
     """A bid of each device that holds a layer; the least offers are raised where all together are fewer than layers."""
     most = devices["capacity"][devices["capacity"] > 0].clip(upper=layers)
-    offers, margins = {}, {}
+    offers = {}
+    margins = {}
     for name in most.index:
         source = draw(seed, name)
-        share, margins[name] = source.uniform(*OFFER), source.uniform(*MARGIN)
+        share = source.uniform(*OFFER)
+        margins[name] = source.uniform(*MARGIN)
         offers[name] = max(1, min(int(devices["capacity"][name] * share), layers))
     while sum(offers.values()) < min(layers, most.sum()):
         raisable = [name for name in offers if offers[name] < most[name]]
@@ -798,7 +804,8 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
 def allocation_metrics(result, shares, bidders, held, computation, communication):
     """The metrics of an allocation (README defines them). shares: table of device_shares; bidders: their number; held:
     GB; computation, communication: s, of all tasks."""
-    layers, rewards = shares["layers"], shares["rewards"]
+    layers = shares["layers"]
+    rewards = shares["rewards"]
     turnaround = result["turnaround_time"] / US
     cost = rewards.sum()
     metrics = {
@@ -973,7 +980,8 @@ def source_of(rows):
 
 def print_metrics(metrics):
     """Prints the metrics: a small table of those that have percentiles, then the others, a line each."""
-    others, rows = dict(metrics), []
+    others = dict(metrics)
+    rows = []
     if "p99_waiting_time" in metrics:
         for time in ("waiting", "response", "turnaround"):
             columns = {column: others.pop(f"{column}_{time}_time") for column in ("mean", "p50", "p95", "p99")}
@@ -1120,7 +1128,9 @@ def layers_figure(title, stages, tasks):
     figure = new_figure(1.2 + 0.2 * max(3, len(stages)))
     axes = figure.subplots()
     names = [f"{shorten(devices)}: {layers} layers" for devices, layers in zip(stages["devices"], stages["layers"])]
-    rows, work, link = range(len(stages)), stages["computation_time"] / tasks, stages["link_delay"]
+    rows = range(len(stages))
+    link = stages["link_delay"]
+    work = stages["computation_time"] / tasks
     keys = draw_rows(axes, names, {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
                                    "all-reduce": (rows, stages["allreduce_time"], link + work)})
     axes.set_title(title, fontsize=8)

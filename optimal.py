@@ -141,7 +141,8 @@ def solve(case, orders, stop):
     that have no more misses than this one.
     """
     best = cheapest(case, orders)
-    fewest, bound = certainly_missed(case), lower_bound(case)
+    fewest = certainly_missed(case)
+    bound = lower_bound(case)
     if len(case.a) > MAX_TASKS or cost(case, best) == (fewest, bound):
         return best, fewest, bound
 
@@ -229,7 +230,8 @@ def ask_solver(case, best, fewest, bound, fewest_of_parts, stop):
 
 def improve(case, order, stop):
     """The order after moving single tasks for as long as that makes it better, or until the clock says `stop`."""
-    least, improved = cost(case, order), True
+    least = cost(case, order)
+    improved = True
     while improved:
         improved = False
         for i in range(len(order)):
@@ -504,7 +506,9 @@ def find_least(case, missed, seconds, start):
     """
     n = len(case.a)
     program = order_program(case, n)
-    positions, origin, unit = program.positions, program.origin, program.unit
+    positions = program.positions
+    origin = program.origin
+    unit = program.unit
     T_end = (max(completions(case, start)) - origin) / unit
 
     # late[j, k]: task j is the k-th and late, by latest - d[j] at most; late_at[k]: the k-th is late.
@@ -555,7 +559,9 @@ def order_program(case, last):
     y[j, k]: task j is among the first k; z[j, k]: it is the k-th. S[k]: the k-th transmission may begin; end[k]: it
     ends. T_end: all have ended. computed[k], sent[k]: no schedule has computed, or sent, k tasks before.
     """
-    n, tasks, positions = len(case.a), range(len(case.a)), range(1, last + 1)
+    n = len(case.a)
+    tasks = range(n)
+    positions = range(1, last + 1)
     origin = min(case.a)
     unit = max(1, span(case)) / 1000  # the solver likes numbers near 1
 

@@ -151,7 +151,9 @@ def run_rank(job):
         torch.set_num_threads(threads)
     base = real.peak_memory(device, restart=True)
     model = real.load_model(name, config, sum(counts[:rank]), sum(counts[:rank + 1]), device, seed)
-    layers, sent, loaded = real.decoder_layers(model)[1], [], real.peak_memory(device)
+    layers = real.decoder_layers(model)[1]
+    sent = []
+    loaded = real.peak_memory(device)
     ends = model.generation_config.eos_token_id
     ends = torch.tensor(-1 if ends is None else ends, device=device)
 
@@ -226,14 +228,16 @@ def main(prog, run=run_stages):
     stages, _ = script.allocate(**case)
     stages = common.in_seconds(common.evaluate(stages, **case)[0])
 
-    tasks, (encode, decode) = case["tasks"], real.load_tokenizer(args.checkpoint)
+    tasks = case["tasks"]
+    encode, decode = real.load_tokenizer(args.checkpoint)
     prompts, tokens = real.read_prompts(tasks, encode, model.context)
     print(f"{name}: {len(tasks):,} tasks, {model.name} ({model.layers} layers), pool {pool} ({len(case['bids'])} "
           f"devices bid), seed {case['seed']}\n", flush=True)
     rows, measured, text = run(args.checkpoint, config, stages["layers"].tolist(), prompts, tokens, case["seed"],
                                args.sample, args.repeats, args.threads)
 
-    table, texts = measured_table(stages, measured, args.repeats), real.texts_table(tasks, rows, decode)
+    table = measured_table(stages, measured, args.repeats)
+    texts = real.texts_table(tasks, rows, decode)
     paths = common.write_files(out, {f"{name}_stages.csv": stages, f"{name}_measured.csv": table,
                                      f"{name}_texts.csv": real.quoted(texts)})
     common.print_table(stages)

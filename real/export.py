@@ -208,7 +208,9 @@ def map_modules(config, counts):
     with torch.device("meta"):
         model = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
         model.tie_weights()
-    name, head, places = real.decoder_layers(model)[0], model.get_output_embeddings(), {}
+    name = real.decoder_layers(model)[0]
+    head = model.get_output_embeddings()
+    places = {}
 
     def place(prefix, module):
         for key, child in module.named_children():

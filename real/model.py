@@ -182,7 +182,9 @@ def drop_others(model, first, end):
     last rank's tokens the tokens. An embedding that the head shares stays with it."""
     import torch
     name, layers = decoder_layers(model)
-    embedding, head, last = model.get_input_embeddings(), model.get_output_embeddings(), end == len(layers)
+    embedding = model.get_input_embeddings()
+    head = model.get_output_embeddings()
+    last = end == len(layers)
     kept = embedding if last and model.config.tie_word_embeddings else None
 
     def put_zeros(key, width):
@@ -228,7 +230,8 @@ def load_model(name, config, first=0, end=None, device="cpu", seed=0):
     layers nothing is read or held; embeddings come with the first layer, the head with the last. float32 on a CPU."""
     torch, transformers = import_torch()
     cls = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    config, total = copy.deepcopy(config), config.get_text_config().num_hidden_layers
+    config = copy.deepcopy(config)
+    total = config.get_text_config().num_hidden_layers
     end = total if end is None else end
     if end < total:  # the head goes, and the embedding may stay
         config.tie_word_embeddings = False
@@ -385,7 +388,8 @@ def progress_bar(total):
 
 def time_stages(layers, counts, device):
     """Lets stages of counts[s] layers note their seconds: a list a stage, an entry for every pass through the model."""
-    passes, start = [[] for _ in counts], 0
+    passes = [[] for _ in counts]
+    start = 0
     for seconds, n in zip(passes, counts):
         def begin(*_, seconds=seconds):
             seconds.append(-clock(device))
@@ -464,7 +468,8 @@ def run_once(model, prompt, most, seed, sample, **settings):
     torch.manual_seed(seed)
     start = clock(model.device)
     ids = continued(model, prompt, most, sample, **settings)
-    seconds, peak = clock(model.device) - start, peak_memory(model.device)
+    seconds = clock(model.device) - start
+    peak = peak_memory(model.device)
     return dict(ids=ids, seconds=seconds, peak_memory=peak, growth=max(0, peak - before))
 
 

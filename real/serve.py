@@ -5,7 +5,9 @@
 
 Requests arrive when the list says. The script's own schedule decides at every arrival and completion which task runs
 (common.next_run); that task makes one token after another, until it is done or preempted. A preempted task keeps its KV
-cache. A result then takes its trans_time over the uplink. Simulated and measured stand side by side, script by script.
+cache. A result then takes its trans_time over the uplink. Simulated and measured stand side by side, script by script,
+and between them what the script makes of the times that the tasks took when they were served (replayed): a machine that
+is faster or slower than when they were timed is told apart from what serving adds.
 """
 import pathlib
 import sys
@@ -65,17 +67,20 @@ def main(prog):
         runs, decisions = serve_model(name, script.schedule, tasks, model, prompts, most, alone, intervals["end"].max())
         served = tasks.assign(computation_time=computed_times(runs, len(tasks)))
         simulated = common.simulate(tasks, intervals, link)
+        replayed = common.simulate(served, script.schedule(served), link)
         measured = common.simulate(served, common.interval_table(served, runs), link)
-        expected, found = (common.scheduling_metrics(tasks, tables[0], plan, modelled[1])
-                           for tables in (simulated, measured))
-        comparison = comparison_table(expected, found)
+        metrics = [common.scheduling_metrics(tasks, tables[0], plan, modelled[1])
+                   for tables in (simulated, replayed, measured)]
+        comparison = comparison_table(*metrics)
 
         simulated, measured = ([common.in_seconds(table) for table in tables] for tables in (simulated, measured))
         files = {"tasks.csv": measured[0].sort_index(), "intervals.csv": measured[1], "metrics.csv": comparison}
         if not args.no_plot:
             files["gantt.png"] = common.try_figure(both_figure, name, simulated, measured)
         written += common.write_files(given["out"], {f"{name}_served_{end}": file for end, file in files.items()})
-        print(f"\n{name}: {len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean")
+        change = 100 * (served["computation_time"].sum() / tasks["computation_time"].sum() - 1)
+        print(f"\n{name}: {len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean; the tasks took "
+              f"{change:+.1f} % of their time alone")
         common.print_table(comparison)
     print(f"\nwritten: {', '.join(written)}")
 
@@ -95,11 +100,12 @@ def measure_alone(tasks, model, plan, prompts, most, repeats):
         if others:
             common.warn(f"the list was measured with {', '.join(others)}, not with {plan.name}")
         return tasks, [None] * len(tasks)
-    rows = list(real.generate(model, prompts, most, repeats=repeats))
-    seconds = np.array([row["seconds"] for row in rows])
-    made = [len(row["ids"]) for row in rows]
-    tasks = tasks.assign(computation_time=np.rint(seconds * common.US).astype("int64"), output_tokens=made)
-    return tasks, [row["ids"] for row in rows]
+    # The whole list again and again, so that a machine whose speed drifts is no slower for one task than for another.
+    passes = [list(real.generate(model, prompts, most)) for _ in range(repeats)]
+    seconds = np.median([[row["seconds"] for row in rows] for rows in passes], axis=0)
+    ids = [row["ids"] for row in passes[0]]
+    computation_time = np.rint(seconds * common.US).astype("int64")
+    return tasks.assign(computation_time=computation_time, output_tokens=[len(made) for made in ids]), ids
 
 
 def stretched(tasks, factor):
@@ -235,14 +241,17 @@ def computed_times(runs, count):
     return times
 
 
-def comparison_table(simulated, measured):
-    """A row for each compared metric: what was measured lies error_percent above what was simulated."""
-    rows = []
-    for key in COMPARED:
-        error = 100 * (measured[key] / simulated[key] - 1) if simulated[key] else float("nan")
-        rows.append({"metric": key, "simulated": round(float(simulated[key]), 6),
-                     "measured": round(float(measured[key]), 6), "error_percent": round(error, 3)})
-    return pd.DataFrame(rows)
+def comparison_table(simulated, replayed, measured):
+    """A row for each compared metric: what was measured lies error_percent above what was simulated, and
+    replay_error_percent above what the script makes of the times that the tasks took when they were served."""
+    table = pd.DataFrame({"metric": COMPARED})
+    columns = {"simulated": simulated, "replayed": replayed, "measured": measured}
+    for column, metrics in columns.items():
+        table[column] = [round(float(metrics[key]), 6) for key in COMPARED]
+    for column, expected in (("error_percent", "simulated"), ("replay_error_percent", "replayed")):
+        error = 100 * (table["measured"] / table[expected] - 1)
+        table[column] = error.where(table[expected] != 0).round(3)
+    return table
 
 
 def both_figure(name, simulated, measured):

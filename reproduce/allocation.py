@@ -98,10 +98,12 @@ def measure_all(candidates, case, **draw):
 def another_list(case):
     """The case with another list of the same kind: as many tasks, drawn from its list with replacement, which arrive
     evenly spread over the same span, and have as long until their deadlines. Links and bids are the same."""
-    tasks, number = case["tasks"], len(case["tasks"])
+    tasks = case["tasks"]
+    number = len(tasks)
     rng = common.draw(case["seed"], "another list")
     picked = rng.integers(number, size=number)
-    first, last = tasks["arrival_time"].min(), tasks["arrival_time"].max()
+    first = tasks["arrival_time"].min()
+    last = tasks["arrival_time"].max()
     arrival = np.sort(rng.integers(first, last, size=number, endpoint=True))
     until_due = (tasks["deadline"] - tasks["arrival_time"]).to_numpy()
     drawn = tasks.iloc[picked].reset_index(drop=True).assign(
@@ -122,8 +124,10 @@ def completion_time(stages, tasks, delay, times, **_):
 def plan_prefix(layers, bids, delay, times, **_):
     """PipeDream on the first devices of the listing: as many as give its plan the least bottleneck, fewer of equal
     ones. Its plan takes all devices as equal, so that the largest stage decides."""
-    offers, client = bids["layers"].to_numpy(), len(bids)
-    best, number = math.inf, client
+    offers = bids["layers"].to_numpy()
+    client = len(bids)
+    best = math.inf
+    number = client
     for n in range(1, client + 1):
         if offers[:n].sum() < layers:
             continue

@@ -142,7 +142,8 @@ def random_tasks(load, seed, run, model, device):
 
 def measure(tasks, end, link):
     """Metrics of tasks whose last tokens are computed at `end` (array, microseconds), as README defines them."""
-    arrival, trans = tasks["arrival_time"].to_numpy(), tasks["trans_time"].to_numpy()
+    arrival = tasks["arrival_time"].to_numpy()
+    trans = tasks["trans_time"].to_numpy()
     completion = end + trans
     if link == "shared":  # first computed, first sent
         order = np.lexsort((arrival, end))

@@ -119,7 +119,8 @@ def of_scheduling(runs):
 def of_incentives(rows):
     """The table of claims of the runs of reproduce.incentives: of the auctions that have an allocation."""
     rows = rows[rows["allocation"]]
-    won, true = rows[rows["paid_paper"] > 0], rows[rows["asked"] == "true cost"]
+    won = rows[rows["paid_paper"] > 0]
+    true = rows[rows["asked"] == "true cost"]
     found = []
     for reading, asked in WINNERS:
         part = won[won["asked"] == asked]

@@ -59,7 +59,8 @@ def main(name):
 def draw_all(args):
     """The runs: a row for each list, load and policy."""
     link = common.find_name(args.link, common.LINKS, "link")
-    device, model = common.get_device(args.device), common.get_model(args.model)
+    device = common.get_device(args.device)
+    model = common.get_model(args.model)
     methods = tables.load_scripts(POLICIES, args.also, "schedule")
     if args.tasks is None:
         lists = [random_list(args.seed, run, model, device) for run in range(args.runs)]
@@ -110,7 +111,8 @@ def random_list(seed, run, model, device):
 
 def at_load(tasks, load):
     """The tasks, stretched or squeezed from the first arrival on so that computation / span of arrivals = load."""
-    arrival, work = tasks["arrival_time"].to_numpy(), tasks["computation_time"].to_numpy()
+    arrival = tasks["arrival_time"].to_numpy()
+    work = tasks["computation_time"].to_numpy()
     later = np.rint(trace.later(arrival, work, load)).astype("int64")
     return tasks.assign(arrival_time=arrival + later, deadline=tasks["deadline"] + later)
 
@@ -134,7 +136,8 @@ def run_case(tasks, methods, model, device, link):
 
 def heading(runs):
     """What was run, and how to read it."""
-    about, number = runs.iloc[0], runs["run"].nunique()
+    about = runs.iloc[0]
+    number = runs["run"].nunique()
     text = f"reproduce.load: {about['model']} on {about['device']}, {about['link']} uplink\n"
     if about["tasks_file"]:
         text += f"{about['tasks_file']}: {about['tasks']:,} tasks, at each load once\n"
@@ -158,7 +161,8 @@ def by_load(table, who):
 
 def draw_curves(table, who):
     """Figure of the means over the load, each with its 95 % band, one journal column wide."""
-    figure, keys = common.new_figure(4.2 + 0.13 * (len(who) // 3)), {}
+    figure = common.new_figure(4.2 + 0.13 * (len(who) // 3))
+    keys = {}
     plots = figure.subplots(len(METRICS), 1, sharex=True)
     for axes, (metric, label) in zip(plots, METRICS.items()):
         of_metric = table[table["metric"] == metric]

@@ -73,7 +73,8 @@ def draw_changes(table):
     """Figure of FCIM's change against each method by the number of devices, one journal column wide: a panel for each
     of PANELS, with 95 % intervals, and the paper's figure as a line."""
     from matplotlib.figure import Figure
-    figure, keys = Figure((3.5, 0.8 + 1.5 * len(PANELS)), dpi=300), {}
+    figure = Figure((3.5, 0.8 + 1.5 * len(PANELS)), dpi=300)
+    keys = {}
     plots = figure.subplots(len(PANELS), 1, sharex=True)
     sizes = sorted(table["size"].unique())
     for axes, (metric, (label, paper)) in zip(plots, PANELS.items()):
@@ -83,7 +84,8 @@ def draw_changes(table):
         for k, (name, look) in enumerate(LOOKS.items()):
             line = table[(table["metric"] == metric) & (table["algorithm"] == name)].set_index("size").loc[sizes]
             at = [size + 0.2 * (k - 1) for size in sizes]  # side by side, so that no interval hides another
-            down, up = line["change"] - line["change_low"], line["change_high"] - line["change"]
+            down = line["change"] - line["change_low"]
+            up = line["change_high"] - line["change"]
             keys[f"against {name}"] = axes.errorbar(at, line["change"], [down.fillna(0), up.fillna(0)], markersize=3.5,
                                                     linewidth=1, capsize=2, elinewidth=0.8, **look)
         axes.set_ylabel(f"FCIM's change\nin {label} (%)", fontsize=7)

@@ -115,11 +115,13 @@ def add_distances(rows):
     """Adds to the metrics of each method how far it is from the two optima, the last rows, where those are proven."""
     for metric, best in zip(("T_end", "mean_turnaround_time"), rows[-2:]):
         for row in rows:
-            row[f"{metric}_above"] = row["deadlines_behind"] = math.nan
+            behind = above = math.nan
             if best["proven_optimal"]:
-                row["deadlines_behind"] = best["deadlines_met"] - row["deadlines_met"]
-            if row["deadlines_behind"] == 0 and best[metric] > 0:  # with fewer met, less time would prove nothing
-                row[f"{metric}_above"] = round(100 * (row[metric] / best[metric] - 1), 4) + 0
+                behind = best["deadlines_met"] - row["deadlines_met"]
+            if behind == 0 and best[metric] > 0:  # with fewer met, less time would prove nothing
+                above = round(100 * (row[metric] / best[metric] - 1), 4) + 0
+            row[f"{metric}_above"] = above
+            row["deadlines_behind"] = behind
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -234,26 +236,27 @@ def draw_overview(results):
     """Figure of long schedules, {name: table of tasks in seconds}, one journal column wide: the distributions of
     waiting and turnaround, and the tasks in the system over time, a line a schedule."""
     figure = common.new_figure(5.2 + 0.13 * (len(results) // 3))
-    plots = figure.subplots(3, 1)
+    of_waiting, of_turnaround, of_system = figure.subplots(3, 1)
+    distributions = {"waiting": of_waiting, "turnaround": of_turnaround}
     keys = {}
     for k, (name, result) in enumerate(results.items()):
         look = dict(color=LINES[k % 6], linestyle=("-", "--", "-.", ":")[k % 4])
-        for axes, what in zip(plots, ("waiting", "turnaround")):
+        for what, axes in distributions.items():
             keys[name], = common.draw_distribution(axes, result[f"{what}_time"], **look)
         system = common.tasks_present(result)
-        plots[2].step(system["time"], system["present"], where="post", linewidth=0.9, **look)
+        of_system.step(system["time"], system["present"], where="post", linewidth=0.9, **look)
     everybody = pd.concat(results.values())
-    for axes, what in zip(plots, ("waiting", "turnaround")):
+    for what, axes in distributions.items():
         times = everybody[f"{what}_time"]
         common.set_time_scale(axes, times)
         axes.set_xlim(left=times.min())
         axes.set_xlabel(f"{what} of a task (s)", fontsize=8)
         axes.set_ylabel("share of tasks", fontsize=8)
-    plots[2].set_xlabel("time (s)", fontsize=8)
-    plots[2].set_ylabel("tasks in system", fontsize=8)
-    plots[2].set_xlim(everybody["arrival_time"].min(), everybody["completion_time"].max())
-    plots[2].set_ylim(bottom=0)
-    figure.align_ylabels(plots)
+    of_system.set_xlabel("time (s)", fontsize=8)
+    of_system.set_ylabel("tasks in system", fontsize=8)
+    of_system.set_xlim(everybody["arrival_time"].min(), everybody["completion_time"].max())
+    of_system.set_ylim(bottom=0)
+    figure.align_ylabels()
     return common.finish_figure(figure, keys)
 
 

@@ -112,7 +112,8 @@ def load_scripts(scripts, also, function):
     user's, each of which must have the function."""
     methods = dict(scripts)
     for given in also:
-        where, path = f"--also {given}", os.path.abspath(given)
+        where = f"--also {given}"
+        path = os.path.abspath(given)
         common.require(path.endswith(".py"), f"{where}: not a Python script (.py)")
         try:
             module = script(path)
@@ -220,11 +221,13 @@ def print_table(table):
     """Prints all of a table, its long names stacked, numbers to the right, with two spaces between columns: cells such
     as means hold one."""
     names = [column.replace("_", " ").split() for column in table]
-    height, columns = max(map(len, names)), []
+    height = max(map(len, names))
+    columns = []
     for name, column in zip(names, table):
         cells = [common.format_value(cell) for cell in table[column].tolist()]
         lines = [""] * (height - len(name)) + name + cells
-        width, is_text = max(map(len, lines)), not all(map(latex.NUMBER.match, cells)) or not columns
+        width = max(map(len, lines))
+        is_text = not all(map(latex.NUMBER.match, cells)) or not columns
         columns.append([line.ljust(width) if is_text else line.rjust(width) for line in lines])
     for line in zip(*columns):
         print("  ".join(line).rstrip())
@@ -244,9 +247,11 @@ def draw_bars(panels, groups, who, table, title=None):
     import matplotlib
     from matplotlib.figure import Figure
     names = table[groups].unique().tolist()
-    places, width = np.arange(len(names)), 0.84 / len(who)
+    places = np.arange(len(names))
+    width = 0.84 / len(who)
     matplotlib.rcParams["hatch.linewidth"] = 0.4  # by some releases read when it is drawn, by others when it is written
-    figure, keys = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6)), dpi=300), {}
+    figure = Figure((3.5, 0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6)), dpi=300)
+    keys = {}
     plots = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for (metric, label), axes in zip(panels, plots):
         part = table[table["metric"] == metric]
@@ -290,7 +295,8 @@ def draw_charts(charts):
     from matplotlib.figure import Figure
     matplotlib.rcParams["hatch.linewidth"] = 0.4  # as in draw_bars
     rows = min(max(3, len(charts[0][1])), common.PLOT_ROWS)
-    figure, keys = Figure((3.5, 0.85 + len(charts) * (HEAD + ROW * rows)), dpi=300), {}
+    figure = Figure((3.5, 0.85 + len(charts) * (HEAD + ROW * rows)), dpi=300)
+    keys = {}
     plots = figure.subplots(len(charts), 1, squeeze=False)[:, 0]
     legends = [common.draw_schedule(axes, *chart) for axes, chart in zip(plots, charts)]
     left = min(axes.get_xlim()[0] for axes in plots)

@@ -180,7 +180,8 @@ def token_bytes(case):
 def run_tokens(stages, case, latency, bandwidth):
     """Metrics, in seconds, of an allocation through which the tasks go token by token."""
     tasks = case["tasks"]
-    arrival, output = tasks["arrival_time"].to_numpy(), tasks["output_tokens"].to_numpy()
+    arrival = tasks["arrival_time"].to_numpy()
+    output = tasks["output_tokens"].to_numpy()
     prompt_times, token_times = split_times(case)
     prompt = pass_times(stages, case, latency, bandwidth, tasks["prompt_tokens"].to_numpy(), prompt_times)
     token = pass_times(stages, case, latency, bandwidth, np.ones(len(tasks)), token_times)
@@ -203,7 +204,8 @@ def run_tokens(stages, case, latency, bandwidth):
 def split_times(case):
     """Seconds a layer that each task's prompt takes on each bidding device, and that one of its tokens takes: two
     arrays (tasks, devices). prompt + output tokens x token is what the bid promises; the two are as the roofline's."""
-    tasks, model = case["tasks"], case["model"]
+    tasks = case["tasks"]
+    model = case["model"]
     prompt, token = [], []
     for name in case["bids"]["type"]:
         device = common.get_device(name)

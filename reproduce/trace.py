@@ -60,7 +60,8 @@ def main(name):
     if args.first is not None:
         common.check_number(args.first, "--first", positive=True)
 
-    model, device = common.get_model(args.model), common.get_device(args.device)
+    model = common.get_model(args.model)
+    device = common.get_device(args.device)
     requests = read_requests(args.file)[:args.first]
     tasks, line = task_table(requests, model, device, args.load, args.rate, args.slack)
     print(line, file=sys.stderr)

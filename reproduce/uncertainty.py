@@ -76,7 +76,8 @@ def main(name):
 def draw_all(args):
     """The runs: a row for each list, policy and setting (sigma, cost)."""
     link = common.find_name(args.link, common.LINKS, "link")
-    device, model = common.get_device(args.device), common.get_model(args.model)
+    device = common.get_device(args.device)
+    model = common.get_model(args.model)
     methods = tables.load_scripts(SCRIPTS, args.also, "schedule")
     jobs = []
     for load in LOADS:
@@ -135,7 +136,8 @@ def run_online(schedule, tasks, estimates, cost):
     column of microseconds; cost: microseconds of the processor for leaving a task that is not done.
     """
     seen = tasks.filter(items=SEEN)
-    label, arrival = tasks["label"].tolist(), tasks["arrival_time"].tolist()
+    label = tasks["label"].tolist()
+    arrival = tasks["arrival_time"].tolist()
     left = tasks["computation_time"].tolist()
     expected = estimates.tolist()  # to be left
     coming = collections.deque(np.argsort(arrival, kind="stable").tolist())
@@ -167,7 +169,8 @@ def run_online(schedule, tasks, estimates, cost):
         runs.append((k, now, end))
         left[k] -= end - now
         expected[k] -= end - now
-        held, now = k, end
+        held = k
+        now = end
         if left[k] == 0:
             waiting.remove(k)
             held = None

@@ -222,13 +222,18 @@ def test_scripts_are_served_one_after_another(command):
         computed = intervals[intervals["kind"] == "compute"].groupby("label")
         assert (computed["end"].sum() - computed["start"].sum()).tolist() == pytest.approx(
             tasks["computation_time"].tolist(), abs=1e-6)
-        assert metrics.columns.tolist() == ["metric", "simulated", "measured", "error_percent"]
+        assert metrics.columns.tolist() == ["metric", "simulated", "replayed", "measured", "error_percent",
+                                            "replay_error_percent"]
         assert metrics["metric"].tolist() == ["mean_waiting_time", "mean_response_time", "mean_turnaround_time",
                                               "deadlines_met", "preemptions", "T_end"]
         turnaround = metrics.set_index("metric").loc["mean_turnaround_time"]
         assert turnaround["measured"] == pytest.approx(tasks["turnaround_time"].mean(), abs=1e-5)
-        assert turnaround["error_percent"] == pytest.approx(
-            100 * (turnaround["measured"] / turnaround["simulated"] - 1), abs=0.1)
+        for error, expected in (("error_percent", "simulated"), ("replay_error_percent", "replayed")):
+            assert turnaround[error] == pytest.approx(100 * (turnaround["measured"] / turnaround[expected] - 1), abs=0.1)
+        rows = tasks[["label", *common.TIMES]].assign(prompt="", output_words=1).to_dict("records")
+        again = common.read_tasks(rows, MODEL, DEVICE)
+        replayed, _ = common.simulate(again, {"FCFS": FCFS, "Mine": SRTF}[name].schedule(again), "shared")
+        assert turnaround["replayed"] == pytest.approx(replayed["turnaround_time"].mean() / common.US, abs=1e-6)
 
 
 def test_a_measured_list_is_not_measured_again(command):
