@@ -79,8 +79,8 @@ def main(prog):
             files["gantt.png"] = common.try_figure(both_figure, name, simulated, measured)
         written += common.write_files(given["out"], {f"{name}_served_{end}": file for end, file in files.items()})
         change = 100 * (served["computation_time"].sum() / tasks["computation_time"].sum() - 1)
-        print(f"\n{name}: {len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean; the tasks took "
-              f"{change:+.1f} % of their time alone")
+        print(f"\n{name}: {len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean; the tasks "
+              f"took {change:+.1f} % to their time alone")
         common.print_table(comparison)
     print(f"\nwritten: {', '.join(written)}")
 

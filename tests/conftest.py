@@ -18,12 +18,43 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 import common
+import HexGen
 
 ROOT = pathlib.Path(common.__file__).parent
 SCHEDULERS = ["FCFS", "SRTF", "LLF", "ADSA", "optimal"]
 ALLOCATORS = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
 settings.register_profile("same cases every run", deadline=None, derandomize=True, database=None)
 settings.load_profile("same cases every run")
+SEARCH = HexGen.allocate.__defaults__
+
+
+def part_of(number):
+    """How many of so many random cases are drawn: all with THOROUGH=1 in the environment, else the first fifth."""
+    return number if "THOROUGH" in os.environ else number // 5
+
+
+@pytest.fixture(scope="session", autouse=True)
+def coarse():
+    """Figures of few pixels, in this process: what is drawn is the same."""
+    from matplotlib.figure import Figure
+    save = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **options: save(figure, path, **{"dpi": 40, **options}))
+        yield
+
+
+@pytest.fixture(scope="module")
+def little_search():
+    """HexGen as imported, by a command of reproduce perhaps, searches little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HexGen.allocate, "__defaults__", (100, 4, 4, 2, 1, 1))
+        yield
+
+
+@pytest.fixture
+def whole_search(monkeypatch):
+    """Where the rest of a file has little_search: HexGen as it is."""
+    monkeypatch.setattr(HexGen.allocate, "__defaults__", SEARCH)
 
 
 @pytest.fixture

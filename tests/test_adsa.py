@@ -1,20 +1,20 @@
 """ADSA: equal to its plain reference, which orders all tasks anew at every arrival and completion."""
 import naive
 import pytest
-from conftest import cases, odd_cases, runs_of, task_table, units
+from conftest import cases, odd_cases, part_of, runs_of, task_table, units
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ADSA
 
 
-@settings(max_examples=250)
+@settings(max_examples=part_of(250))
 @given(cases(), units, st.integers(0, 5))
 def test_it_equals_the_reference(case, unit, alike):
     assert runs_of(ADSA.schedule(task_table(case, unit), alike * unit / 1e6), unit) == naive.adsa(case, alike)
 
 
-@settings(max_examples=150)
+@settings(max_examples=part_of(150))
 @given(odd_cases())
 def test_odd_ranges(drawn):
     case, alike = drawn
@@ -42,7 +42,7 @@ def test_by_hand():
     assert runs_of(ADSA.schedule(task_table(case), 1e-6)) == [(1, 0, 2), (2, 2, 4), (1, 4, 5), (0, 5, 10)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=part_of(100))
 @given(cases())
 def test_busy_periods_are_what_idle_time_cuts(case):
     """Equal to the ranges between which FCFS leaves the processor idle."""

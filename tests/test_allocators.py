@@ -168,19 +168,20 @@ def test_pairs_within_a_host_appear_where_they_are_better(run):
 
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_own_bids_and_links_in_the_script_or_in_files(name, run):
-    run(name, "--no-plot", "--out", "drawn", "--seed", "3")
+    small = ["--no-plot", "--pool", "paper"]
+    run(name, *small, "--out", "drawn", "--seed", "3")
     bids, links = table(name, "bids", "drawn"), table(name, "links", "drawn")
-    flags = ["--no-plot", "--bids", f"drawn/{name}_bids.csv", "--links", f"drawn/{name}_links.csv", "--out", "files"]
+    flags = [*small, "--bids", f"drawn/{name}_bids.csv", "--links", f"drawn/{name}_links.csv", "--out", "files"]
     if name == "HexGen":  # whose search it starts
         assert run(name, *flags, "--seed", "3")[0] == 0
     else:
         refused(run(name, *flags, "--seed", "3"), "--seed: has no effect, as bids and links are given")
         assert run(edited(name, SEED=3), *flags)[0] == 0
-    for given in (flags[:3], [flags[0], *flags[3:5]]):  # links, or bids, are drawn then
+    for given in (flags[:5], [*small, *flags[5:7]]):  # links, or bids, are drawn then
         assert run(name, *given, "--seed", "4", "--out", "half")[0] == 0
     own = bids[list(common.BID)].to_dict("records")
     mine = edited(name, SEED=3, bids=own, links=links.to_dict())
-    assert run(mine, "--no-plot", "--out", "script")[0] == 0
+    assert run(mine, *small, "--out", "script")[0] == 0
     for end in ("stages", "tasks", "intervals", "bids", "links"):
         assert len({written(folder, end).read_text() for folder in ("drawn", "files", "script")}) == 1
     drawn, from_files, from_script = (
@@ -188,11 +189,11 @@ def test_own_bids_and_links_in_the_script_or_in_files(name, run):
     assert drawn[MEASURES].equals(from_files[MEASURES])
     assert drawn[MEASURES].equals(from_script[MEASURES])
     assert drawn[SOURCES].to_numpy().tolist() == [[f"{name}.py", "drawn", "drawn"]]
-    assert from_files[SOURCES[1:]].to_numpy().tolist() == [[flags[2], flags[4]]]
+    assert from_files[SOURCES[1:]].to_numpy().tolist() == [[flags[4], flags[6]]]
     assert from_script[SOURCES].to_numpy().tolist() == [["mine.py"] * 3]
     pathlib.Path("bids.json").write_text(json.dumps(own))
     pathlib.Path("links.json").write_text(json.dumps(links.to_dict()))
-    assert run(name, "--no-plot", "--bids", "bids.json", "--links", "links.json", "--out", "json",
+    assert run(name, *small, "--bids", "bids.json", "--links", "links.json", "--out", "json",
                *(["--seed", "3"] if name == "HexGen" else []))[0] == 0
     assert pathlib.Path("json", f"{name}_stages.csv").read_text() == pathlib.Path(
         "drawn", f"{name}_stages.csv").read_text()

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files
+from conftest import files, part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -302,7 +302,7 @@ def queues(intervals, stages):
         yield starts, steps["end"][steps["kind"] == "transmit"].tolist()[:stages]
 
 
-@settings(max_examples=500)
+@settings(max_examples=part_of(500))
 @given(allocations())
 def test_the_accounting_equals_a_plain_one(case):
     stages, tasks, bids, delay, times = case

@@ -1,18 +1,18 @@
 """FCFS: equal to its plain reference, a loop."""
 import naive
-from conftest import cases, odd_cases, runs_of, task_table, units
+from conftest import cases, odd_cases, part_of, runs_of, task_table, units
 from hypothesis import given, settings
 
 import FCFS
 
 
-@settings(max_examples=200)
+@settings(max_examples=part_of(200))
 @given(cases(), units)
 def test_it_equals_the_reference(case, unit):
     assert runs_of(FCFS.schedule(task_table(case, unit)), unit) == naive.merged(naive.fcfs(case))
 
 
-@settings(max_examples=150)
+@settings(max_examples=part_of(150))
 @given(odd_cases())
 def test_odd_ranges(drawn):
     case, _ = drawn

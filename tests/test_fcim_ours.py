@@ -5,7 +5,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, metrics
+from conftest import files, metrics, part_of
 from test_fcim import AMPLE, table
 
 import common
@@ -80,8 +80,8 @@ def test_without_an_allocation_each_says_what_fcim_says(name):
 
 def test_the_order_equals_that_of_brute_force():
     draw = np.random.default_rng(2)
-    for k in range(300):
-        n, others = 1 + k % 6 if k < 280 else 7, draw.integers(4)
+    for k in range(part_of(300)):
+        n, others = 1 + k % 6 if k < part_of(280) else 7, draw.integers(4)
         delay = random_links(draw, n + others)
         won = draw.permutation(n + others)[:n].tolist()
         assert FCIM_links.by_links(won, delay) == (naive.least_way(delay, won), "proven least")
@@ -128,7 +128,7 @@ def test_beyond_twelve_winners_the_order_is_near_the_least_and_no_exchange_bette
 
 def test_the_order_changes_no_winner_and_no_reward():
     draw = np.random.default_rng(5)
-    for _ in range(40):
+    for _ in range(part_of(40)):
         n = draw.integers(1, 16)
         offers = list(zip(draw.integers(1, 9, n).tolist(), draw.uniform(1, 9, n), draw.uniform(1, 9, n)))
         layers = int(draw.integers(1, sum(l for l, _, _ in offers) + 1))

@@ -1,13 +1,13 @@
 """LLF: equal to its plain reference, which looks at every tick, or at every moment at which something may change."""
 import naive
-from conftest import cases, odd_cases, runs_of, task_table, units
+from conftest import cases, odd_cases, part_of, runs_of, task_table, units
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import LLF
 
 
-@settings(max_examples=250)
+@settings(max_examples=part_of(250))
 @given(cases(), units, st.integers(1, 12))
 def test_it_equals_looking_at_every_tick(case, unit, quantum):
     expected = naive.llf(case, quantum)
@@ -15,7 +15,7 @@ def test_it_equals_looking_at_every_tick(case, unit, quantum):
     assert runs_of(LLF.schedule(task_table(case, unit), quantum * unit / 1e6), unit) == expected
 
 
-@settings(max_examples=150)
+@settings(max_examples=part_of(150))
 @given(odd_cases())
 def test_odd_ranges(drawn):
     case, quantum = drawn

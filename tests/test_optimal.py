@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pulp
 import pytest
+from conftest import part_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_schedules import POLICIES, check_schedule, table
@@ -79,7 +80,7 @@ def test_optimal_equals_brute_force_to_the_microsecond(case, link, objective):
     check_optimal(case, link, objective, 1)
 
 
-@settings(max_examples=200)
+@settings(max_examples=part_of(200))
 @given(st.one_of(cases(most=5), real_cases()), links, objectives)
 def test_all_orders_are_searched(case, link, objective):
     least = naive.best_order(case, link, objective)
@@ -162,7 +163,7 @@ def test_no_single_move_improves_an_improved_order(case, link, objective):
         assert optimal.cost(case, order) <= optimal.cost(case, moved)
 
 
-@settings(max_examples=100)
+@settings(max_examples=part_of(100))
 @given(cases(most=3, longest=3), links, objectives)
 def test_no_schedule_at_all_beats_the_best_order(case, link, objective):
     """The model searches orders only; here every schedule of whole ticks and every order of transmission is tried."""
@@ -191,19 +192,19 @@ def test_the_bounds_hold_for_every_order(case, link, objective):
     assert optimal.lower_bound(case) <= min(values)
 
 
-@settings(max_examples=200)
+@settings(max_examples=part_of(200))
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40), st.integers(0, 9)), min_size=1, max_size=8))
 def test_the_fewest_late_jobs_are_those_that_no_set_on_time_holds(jobs):
     assert optimal.fewest_late(jobs) == naive.fewest_late(jobs)
 
 
-@settings(max_examples=150)
+@settings(max_examples=part_of(150))
 @given(st.one_of(cases(most=9), cases(most=9, longest=4)), links)
 def test_the_bound_on_misses_is_that_of_halves(case, link):
     assert optimal.certainly_missed(columns(case, link)) == naive.certainly_missed(case, link)
 
 
-@settings(max_examples=150)
+@settings(max_examples=part_of(150))
 @given(st.one_of(cases(most=5), real_cases()), links, objectives)
 def test_the_bound_on_the_objective_is_that_of_easier_problems(case, link, objective):
     assert optimal.lower_bound(columns(case, link, objective, tick=1)) == naive.lower_bound(case, link, objective)

@@ -1,7 +1,7 @@
 """PipeDream: equal to a plain reference, and what must hold of every allocation of it."""
 import naive
 import pytest
-from conftest import check_allocation, pipeline_case, pipeline_cases, short
+from conftest import check_allocation, part_of, pipeline_case, pipeline_cases, short
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +9,7 @@ import common
 import PipeDream
 
 
-@settings(max_examples=300)
+@settings(max_examples=part_of(300))
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(0, 25),
        st.lists(st.integers(1, 5), min_size=1, max_size=5), st.sampled_from([1, 0.1, 0.001]))
 def test_the_partition_equals_trying_all(time, link, most, unit):
@@ -45,7 +45,7 @@ def test_decimal_times_do_not_hide_ties():
             assert PipeDream.partition([0.1] * n, 0.05, [n] * k) == even
 
 
-@settings(max_examples=200)
+@settings(max_examples=part_of(200))
 @given(pipeline_cases(most_layers=9))
 def test_pipedream_plans_for_the_mean_in_listing_order(given):
     if short(given):
@@ -83,7 +83,7 @@ def test_offers_below_the_layers_are_said_to_be():
     assert sum(stage["layers"] for stage in PipeDream.allocate(**pipeline_case(6, [2, 4], [1, 1], links))[0]) == 6
 
 
-@settings(max_examples=100)
+@settings(max_examples=part_of(100))
 @given(pipeline_cases())
 def test_no_allocation_exactly_where_the_offers_are_short(given):
     if short(given):

@@ -4,7 +4,7 @@ from unittest import mock
 import naive
 import numpy as np
 import pytest
-from conftest import check_allocation, pipeline_case, pipeline_cases, short, value
+from conftest import check_allocation, part_of, pipeline_case, pipeline_cases, short, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +12,7 @@ import common
 import PipeEdge
 
 
-@settings(max_examples=120)
+@settings(max_examples=part_of(120))
 @given(pipeline_cases())
 def test_pipeedge_equals_trying_all(given):
     if short(given):
@@ -70,7 +70,7 @@ def test_times_and_links_of_many_digits(seed):
     assert notes == [f"bottleneck {least:.3f} s (proven least): {what}"]
 
 
-@settings(max_examples=120)
+@settings(max_examples=part_of(120))
 @given(pipeline_cases(most_layers=20, offer=9))
 def test_no_layer_would_be_better_off_elsewhere(given):
     if short(given):
@@ -106,7 +106,7 @@ def test_pipeedge_names_the_stage_or_the_link():
     assert PipeEdge.allocate(**given)[1][0].endswith("bottleneck 8.500 s (proven least): the link from GPU 0 to GPU 1")
 
 
-@settings(max_examples=120)
+@settings(max_examples=part_of(120))
 @given(pipeline_cases(), st.integers(1, 4))
 def test_a_narrow_beam_is_valid_and_never_better_than_exact(given, width):
     if short(given):
@@ -123,7 +123,7 @@ def test_a_narrow_beam_is_valid_and_never_better_than_exact(given, width):
     assert notes == [f"bottleneck {found:.3f} s ({proof}): {what}"]
 
 
-@settings(max_examples=120)
+@settings(max_examples=part_of(120))
 @given(pipeline_cases(most_devices=6, most_layers=12))
 def test_a_beam_that_keeps_everything_is_exact(given):
     if short(given):
@@ -161,7 +161,7 @@ def test_offers_below_the_layers_are_said_to_be():
     assert sum(stage["layers"] for stage in PipeEdge.allocate(**pipeline_case(6, [2, 4], [1, 1], links))[0]) == 6
 
 
-@settings(max_examples=100)
+@settings(max_examples=part_of(100))
 @given(pipeline_cases())
 def test_no_allocation_exactly_where_the_offers_are_short(given):
     if short(given):

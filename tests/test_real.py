@@ -65,7 +65,7 @@ def write_bids(layers, seconds=1):
     return "--bids", "bids.json"
 
 
-@pytest.mark.parametrize("name", real.ALLOCATORS)
+@pytest.mark.parametrize("name", ["FCIM", "HexGen"])
 def test_an_allocation_is_executed_in_one_process(torch, name, command, short):
     status, out, err = command("execute", name, "--seed", "2", *short)
     assert (status, err) == (0, "")
@@ -334,8 +334,9 @@ def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
 def test_help_needs_no_package_and_a_path_serves_as_well(name, tmp_path):
     for package in "torch", "transformers", "matplotlib", "pulp":
         (tmp_path / f"{package}.py").write_text("raise ImportError('not needed')")
-    for start in ([f"{ROOT}/real/{name}.py"], ["-m", f"real.{name}"]):
-        done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True,
-                              cwd=tmp_path if len(start) == 1 else ROOT, env=dict(os.environ, PYTHONPATH=str(tmp_path)))
-        assert (done.returncode, done.stderr) == (0, "")
-        assert f"python -m real.{name} " in done.stdout
+    is_by_path = len(name) % 2 == 0  # about half of them
+    start, folder = ([f"{ROOT}/real/{name}.py"], tmp_path) if is_by_path else (["-m", f"real.{name}"], ROOT)
+    done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True, cwd=folder,
+                          env=dict(os.environ, PYTHONPATH=str(tmp_path)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"python -m real.{name} " in done.stdout

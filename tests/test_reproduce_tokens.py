@@ -9,12 +9,14 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, refused
+from conftest import files, part_of, refused
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import common
 import FCIM
 from reproduce import stats, tables, tokens
+
+pytestmark = pytest.mark.usefixtures("little_search")
 
 WRITTEN = ["tokens.png", "tokens_failures.csv", "tokens_runs.csv", "tokens_table.csv"]
 BLOOM = common.get_model("BLOOM-176B")
@@ -27,10 +29,10 @@ def passes(found):
     return {"compute": work, "allreduce": np.zeros_like(work), "links": links}
 
 
-def test_300_small_cases_are_as_tick_by_tick():
+def test_small_cases_are_as_tick_by_tick():
     rng = np.random.default_rng(0)
     waited = 0
-    for _ in range(300):
+    for _ in range(part_of(300)):
         count, stages, most = rng.integers(1, 7), rng.integers(1, 5), rng.integers(2, 6)
         arrival = np.sort(rng.integers(0, 12, count))
         output = rng.integers(0, 6, count)
@@ -41,7 +43,7 @@ def test_300_small_cases_are_as_tick_by_tick():
         alone = [sum(map(sum, (row[k] for row in prompt))) + output[k] * sum(map(sum, (row[k] for row in token)))
                  for k in range(count)]
         waited += (last - arrival > alone).sum()
-    assert waited > 300
+    assert waited > part_of(300)
 
 
 def random_case(rng, count, most=2, **fields):
@@ -64,7 +66,7 @@ def random_case(rng, count, most=2, **fields):
 
 def test_a_task_alone_takes_the_closed_sum_and_what_the_papers_model_says():
     rng = np.random.default_rng(1)
-    for k in range(40):
+    for k in range(part_of(40)):
         most = 1 + k % 2
         stages, case, latency, bandwidth = random_case(rng, 1, most)
         (work, links, reduces), (works, linkss, reducess) = naive.token_passes(stages, case, latency, bandwidth)

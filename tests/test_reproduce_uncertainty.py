@@ -5,7 +5,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, refused
+from conftest import ROOT, files, part_of, refused
 
 import ADSA
 import common
@@ -45,7 +45,7 @@ def online(module, tasks, estimates=None, cost=0):
 @pytest.mark.parametrize("name", POLICIES)
 def test_with_exact_lengths_online_equals_the_schedule_of_the_whole_list(name):
     rng = np.random.default_rng(7)
-    for _ in range(500):
+    for _ in range(part_of(500)):
         tasks = random_list(rng)
         expected = POLICIES[name].schedule(tasks)
         pd.testing.assert_frame_equal(online(POLICIES[name], tasks), expected, check_like=True)
@@ -54,7 +54,7 @@ def test_with_exact_lengths_online_equals_the_schedule_of_the_whole_list(name):
 def test_llf_online_keeps_the_processor_busy_and_runs_the_least_laxity():
     """Its quantum begins anew with each decision, so it need not equal its schedule of the whole list."""
     rng = np.random.default_rng(8)
-    for _ in range(60):
+    for _ in range(part_of(60)):
         tasks = random_list(rng, least=1)
         intervals = online(LLF, tasks)
         common.simulate(tasks, intervals, "shared")  # whole, none before it arrives, no two at once
@@ -96,7 +96,7 @@ def laxities(tasks, intervals, now):
 @pytest.mark.parametrize("cost", [0, 1, 4])
 def test_estimates_and_costs_equal_the_same_tick_by_tick(name, cost, monkeypatch):
     rng = np.random.default_rng(9)
-    for _ in range(60):
+    for _ in range(part_of(60)):
         n, rest = int(rng.integers(1, 6)), int(rng.integers(1, 5))
         monkeypatch.setattr(uncertainty, "REST", rest / common.US)
         arrival, length, estimate, due = (rng.integers(least, most, n) for least, most in (

@@ -10,7 +10,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import refused
+from conftest import part_of, refused
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import ADSA
@@ -18,6 +18,8 @@ import common
 import FCFS
 import FCIM
 from reproduce import EDF, stats, tables, whole_system
+
+pytestmark = pytest.mark.usefixtures("little_search")
 
 WRITTEN = ["whole_system.png", "whole_system_devices.png", "whole_system_failures.csv",
            "whole_system_pipelines.csv", "whole_system_runs.csv", "whole_system_table.csv", "whole_system_whole.csv"]
@@ -46,7 +48,7 @@ def random_case(rng, stages, tasks, most):
 def test_any_policy_gives_what_a_plain_simulation_of_the_whole_pipeline_gives(policy):
     rng = np.random.default_rng(list(whole_system.SCHEDULERS).index(policy))
     preempted = 0
-    for _ in range(100):
+    for _ in range(part_of(100)):
         stages, case = random_case(rng, rng.integers(1, 6), rng.integers(1, 13), rng.integers(2, 5))
         quantum = int(rng.integers(1, 4))
         schedule = tables.script(whole_system.SCHEDULERS[policy]).schedule
@@ -56,12 +58,12 @@ def test_any_policy_gives_what_a_plain_simulation_of_the_whole_pipeline_gives(po
         expected = naive.queue_at_each_stage(policy, stages, case, quantum)
         assert results[-1]["completion_time"].tolist() == expected
         preempted += sum(result["preemptions"].sum() for result in results)
-    assert (preempted > 50) == (policy != "FCFS")
+    assert (preempted > part_of(50)) == (policy != "FCFS")
 
 
 def test_first_come_first_served_completes_as_the_pipeline_of_common_does():
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(part_of(300)):
         stages, case = random_case(rng, rng.integers(1, 6), rng.integers(1, 30), 10 ** rng.integers(1, 8))
         work, links = whole_system.work_and_links(stages, case)
         assert (work.tolist(), links.tolist()) == naive.stage_work(stages, case)

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SCHEDULERS, cases, edited, files, metrics, refused, script
+from conftest import SCHEDULERS, cases, edited, files, metrics, part_of, refused, script
 from conftest import runs_of as runs
 from conftest import task_table as table
 from hypothesis import given, settings
@@ -476,7 +476,7 @@ def test_a_schedule_in_any_order_and_with_further_columns_is_one(run):
     assert pathlib.Path("a/FCFS_tasks.csv").read_text() == pathlib.Path("b/mine_tasks.csv").read_text()
 
 
-@settings(max_examples=150)
+@settings(max_examples=part_of(150))
 @given(cases(most=6), st.data())
 def test_two_at_once_are_always_found(case, data):
     """Intervals moved about: refused exactly where two overlap, a task runs too early, or its work is not its own."""

@@ -12,7 +12,7 @@ import warnings
 
 import pandas as pd
 import pytest
-from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, files, refused
+from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, files, part_of, refused
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -43,14 +43,6 @@ def written_labels(name):
 def quick(name):
     """The script, or a copy of it that searches less."""
     return edited(name, STALE=1) if name == "HexGen" else name
-
-
-@pytest.fixture
-def coarse(monkeypatch):
-    """Figures of few pixels: what is drawn is the same."""
-    from matplotlib.figure import Figure
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: save(figure, path, dpi=20, **options))
 
 
 # Any valid list -------------------------------------------------------------------------------------------------------
@@ -111,17 +103,17 @@ def task(label, arrival=0, work=2, trans=1, deadline=1e8, **more):
             "deadline": deadline, "computation_time": work, **more}
 
 
-@settings(max_examples=9, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=part_of(20), phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
 @example([task("of no length", work=0, trans=0, deadline=0)], "shared", "T4", "GPT-Neo 1.3B", "paper")
 @example([task("one", deadline=0)], "dedicated", "T4", "BLOOM-176B", "workstations")
 @example([task(k) for k in ODD], "shared", "RTX 4090", "GPT-3 175B", "paper")  # all far away, all at once
 @given(task_lists(), st.sampled_from(common.LINKS), st.sampled_from([device.type for device in common.DEVICES]),
        st.sampled_from([model.name for model in common.MODELS]), st.sampled_from(sorted(common.POOLS)))
-def test_any_valid_list_runs_in_all_nine(run, coarse, tasks, link, device, model, pool):
+def test_any_valid_list_runs_in_all_nine(run, tasks, link, device, model, pool):
     check_runs(run, tasks, link, device, model, pool)
 
 
-def test_hundreds_of_tasks_run_in_all_nine(run, coarse):
+def test_hundreds_of_tasks_run_in_all_nine(run):
     tasks = [task(f"T{k}", k * 7 % 300, 1 + k % 5, k % 3, k * 7 % 300 + 9 * (1 + k % 4)) for k in range(300)]
     check_runs(run, tasks, "shared", "T4", "GPT-Neo 1.3B", "paper")
 

@@ -1,18 +1,18 @@
 """SRTF: equal to its plain reference, which decides anew at every arrival and completion."""
 import naive
-from conftest import cases, odd_cases, runs_of, task_table, units
+from conftest import cases, odd_cases, part_of, runs_of, task_table, units
 from hypothesis import given, settings
 
 import SRTF
 
 
-@settings(max_examples=250)
+@settings(max_examples=part_of(250))
 @given(cases(), units)
 def test_it_equals_the_reference(case, unit):
     assert runs_of(SRTF.schedule(task_table(case, unit)), unit) == naive.srtf(case)
 
 
-@settings(max_examples=150)
+@settings(max_examples=part_of(150))
 @given(odd_cases())
 def test_odd_ranges(drawn):
     case, _ = drawn
