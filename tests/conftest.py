@@ -26,11 +26,13 @@ ALLOCATORS = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
 settings.register_profile("same cases every run", deadline=None, derandomize=True, database=None)
 settings.load_profile("same cases every run")
 SEARCH = HexGen.allocate.__defaults__
+IS_THOROUGH = "THOROUGH" in os.environ
+thorough = pytest.mark.skipif(not IS_THOROUGH, reason="takes long: runs with THOROUGH=1 in the environment")
 
 
 def part_of(number):
     """How many of so many random cases are drawn: all with THOROUGH=1 in the environment, else the first fifth."""
-    return number if "THOROUGH" in os.environ else number // 5
+    return number if IS_THOROUGH else number // 5
 
 
 @pytest.fixture(scope="session", autouse=True)

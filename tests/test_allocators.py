@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ALLOCATORS, edited, files, metrics, refused, script
+from conftest import ALLOCATORS, IS_THOROUGH, edited, files, metrics, refused, script
 
 import common
 import FCIM
@@ -80,9 +80,12 @@ def test_all_four_get_the_same_devices_links_and_bids(pool, seed, run):
     assert len(inputs) == 1
 
 
+PAIRS = [(model.name, pool) for i, model in enumerate(common.MODELS) for j, pool in enumerate(common.POOLS)
+         if IS_THOROUGH or (i + j) % 3 == 0]
+
+
 @pytest.mark.parametrize("name", ALLOCATORS)
-@pytest.mark.parametrize("pool", common.POOLS)
-@pytest.mark.parametrize("model", [model.name for model in common.MODELS])
+@pytest.mark.parametrize("model, pool", PAIRS)
 def test_every_metric_follows_from_the_files(model, pool, name, run):
     assert run(name, "--model", model, "--pool", pool, "--no-plot")[0] == 0
     stages, tasks, intervals, bids, links = (

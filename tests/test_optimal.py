@@ -68,13 +68,13 @@ def check_optimal(case, link, objective, tick):
         "objective": objective, "proven_optimal": True, "lower_bound": pytest.approx(seconds, abs=1e-6)}
 
 
-@settings(max_examples=40)
+@settings(max_examples=part_of(80))
 @given(cases(), links, objectives)
 def test_optimal_equals_brute_force_over_orders(case, link, objective):
     check_optimal(case, link, objective, TICK)
 
 
-@settings(max_examples=40)
+@settings(max_examples=part_of(80))
 @given(real_cases(), links, objectives)
 def test_optimal_equals_brute_force_to_the_microsecond(case, link, objective):
     check_optimal(case, link, objective, 1)
@@ -95,7 +95,7 @@ def programs_alone(monkeypatch):
     monkeypatch.setattr(optimal, "MAX_EXACT", 0)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=part_of(120), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases(most=5), links, objectives)
 def test_the_programs_alone_equal_brute_force(programs_alone, case, link, objective):
     intervals = optimal.schedule(table(case, TICK), link, objective)
@@ -149,7 +149,7 @@ def test_the_solver_is_trusted_where_no_length_is_too_short(shortest, is_trusted
     assert optimal.solver_resolves(case._replace(p=[0, 0])) is True
 
 
-@settings(max_examples=60)
+@settings(max_examples=part_of(120))
 @given(st.one_of(cases(), real_cases()), links, objectives)
 def test_no_single_move_improves_an_improved_order(case, link, objective):
     case = columns(case, link, objective, tick=1)
@@ -183,7 +183,7 @@ def test_optimal_is_never_worse_than_a_policy(case, link, objective):
     check_schedule(case, intervals, link)
 
 
-@settings(max_examples=60)
+@settings(max_examples=part_of(120))
 @given(cases(), links, objectives)
 def test_the_bounds_hold_for_every_order(case, link, objective):
     case = columns(case, link, objective)
@@ -223,7 +223,7 @@ def test_the_program_of_misses_is_never_above_the_fewest(case, link):
         assert not others or naive.best_order(others, link, "makespan")[0] == 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=part_of(100))
 @given(cases(most=40, longest=15), links)
 def test_the_bound_on_misses_is_none_that_a_policy_beats(case, link):
     bound = optimal.certainly_missed(columns(case, link))

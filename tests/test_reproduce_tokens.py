@@ -9,7 +9,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, part_of, refused
+from conftest import files, part_of, refused, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import common
@@ -235,6 +235,7 @@ def test_a_list_and_an_allocator_of_your_own(small):
     assert runs.loc["Mine"].equals(runs.loc["FCIM"])
 
 
+@thorough
 def test_draws_without_an_allocation_are_counted(small, monkeypatch):
     allocate = FCIM.allocate
     costs = [sum(stage["reward"] for stage in allocate(**tables.quiet_case(FCIM.tasks, BLOOM, "campus", k))[0]) / 5

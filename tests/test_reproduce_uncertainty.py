@@ -5,7 +5,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, part_of, refused
+from conftest import ROOT, files, part_of, refused, thorough
 
 import ADSA
 import common
@@ -213,6 +213,7 @@ def test_tables_and_figure_follow_from_the_runs(small, monkeypatch, capsys, tmp_
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+@thorough
 def test_a_run_is_the_same_however_many_there_are(small, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     for number in ("1", "2"):

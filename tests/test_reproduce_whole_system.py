@@ -10,7 +10,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of, refused
+from conftest import part_of, refused, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import ADSA
@@ -202,6 +202,7 @@ def test_a_setting_in_which_all_is_alike_beats_nobody_and_a_better_one_is_named(
     assert "deadlines_met: FCIM with ADSA is beaten by none" in lines
 
 
+@thorough
 def test_the_same_bytes_whatever_the_number_of_processes(small):
     texts = []
     for count in (1, 2):
@@ -211,6 +212,7 @@ def test_the_same_bytes_whatever_the_number_of_processes(small):
     assert texts[0] == texts[1]
 
 
+@thorough
 def test_a_list_of_your_own_by_the_path_of_the_script(run):
     pathlib.Path("mine.json").write_text(json.dumps(FCIM.tasks), encoding="utf-8")
     status, out, err = run("reproduce/whole_system", "--tasks", "mine.json", "--runs", "1", "--pool", "paper",
@@ -222,6 +224,7 @@ def test_a_list_of_your_own_by_the_path_of_the_script(run):
     assert (runs["deadlines_met"] <= 5).all()
 
 
+@thorough
 def test_draws_without_an_allocation_are_counted(small, monkeypatch):
     allocate = FCIM.allocate
     monkeypatch.setattr(FCIM, "allocate", functools.partial(allocate, budget=0.45))

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SCHEDULERS, cases, edited, files, metrics, part_of, refused, script
+from conftest import SCHEDULERS, cases, edited, files, metrics, part_of, refused, script, thorough
 from conftest import runs_of as runs
 from conftest import task_table as table
 from hypothesis import given, settings
@@ -296,6 +296,7 @@ def test_the_flags_of_optimal(run):
     assert makespan["T_end"] == makespan["lower_bound"] <= turnaround["T_end"]
 
 
+@thorough
 def test_the_same_run_gives_the_same_bytes(run):
     for folder in ("a", "b"):
         for name in SCHEDULERS:
