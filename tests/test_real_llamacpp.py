@@ -60,6 +60,7 @@ def write_programs(folder, change="", status=0):
 def command(monkeypatch, tmp_path, capsys):
     """Runs real.llamacpp in this process, in an empty folder, on MODEL; returns exit status, output and error."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])  # a script of reproduce/ sets the first
     monkeypatch.setenv("LLAMA_CPP", "nowhere")
     monkeypatch.setattr(common, "get_model", lambda name: MODEL)
 
