@@ -343,3 +343,9 @@ def test_a_handler_of_sigterm_stays_and_other_threads_can_solve(monkeypatch):
         assert during[-1] not in (own, signal.SIG_DFL) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_task_is_sent_once_it_is_computed():
+    case = optimal.Case(a=[3, 0], p=[5, 4], q=[2, 1], d=[20, 9], link="shared", objective="makespan")
+    assert optimal.soonest_sending(case) == [8, 4]
+    assert optimal.latest_computed(case) == [18, 8]
