@@ -316,6 +316,12 @@ def test_children_are_groupings():
     assert exchanged >= 40  # a free device in the place of one
 
 
+def test_any_free_device_may_be_taken():
+    rng = np.random.default_rng(2)
+    taken = {i for _ in range(300) for group in HexGen.mutated([(0,), (2,)], LINE, rng) for i in group}
+    assert taken == set(range(len(LINE) - 1))
+
+
 def test_a_single_device_is_never_lost():
     rng = np.random.default_rng(1)
     assert {str(HexGen.mutated([(0,)], np.zeros((2, 2)), rng)) for _ in range(200)} == {"[[0]]"}

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 
 import naive
 import numpy as np
@@ -349,3 +350,21 @@ def test_a_task_is_sent_once_it_is_computed():
     case = optimal.Case(a=[3, 0], p=[5, 4], q=[2, 1], d=[20, 9], link="shared", objective="makespan")
     assert optimal.soonest_sending(case) == [8, 4]
     assert optimal.latest_computed(case) == [18, 8]
+
+
+@pytest.mark.parametrize("objective", ["makespan", "turnaround"])
+def test_parts_are_solved_for_what_the_whole_is(objective):
+    rows = [(0, 5, 1, 1000), (0, 3, 1, 1000), (100, 4, 1, 1000), (100, 2, 1, 1000)]
+    case = optimal.Case(*map(list, zip(*rows)), "dedicated", objective)
+    order, fewest, bound = optimal.solve_parts(case, [[0, 1], [2, 3]], [[0, 1, 2, 3]], time.monotonic() + 5)
+    assert (fewest, bound) == optimal.cost(case, order) == naive.best_order(rows, "dedicated", objective)
+
+
+def test_the_start_that_cbc_reads_has_the_values_of_the_variables(tmp_path):
+    problem = pulp.LpProblem("any", pulp.LpMinimize)
+    x, y, z = (pulp.LpVariable(name, lowBound=0) for name in "xyz")
+    problem += x + y + z
+    x.varValue, y.varValue = 0.0, 2.0  # and z has none
+    optimal.write_start(tmp_path / "start", problem, {"x": "C0", "y": "C1", "z": "C2"})
+    _, *lines = (tmp_path / "start").read_text().splitlines()
+    assert [line.split()[:3] for line in lines] == [["0", "C0", "0"], ["1", "C1", "2.0"], ["2", "C2", "0"]]
