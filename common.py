@@ -18,6 +18,7 @@ import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -367,9 +368,9 @@ def quantized_bits(config, where):
     for key in ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers"):
         parts += quantization.get(key) or []
     is_mixed = any(is_of_a_layer(part) for part in parts)
-    bits = to_number(bits)
-    require(bits > 0 and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
-                                       f"{shown(quantization)}")
+    is_number = isinstance(bits, Real) and not isinstance(bits, bool) and bits > 0
+    require(is_number and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
+                                        f"{shown(quantization)}")
     return bits
 
 

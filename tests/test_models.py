@@ -212,6 +212,7 @@ def test_the_bits_are_those_of_the_quantization(settings, bits, tmp_path):
 
 @pytest.mark.parametrize("quantization", [
     {}, {"bits": None, "quant_method": "gptq"}, {"bits": "four", "quant_method": "gptq"},
+    {"bits": "4", "quant_method": "gptq"},
     {"bits": 0, "quant_method": "awq"}, {"bits": -4, "quant_method": "awq"}, {"quant_method": "gptq"},
     {"quant_method": "quanto", "weights": "int4"}, {"quant_method": "of the year 2030", "bits": 4},
     {"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": False},
