@@ -144,10 +144,11 @@ def test_the_stored_runs_are_those_of_the_command():
 
 def test_a_run_and_its_runs_give_the_same(compared, run):
     folder, out = compared
-    again = run("reproduce/scheduling", "--from", folder, "--out", "again")
-    assert again == (0, out.replace(f"{folder}/", "again/"), "")
+    again = subprocess.run([sys.executable, ROOT / "reproduce" / "scheduling.py", "--from", folder, "--out", "again"],
+                           capture_output=True, text=True)  # a process of its own: its figures are not coarse
+    assert (again.returncode, again.stdout, again.stderr) == (0, out.replace(f"{folder}/", "again/"), "")
     for name in ALL:
-        assert name.endswith(".png") or pathlib.Path("again", name).read_bytes() == (folder / name).read_bytes()
+        assert pathlib.Path("again", name).read_bytes() == (folder / name).read_bytes()
     refused(run("reproduce/scheduling", "--from", folder, "--link", "dedicated"), "--link: has no effect with --from")
 
 
