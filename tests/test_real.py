@@ -334,9 +334,8 @@ def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
 def test_help_needs_no_package_and_a_path_serves_as_well(name, tmp_path):
     for package in "torch", "transformers", "matplotlib", "pulp":
         (tmp_path / f"{package}.py").write_text("raise ImportError('not needed')")
-    is_by_path = len(name) % 2 == 0  # about half of them
-    start, folder = ([f"{ROOT}/real/{name}.py"], tmp_path) if is_by_path else (["-m", f"real.{name}"], ROOT)
-    done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True, cwd=folder,
-                          env=dict(os.environ, PYTHONPATH=str(tmp_path)))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"python -m real.{name} " in done.stdout
+    for start in ([f"{ROOT}/real/{name}.py"], ["-m", f"real.{name}"]):
+        done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True,
+                              cwd=tmp_path if len(start) == 1 else ROOT, env=dict(os.environ, PYTHONPATH=str(tmp_path)))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"python -m real.{name} " in done.stdout

@@ -75,7 +75,7 @@ def test_small_cases_are_as_tick_by_tick():
         unlimited = naive.batches([row[:4] for row in case], plain(policy, case), token, 999, most)
         full += unlimited[0] != expected
         put_off += unlimited[1] > sum(sorted(row[3] for row in case)[-most:])
-    assert min(waited, put_off, full) > part_of(15)  # more begun than a batch holds; caches that did not fit
+    assert min(waited, put_off, full) >= part_of(15)  # more begun than a batch holds; caches that did not fit
 
 
 def one_token_each(rng, count, arrival, prompt):
