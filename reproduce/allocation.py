@@ -157,9 +157,10 @@ def over_settings(what, runs, who):
     for metric in METRICS:
         for first in METHODS[:2]:
             row = {"metric": metric, "change of": first}
+            settings = stats.in_settings(runs, KEYS, "seed", metric, first, who[2:])
             for other in who[2:]:
-                settings = stats.in_settings(runs, KEYS, "seed", metric, first, [other])
-                row[other] = tables.show_change(*stats.mean_change(settings.values()))
+                pairs = [pair for setting, pair in settings.items() if setting[-1] == other]
+                row[other] = tables.show_change(*stats.mean_change(pairs))
             rows.append(row)
     number = len(runs[KEYS].drop_duplicates())
     return f"{what}: change in % against each, mean over {number} models and pools", pd.DataFrame(rows)

@@ -85,14 +85,16 @@ def compare(runs, keys, pair, who, metrics):
     rows = []
     for setting, group in runs.groupby(keys, sort=False):
         setting = setting if isinstance(setting, tuple) else (setting,)  # of one key: older releases of pandas
+        wide = group.pivot(index=pair, columns="algorithm", values=list(metrics)).astype(float)
         for metric in metrics:
-            values = group.pivot(index=pair, columns="algorithm", values=metric).astype(float)
+            first = wide[metric, who[0]].to_numpy()
             for name in who:
-                own = values[name].dropna().to_numpy()
-                row = dict(zip(keys, setting), metric=metric, algorithm=name, runs=len(own))
-                row["mean"], row["low"], row["high"] = mean(own)
-                both = values[[who[0], name]].dropna().to_numpy()
-                changed = change(both[:, 0], both[:, 1]) if name != who[0] else NONE
+                values = wide[metric, name].to_numpy()
+                known = ~np.isnan(values)
+                row = dict(zip(keys, setting), metric=metric, algorithm=name, runs=known.sum())
+                row["mean"], row["low"], row["high"] = mean(values[known])
+                both = known & ~np.isnan(first)
+                changed = change(first[both], values[both]) if name != who[0] else NONE
                 row["change"], row["change_low"], row["change_high"] = changed
                 rows.append(row)
     return pd.DataFrame(rows).round(6)

@@ -166,10 +166,11 @@ def show_change(value, low, high):
 def in_columns(part, who, units, columns, show):
     """A table of text, a row a metric of `units` (with its unit) and a column for each of `who`: what `show` makes of
     the columns of the part of a table of compare()."""
-    part = part.set_index(["metric", "algorithm"])
+    texts = {(metric, name): show(*values)
+             for metric, name, *values in part[["metric", "algorithm", *columns]].itertuples(index=False)}
     rows = []
     for metric, unit in units.items():
-        cells = {name: show(*part.loc[(metric, name), columns]) for name in who}
+        cells = {name: texts[metric, name] for name in who}
         rows.append({"metric": f"{metric} ({unit})" if unit else metric, **cells})
     return pd.DataFrame(rows)
 
