@@ -67,6 +67,21 @@ def whole_search(monkeypatch):
     monkeypatch.setattr(HexGen.allocate, "__defaults__", SEARCH)
 
 
+def run_here(path, *arguments):
+    """Runs a script in this process and folder; returns its exit status."""
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(path.parent), *sys.path])
+        patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as stop:
+            return stop.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return 0
+
+
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys):
     """Runs a script in this process, in an empty folder; returns exit status, standard output and error."""
@@ -74,16 +89,7 @@ def run(monkeypatch, tmp_path, capsys):
 
     def run(script, *arguments):
         path = pathlib.Path(script) if script.endswith(".py") else ROOT / f"{script}.py"
-        monkeypatch.setattr(sys, "path", [str(path.parent), *sys.path])
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        status, handler = 0, signal.getsignal(signal.SIGTERM)
-        try:
-            runpy.run_path(str(path), run_name="__main__")
-        except SystemExit as stop:
-            status = stop.code or 0
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        return (status, *capsys.readouterr())
+        return (run_here(path, *arguments), *capsys.readouterr())
     return run
 
 

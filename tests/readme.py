@@ -33,12 +33,17 @@ ALLOCATION = ("devices", "total_cost", "completion_time", "communication_time", 
 def run(command):
     """What a command (X.py or -m reproduce.X, and flags) prints in an empty folder, and {name: content} of its
     files."""
-    module, *flags = command.replace("-m ", "").split()
-    script = ROOT / (module if module.endswith(".py") else module.replace(".", "/") + ".py")
+    path, flags = script_of(command)
     with tempfile.TemporaryDirectory() as folder:
-        text = subprocess.run([sys.executable, str(script), *flags], cwd=folder, check=True, encoding="utf-8",
+        text = subprocess.run([sys.executable, str(path), *flags], cwd=folder, check=True, encoding="utf-8",
                               stdout=subprocess.PIPE).stdout
         return text, {path.name: path.read_bytes() for path in pathlib.Path(folder, "results").iterdir()}
+
+
+def script_of(command):
+    """The path of the script of a command, and its flags."""
+    module, *flags = command.replace("-m ", "").split()
+    return ROOT / (module if module.endswith(".py") else module.replace(".", "/") + ".py"), flags
 
 
 def shown(command, output):

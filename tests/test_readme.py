@@ -1,13 +1,17 @@
 """What the READMEs show is what their commands print, and README.md's recipes run as written."""
+import contextlib
+import functools
+import io
 import json
 import pathlib
 import re
 import subprocess
+import tempfile
 
 import pandas as pd
 import pytest
 import readme
-from conftest import ROOT, metrics
+from conftest import ROOT, metrics, run_here
 
 import FCIM
 
@@ -22,6 +26,26 @@ def pristine():
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout.split()
     if edited:
         pytest.skip(f"edited: {', '.join(edited)}; README shows what the shipped files print")
+
+
+@functools.lru_cache(None)
+def run_without_figures(command):
+    """What readme.run gives, but for the figures, in this process."""
+    path, flags = readme.script_of(command)
+    no_plot = [] if command.startswith(readme.OF_RUNS) else ["--no-plot"]
+    text = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with contextlib.redirect_stdout(text):
+            assert run_here(path, *flags, *no_plot) == 0
+        return text.getvalue(), {path.name: path.read_bytes() for path in pathlib.Path("results").iterdir()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_process():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readme, "run", run_without_figures)
+        yield
 
 
 HEAVY = re.compile(r"-m reproduce\.(?!trace)(\w+)$")
