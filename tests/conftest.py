@@ -4,6 +4,8 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process a core: more threads would only get in the way
 
 import ast
+import contextlib
+import io
 import pathlib
 import re
 import runpy
@@ -26,6 +28,7 @@ ALLOCATORS = ["FCIM", "HexGen", "PipeDream", "PipeEdge"]
 settings.register_profile("same cases every run", deadline=None, derandomize=True, database=None)
 settings.load_profile("same cases every run")
 SEARCH = HexGen.allocate.__defaults__
+LITTLE = {"POPULATION": 4, "CHILDREN": 4, "TRIES": 2, "STALE": 1, "PATIENCE": 1}  # a search of HexGen's, soon over
 IS_THOROUGH = "THOROUGH" in os.environ
 thorough = pytest.mark.skipif(not IS_THOROUGH, reason="takes long: runs with THOROUGH=1 in the environment")
 
@@ -57,7 +60,7 @@ def coarse():
 def little_search():
     """HexGen as imported, by a command of reproduce perhaps, searches little."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HexGen.allocate, "__defaults__", (100, 4, 4, 2, 1, 1))
+        patch.setattr(HexGen.allocate, "__defaults__", (HexGen.PLAN, *LITTLE.values()))
         yield
 
 
@@ -68,28 +71,30 @@ def whole_search(monkeypatch):
 
 
 def run_here(path, *arguments):
-    """Runs a script in this process and folder; returns its exit status."""
+    """Runs a script in this process and folder; returns exit status, standard output and error."""
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.MonkeyPatch.context() as patch:
+    out = io.StringIO()
+    err = io.StringIO()
+    status = 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "path", [str(path.parent), *sys.path])
         patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         try:
             runpy.run_path(str(path), run_name="__main__")
         except SystemExit as stop:
-            return stop.code or 0
+            status = stop.code or 0
         finally:
             signal.signal(signal.SIGTERM, handler)
-    return 0
+    return status, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path, capsys):
+def run(monkeypatch, tmp_path):
     """Runs a script in this process, in an empty folder; returns exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
 
     def run(script, *arguments):
-        path = pathlib.Path(script) if script.endswith(".py") else ROOT / f"{script}.py"
-        return (run_here(path, *arguments), *capsys.readouterr())
+        return run_here(pathlib.Path(script) if script.endswith(".py") else ROOT / f"{script}.py", *arguments)
     return run
 
 
@@ -104,9 +109,9 @@ def settings_of(name):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()}
 
 
-def edited(name, *changes, **values):
-    """A copy of a script, mine.py, some of its text replaced (old, new), and settings, or tasks, bids and links, at
-    other values (given as text)."""
+def edited(name, *changes, to="mine.py", **values):
+    """A copy of a script, some of its text replaced (old, new), and settings, or tasks, bids and links, at other values
+    (given as text)."""
     text = script(name)
     for old, new in changes:
         assert text.count(old) == 1
@@ -115,8 +120,13 @@ def edited(name, *changes, **values):
         line = re.compile(rf"^{key} = (\[\n.*?^\]|.*?)$", re.MULTILINE | re.DOTALL)
         text, count = line.subn(lambda _, key=key, value=value: f"{key} = {value}", text)
         assert count == 1
-    pathlib.Path("mine.py").write_text(text, encoding="utf-8")
-    return "mine.py"
+    pathlib.Path(to).write_text(text, encoding="utf-8")
+    return to
+
+
+def quick(name):
+    """The script, or, of HexGen, a copy of the same name that searches little."""
+    return edited("HexGen", to="HexGen.py", **LITTLE) if name == "HexGen" else name
 
 
 def files(folder="."):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ALLOCATORS, IS_THOROUGH, edited, files, metrics, refused, script
+from conftest import ALLOCATORS, IS_THOROUGH, LITTLE, edited, files, metrics, quick, refused, script
 
 import common
 import FCIM
@@ -50,7 +50,7 @@ def test_the_shipped_lists_and_settings_are_one():
 
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_a_run_writes_the_files_and_prints_the_tables(name, run):
-    status, out, err = run(name)
+    status, out, err = run(quick(name))
     assert (status, err) == (0, "")
     assert files("results") == [f"{name}_{end}" for end in ENDS]
     for end, header in HEADERS.items():
@@ -66,7 +66,7 @@ def test_a_run_writes_the_files_and_prints_the_tables(name, run):
     assert [found[key] for key in (*header[:4], "tasks_file", "tasks")] == [
         name, "BLOOM-176B", "campus", 0, f"{name}.py", 5]
     before = {file: pathlib.Path("results", file).read_bytes() for file in files("results")}
-    assert run(name) == (status, out, err)
+    assert run(quick(name)) == (status, out, err)
     assert {file: pathlib.Path("results", file).read_bytes() for file in files("results")} == before
 
 
@@ -75,7 +75,7 @@ def test_a_run_writes_the_files_and_prints_the_tables(name, run):
 def test_all_four_get_the_same_devices_links_and_bids(pool, seed, run):
     inputs = set()
     for name in ALLOCATORS:
-        assert run(name, "--pool", pool, "--seed", seed, "--no-plot")[0] == 0
+        assert run(quick(name), "--pool", pool, "--seed", seed, "--no-plot")[0] == 0
         inputs.add(tuple(pathlib.Path("results", f"{name}_{end}.csv").read_text() for end in ("bids", "links")))
     assert len(inputs) == 1
 
@@ -87,7 +87,7 @@ PAIRS = [(model.name, pool) for i, model in enumerate(common.MODELS) for j, pool
 @pytest.mark.parametrize("name", ALLOCATORS)
 @pytest.mark.parametrize("model, pool", PAIRS)
 def test_every_metric_follows_from_the_files(model, pool, name, run):
-    assert run(name, "--model", model, "--pool", pool, "--no-plot")[0] == 0
+    assert run(quick(name), "--model", model, "--pool", pool, "--no-plot")[0] == 0
     stages, tasks, intervals, bids, links = (
         table(name, end) for end in ("stages", "tasks", "intervals", "bids", "links"))
     found = metrics(name)
@@ -172,18 +172,19 @@ def test_pairs_within_a_host_appear_where_they_are_better(run):
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_own_bids_and_links_in_the_script_or_in_files(name, run):
     small = ["--no-plot", "--pool", "paper"]
-    run(name, *small, "--out", "drawn", "--seed", "3")
+    run(quick(name), *small, "--out", "drawn", "--seed", "3")
     bids, links = table(name, "bids", "drawn"), table(name, "links", "drawn")
     flags = [*small, "--bids", f"drawn/{name}_bids.csv", "--links", f"drawn/{name}_links.csv", "--out", "files"]
     if name == "HexGen":  # whose search it starts
-        assert run(name, *flags, "--seed", "3")[0] == 0
+        assert run(quick(name), *flags, "--seed", "3")[0] == 0
     else:
-        refused(run(name, *flags, "--seed", "3"), "--seed: has no effect, as bids and links are given")
+        refused(run(quick(name), *flags, "--seed", "3"), "--seed: has no effect, as bids and links are given")
         assert run(edited(name, SEED=3), *flags)[0] == 0
     for given in (flags[:5], [*small, *flags[5:7]]):  # links, or bids, are drawn then
-        assert run(name, *given, "--seed", "4", "--out", "half")[0] == 0
+        assert run(quick(name), *given, "--seed", "4", "--out", "half")[0] == 0
     own = bids[list(common.BID)].to_dict("records")
-    mine = edited(name, SEED=3, bids=own, links=links.to_dict())
+    search = LITTLE if name == "HexGen" else {}
+    mine = edited(name, SEED=3, bids=own, links=links.to_dict(), **search)
     assert run(mine, *small, "--out", "script")[0] == 0
     for end in ("stages", "tasks", "intervals", "bids", "links"):
         assert len({written(folder, end).read_text() for folder in ("drawn", "files", "script")}) == 1
@@ -196,7 +197,7 @@ def test_own_bids_and_links_in_the_script_or_in_files(name, run):
     assert from_script[SOURCES].to_numpy().tolist() == [["mine.py"] * 3]
     pathlib.Path("bids.json").write_text(json.dumps(own))
     pathlib.Path("links.json").write_text(json.dumps(links.to_dict()))
-    assert run(name, *small, "--bids", "bids.json", "--links", "links.json", "--out", "json",
+    assert run(quick(name), *small, "--bids", "bids.json", "--links", "links.json", "--out", "json",
                *(["--seed", "3"] if name == "HexGen" else []))[0] == 0
     assert pathlib.Path("json", f"{name}_stages.csv").read_text() == pathlib.Path(
         "drawn", f"{name}_stages.csv").read_text()
@@ -204,23 +205,23 @@ def test_own_bids_and_links_in_the_script_or_in_files(name, run):
 
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_the_flags_work_in_each(name, run):
-    run(name, "--no-plot")
+    run(quick(name), "--no-plot")
     base = metrics(name)
     pd.DataFrame(FCIM.tasks[:3]).to_csv("tasks.csv", index=False)
-    assert run(name, "--tasks", "tasks.csv", "--out", "a/b", "--no-plot")[0] == 0
+    assert run(quick(name), "--tasks", "tasks.csv", "--out", "a/b", "--no-plot")[0] == 0
     assert files("a/b") == [f"{name}_{end}" for end in ENDS if end != "layers.png"]
     assert metrics(name, "a/b")["completion_time"] < base["completion_time"]
     for flags in (("--seed", 1), ("--pool", "Workstations"), ("--model", "gpt-3-175b")):
-        assert run(name, *flags, "--no-plot")[0] == 0
+        assert run(quick(name), *flags, "--no-plot")[0] == 0
         assert metrics(name)["completion_time"] != base["completion_time"]
 
 
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_a_task_that_arrives_later_in_the_list_may_arrive_earlier(name, run):
-    run(name, "--no-plot")
+    run(quick(name), "--no-plot")
     before = table(name, "tasks").set_index("label")
     pd.DataFrame(FCIM.tasks[::-1]).to_json("tasks.json", orient="records")
-    run(name, "--tasks", "tasks.json", "--no-plot")
+    run(quick(name), "--tasks", "tasks.json", "--no-plot")
     after = table(name, "tasks").set_index("label")
     assert after.index.tolist() == before.index.tolist()[::-1]
     assert after.loc[before.index].equals(before)
@@ -230,7 +231,7 @@ def test_one_device_that_holds_all_is_enough(run):
     pathlib.Path("bids.json").write_text(json.dumps(
         [{"device": "GPU 5", "layers": 24, "price": 2, "computation_time": 5}]))
     for name in ALLOCATORS:
-        assert run(name, "--model", "gpt-neo-1.3b", "--bids", "bids.json")[0] == 0
+        assert run(quick(name), "--model", "gpt-neo-1.3b", "--bids", "bids.json")[0] == 0
         assert table(name, "stages")["devices"].tolist() == ["GPU 5"]
         assert (metrics(name)["total_cost"], metrics(name)["fairness_layers"]) == (2, 1)
 
@@ -239,7 +240,7 @@ def test_free_layers_cost_nothing(run):
     pathlib.Path("bids.json").write_text(json.dumps(
         [{"device": "GPU 5", "layers": 24, "price": 0, "computation_time": 0}]))
     for name in ALLOCATORS:
-        assert run(name, "--model", "gpt-neo-1.3b", "--bids", "bids.json")[0] == 0
+        assert run(quick(name), "--model", "gpt-neo-1.3b", "--bids", "bids.json")[0] == 0
         assert math.isinf(metrics(name)["cost_efficiency"])
         assert metrics(name)["fairness_rewards"] == 1
 

@@ -89,7 +89,7 @@ def test_the_order_equals_that_of_brute_force():
 
 def test_no_exchange_betters_twelve_winners():
     draw = np.random.default_rng(3)
-    for k in range(10):
+    for k in range(part_of(25)):
         n = 8 + k % 5
         delay, won = random_links(draw, n), draw.permutation(n).tolist()
         found, proof = FCIM_links.by_links(won, delay)
@@ -104,7 +104,7 @@ def test_no_exchange_betters_twelve_winners():
 
 def test_beyond_twelve_winners_the_order_is_near_the_least_and_no_exchange_betters_it():
     draw, excess = np.random.default_rng(4), []
-    for k in range(4):
+    for k in range(part_of(10)):
         n = 13 + k % 2
         delay = np.triu(draw.rayleigh(3, (n + 1, n + 1)), 1)
         delay[range(0, n - 1, 2), range(1, n, 2)] = 0.02  # two on a host
@@ -178,7 +178,7 @@ def grows(won):
 
 def test_the_integral_equals_that_by_a_fine_grid():
     tested = seed = 0
-    while tested < 60:
+    while tested < part_of(120):
         seed += 1
         layers, offers, setting = random_case(seed)
         i = seed % len(offers)
@@ -198,7 +198,7 @@ def test_the_integral_equals_that_by_a_fine_grid():
 
 def test_no_price_gains_by_more_than_rounding_where_n_never_grows():
     auctions = gained_by_paper = 0
-    for seed in range(110):
+    for seed in range(part_of(200)):
         layers, offers, setting = random_case(seed)
         i = seed % len(offers)
         l, P, T = offers[i]
@@ -223,13 +223,13 @@ def test_no_price_gains_by_more_than_rounding_where_n_never_grows():
                 stages = []
             paid += [sum(stage["reward"] - cost * stage["layers"] for stage in stages if stage["devices"] == [i])]
         gained_by_paper += paid[1] > paid[0] + 1e-6
-    assert auctions >= 100
-    assert gained_by_paper > 3  # so there is something to find
+    assert auctions >= part_of(180)
+    assert gained_by_paper > 0  # so there is something to find
 
 
 def test_the_payments_change_rewards_alone():
     found = 0
-    for seed in range(50):
+    for seed in range(part_of(100)):
         layers, offers, setting = random_case(seed)
         try:
             papers, notes = run_case(FCIM, layers, offers, **setting)
@@ -245,7 +245,7 @@ def test_the_payments_change_rewards_alone():
         assert more[:-2] == notes
         assert more[-2] == f"critical payments instead: {total:.3f} cents in all, {excess:.3f} beyond BUDGET"
         found += 1
-    assert found > 20
+    assert found > part_of(40)
 
 
 @pytest.mark.parametrize("layers, offers, rewards, beyond", [

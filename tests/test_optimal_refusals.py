@@ -57,7 +57,7 @@ def test_any_temporary_folder_serves(folder, tmp_path):
     temporary = os.path.join(os.fsencode(tmp_path), folder)
     os.mkdir(temporary)
     write_tasks(tmp_path)
-    done = subprocess.run([sys.executable, *SCRIPT, "--no-plot", "--time-limit", "1"], cwd=tmp_path,
+    done = subprocess.run([sys.executable, *SCRIPT, "--no-plot", "--time-limit", "0.3"], cwd=tmp_path,
                           env={**os.environb, b"TMPDIR": temporary}, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     assert not os.listdir(temporary)

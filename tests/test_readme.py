@@ -1,7 +1,5 @@
 """What the READMEs show is what their commands print, and README.md's recipes run as written."""
-import contextlib
 import functools
-import io
 import json
 import pathlib
 import re
@@ -33,12 +31,11 @@ def run_without_figures(command):
     """What readme.run gives, but for the figures, in this process."""
     path, flags = readme.script_of(command)
     no_plot = [] if command.startswith(readme.OF_RUNS) else ["--no-plot"]
-    text = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        with contextlib.redirect_stdout(text):
-            assert run_here(path, *flags, *no_plot) == 0
-        return text.getvalue(), {path.name: path.read_bytes() for path in pathlib.Path("results").iterdir()}
+        status, text, _ = run_here(path, *flags, *no_plot)
+        assert status == 0
+        return text, {path.name: path.read_bytes() for path in pathlib.Path("results").iterdir()}
 
 
 @pytest.fixture(scope="module", autouse=True)

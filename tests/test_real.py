@@ -1,6 +1,5 @@
 """The commands of real/: what each prints and writes, and what it tells a user who gets something wrong."""
 import json
-import os
 import pathlib
 import re
 import runpy
@@ -330,12 +329,24 @@ def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
     assert files() == ["tests.txt"]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_needs_no_package_and_a_path_serves_as_well(name, tmp_path):
-    for package in "torch", "transformers", "matplotlib", "pulp":
-        (tmp_path / f"{package}.py").write_text("raise ImportError('not needed')")
-    for start in ([f"{ROOT}/real/{name}.py"], ["-m", f"real.{name}"]):
-        done = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True,
-                              cwd=tmp_path if len(start) == 1 else ROOT, env=dict(os.environ, PYTHONPATH=str(tmp_path)))
-        assert (done.returncode, done.stderr) == (0, "")
+HELP = """import runpy, sys
+for package in "torch", "transformers", "matplotlib", "pulp":
+    sys.modules[package] = None
+for name in {names!r}:
+    sys.path[0], sys.argv[:] = {folder!r}, [{folder!r} + "/" + name + ".py", "--help"]
+    try:
+        {start}
+    except SystemExit as stop:
+        assert not stop.code, stop.code
+"""
+
+
+@pytest.mark.parametrize("folder, start", [
+    (ROOT / "real", 'runpy.run_path(sys.argv[0], run_name="__main__")'),  # python real/execute.py
+    (ROOT, 'runpy.run_module("real." + name, run_name="__main__")')])  # python -m real.execute
+def test_help_needs_no_package_and_a_path_serves_as_well(folder, start, tmp_path):
+    code = HELP.format(names=COMMANDS, folder=str(folder), start=start)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in COMMANDS:
         assert f"python -m real.{name} " in done.stdout

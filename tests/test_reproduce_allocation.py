@@ -2,14 +2,12 @@
 import functools
 import os
 import pathlib
-import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, refused, thorough
+from conftest import ROOT, files, quick, refused, run_here, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import common
@@ -38,13 +36,12 @@ def read(name, folder="results"):
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
+def compared(tmp_path_factory, little_search):
     """Folder and output of a comparison of three draws of four settings."""
     folder = tmp_path_factory.mktemp("compare")
-    done = subprocess.run([sys.executable, str(ROOT / "reproduce" / "allocation.py"), "--runs", "3", *FLAGS],
-                          cwd=folder, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return folder / "results", done.stdout
+    status, out, err = run_here(ROOT / "reproduce" / "allocation.py", "--runs", "3", *FLAGS, "--out", folder)
+    assert (status, err) == (0, "")
+    return folder, out
 
 
 def test_all_files_are_written_and_every_setting_is_there(compared):
@@ -89,7 +86,7 @@ def test_a_draw_is_measured_as_the_scripts_measure_it(compared, run):
     for name in SIX:
         if name == "PipeDream, prefix":
             continue
-        path = "reproduce/FCIM_links" if name == "FCIM_links" else name
+        path = "reproduce/FCIM_links" if name == "FCIM_links" else quick(name)
         assert run(path, "--seed", "2", "--pool", "paper", "--no-plot")[0] == 0
         found, mine = pd.read_csv(f"results/{name}_metrics.csv").iloc[0], runs[runs["algorithm"] == name].iloc[0]
         same = [metric for metric in METRICS[:-1] if metric != "completion_time_unseen"]

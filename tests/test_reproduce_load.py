@@ -1,33 +1,27 @@
 """reproduce/load.py: its curves against a closed form, its lists at each load, its tables and what it refuses."""
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, refused
+from conftest import ROOT, files, refused, run_here, thorough
 
 import common
 from reproduce import load, stats
 
 MODEL, DEVICE = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
+SCRIPT = ROOT / "reproduce" / "load.py"
 WHO = ["ADSA", "FCFS", "SRTF", "LLF", "EDF (reference)"]
 LOADS = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4]
-
-
-def command(*arguments, cwd):
-    return subprocess.run([sys.executable, str(ROOT / "reproduce" / "load.py"), *map(str, arguments)], cwd=cwd,
-                          capture_output=True, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Folder and standard output of a run of two random lists."""
     folder = tmp_path_factory.mktemp("drawn")
-    done = command("--runs", 2, "--seed", 7, "--out", "found", cwd=folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    return folder / "found", done.stdout
+    status, out, err = run_here(SCRIPT, "--runs", 2, "--seed", 7, "--out", folder)
+    assert (status, err) == (0, "")
+    return folder, out
 
 
 def table(arrival, work, trans=0, due=1):
@@ -38,7 +32,7 @@ def table(arrival, work, trans=0, due=1):
                         trans_time=trans, deadline=arrival + due)
 
 
-@pytest.mark.parametrize("rho", [0.3, 0.5, 0.6])
+@pytest.mark.parametrize("rho", [0.5, *(pytest.param(rho, marks=thorough) for rho in (0.3, 0.6))])
 def test_waiting_is_that_of_a_queue_with_a_closed_form(rho):
     """Poisson arrivals at rate lambda, exponential service at rate mu, first come first served: rho / (mu - lambda)."""
     service, waiting = 1e6, []
@@ -109,9 +103,9 @@ def test_fewer_deadlines_are_met_and_tasks_take_longer_at_a_higher_load(drawn):
 
 
 def test_an_earlier_run_gives_the_same(drawn, tmp_path):
-    again = command("--from", drawn[0], "--out", tmp_path / "again", cwd=tmp_path)
-    assert (again.returncode, again.stderr) == (0, "")
-    assert again.stdout.split("\nwritten")[0] == drawn[1].split("\nwritten")[0]
+    status, out, err = run_here(SCRIPT, "--from", drawn[0], "--out", tmp_path / "again")
+    assert (status, err) == (0, "")
+    assert out.split("\nwritten")[0] == drawn[1].split("\nwritten")[0]
     assert files(tmp_path / "again") == files(drawn[0])
     for name in files(drawn[0]):
         if name.endswith((".csv", ".tex")):
@@ -131,15 +125,15 @@ def schedule(tasks):
 """
 
 
-def test_a_list_of_ones_own_and_a_policy_of_ones_own(tmp_path):
+def test_a_list_of_ones_own_and_a_policy_of_ones_own(run):
     own = pd.DataFrame({"label": list("abcd"), "prompt": "", "arrival_time": [0, 1, 2, 8], "output_words": 0,
                         "trans_time": [1, 2, 1, 1], "deadline": [9, 9, 9, 19], "computation_time": [4, 3, 1, 2]})
-    own.to_csv(tmp_path / "mine.csv", index=False)
-    (tmp_path / "Last.py").write_text(LAST)
-    done = command("--tasks", "mine.csv", "--also", "Last.py", "--link", "dedicated", "--no-plot", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "mine.csv: 4 tasks, at each load once" in done.stdout
-    runs = pd.read_csv(tmp_path / "results" / "load_runs.csv")
+    own.to_csv("mine.csv", index=False)
+    pathlib.Path("Last.py").write_text(LAST)
+    status, out, err = run(str(SCRIPT), "--tasks", "mine.csv", "--also", "Last.py", "--link", "dedicated", "--no-plot")
+    assert (status, err) == (0, "")
+    assert "mine.csv: 4 tasks, at each load once" in out
+    runs = pd.read_csv("results/load_runs.csv")
     assert runs["algorithm"].unique().tolist() == [*WHO, "Last"]
     last = runs[(runs["algorithm"] == "Last") & (runs["load"] == 0.5)].iloc[0]  # arrivals at 0, 2.5, 5 and 20 s
     assert last["T_end"] == 31
@@ -160,4 +154,4 @@ IDLE = "label,prompt,arrival_time,output_words,trans_time,deadline,computation_t
 def test_what_has_no_effect_or_no_meaning_is_refused(arguments, message, run):
     pathlib.Path("one.csv").write_text(AT_ONCE)
     pathlib.Path("idle.csv").write_text(IDLE)
-    refused(run(str(ROOT / "reproduce" / "load.py"), *arguments), message)
+    refused(run(str(SCRIPT), *arguments), message)

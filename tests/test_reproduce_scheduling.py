@@ -4,13 +4,12 @@ import math
 import os
 import pathlib
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, metrics, refused, thorough
+from conftest import ROOT, files, metrics, refused, run_here, thorough
 from hypothesis import given
 from hypothesis import strategies as st
 from test_reproduce_parallel import SIGNALS, linux, stop
@@ -43,10 +42,9 @@ EXACT = {"optimal (makespan)": "T_end", "optimal (turnaround)": "mean_turnaround
 def compared(tmp_path_factory):
     """Folder and standard output of one comparison of three runs."""
     folder = tmp_path_factory.mktemp("compared")
-    done = subprocess.run([sys.executable, "-m", "reproduce.scheduling", "--runs", "3", "--seed", "7", "--out", folder],
-                          cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return folder, done.stdout
+    status, out, err = run_here(ROOT / "reproduce" / "scheduling.py", "--runs", "3", "--seed", "7", "--out", folder)
+    assert (status, err) == (0, "")
+    return folder, out
 
 
 def read(compared, name):
@@ -144,9 +142,8 @@ def test_the_stored_runs_are_those_of_the_command():
 
 def test_a_run_and_its_runs_give_the_same(compared, run):
     folder, out = compared
-    again = subprocess.run([sys.executable, ROOT / "reproduce" / "scheduling.py", "--from", folder, "--out", "again"],
-                           capture_output=True, text=True)  # a process of its own: its figures are not coarse
-    assert (again.returncode, again.stdout, again.stderr) == (0, out.replace(f"{folder}/", "again/"), "")
+    again = run("reproduce/scheduling", "--from", folder, "--out", "again")
+    assert again == (0, out.replace(f"{folder}/", "again/"), "")
     for name in ALL:
         assert pathlib.Path("again", name).read_bytes() == (folder / name).read_bytes()
     refused(run("reproduce/scheduling", "--from", folder, "--link", "dedicated"), "--link: has no effect with --from")

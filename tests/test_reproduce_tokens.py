@@ -179,11 +179,11 @@ def small(monkeypatch, tmp_path, capsys):
 
 
 def test_a_run_writes_and_prints_what_its_runs_say(small):
-    status, out, err = small("--runs", "3")
+    status, out, err = small("--runs", "2")
     assert (status, err) == (0, "")
     assert but_latex("results") == WRITTEN
     runs, table = (pd.read_csv(f"results/tokens_{what}.csv") for what in ("runs", "table"))
-    assert len(runs) == 3 * 3 * 3
+    assert len(runs) == 2 * 3 * 3
     for row in table.to_dict("records"):
         mine = runs[runs["network"] == row["network"]]
         first, values = (mine.loc[mine["algorithm"] == name, row["metric"]].to_numpy()
@@ -192,7 +192,7 @@ def test_a_run_writes_and_prints_what_its_runs_say(small):
         if row["algorithm"] != "FCIM":
             assert row["change"] == pytest.approx(stats.change(first, values)[0], abs=1e-5)
     for network in tokens.NETWORKS:
-        assert f"\n{network}: means of 3 draws\n" in out
+        assert f"\n{network}: means of 2 draws\n" in out
     assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 150
     check_latex("results", "tokens", 2 + 2 * 3)
 
@@ -216,6 +216,7 @@ def test_a_run_writes_and_prints_what_its_runs_say(small):
     check_texts(figure, 15)
 
 
+@thorough
 def test_the_same_bytes_whatever_the_number_of_processes(small):
     texts = []
     for count in (1, 2):

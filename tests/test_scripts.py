@@ -12,7 +12,7 @@ import warnings
 
 import pandas as pd
 import pytest
-from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, files, part_of, refused
+from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, files, part_of, quick, refused
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -22,11 +22,11 @@ NINE = [*ALLOCATORS, *SCHEDULERS]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def tables(name, started=None):
-    """Of a run of a script, or of a copy of it under another name."""
+def tables(name):
+    """Of a run of a script."""
     ends = ("bids", "intervals", "links", "metrics", "stages", "tasks") if name in ALLOCATORS else (
         "intervals", "metrics", "tasks")
-    return [f"{started or name}_{end}.csv" for end in ends]
+    return [f"{name}_{end}.csv" for end in ends]
 
 
 def figure(name, tasks=5):
@@ -38,11 +38,6 @@ def figure(name, tasks=5):
 def written_labels(name):
     with open(f"results/{name}_tasks.csv", encoding="utf-8", newline="") as file:
         return [row["label"] for row in csv.DictReader(file)]
-
-
-def quick(name):
-    """The script, or a copy of it that searches less."""
-    return edited(name, STALE=1) if name == "HexGen" else name
 
 
 # Any valid list -------------------------------------------------------------------------------------------------------
@@ -81,7 +76,7 @@ def check_runs(run, tasks, link, device, model, pool):
     pathlib.Path("tasks.json").write_text(json.dumps(tasks))
     for name in NINE:
         shutil.rmtree("results", ignore_errors=True)
-        script = edited("FCIM", BUDGET=1e9, DEADLINE=1e9) if name == "FCIM" else quick(name)
+        script = edited("FCIM", to="FCIM.py", BUDGET=1e9, DEADLINE=1e9) if name == "FCIM" else quick(name)
         flags = ["--pool", pool] if name in ALLOCATORS else ["--link", link, "--device", device]
         more = ["--time-limit", "0.5"] if name == "optimal" else []
         with warnings.catch_warnings():
@@ -91,11 +86,10 @@ def check_runs(run, tasks, link, device, model, pool):
         assert status == 0, (name, out, err)
         usual = "warning: ([0-9]+ of [0-9]+ tasks (exceed|have a long prompt)|the tasks need .* GB)"
         assert (name, [line for line in err.splitlines() if not re.match(usual, line)]) == (name, [])
-        started = pathlib.Path(script).stem
-        picture = figure(name, len(tasks)).replace(name, started)
-        assert files("results") == sorted([*tables(name, started), picture])
+        picture = figure(name, len(tasks))
+        assert files("results") == sorted([*tables(name), picture])
         assert pathlib.Path("results", picture).read_bytes()[:8] == PNG
-        assert written_labels(started) == [task["label"] for task in tasks]
+        assert written_labels(name) == [task["label"] for task in tasks]
 
 
 def task(label, arrival=0, work=2, trans=1, deadline=1e8, **more):
@@ -125,11 +119,10 @@ def test_hundreds_of_tasks_run_in_all_nine(run):
 def test_without_matplotlib_all_but_the_figure_is_there(name, run, monkeypatch):
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
-    script = quick(name)
-    status, out, err = run(script)
+    status, out, err = run(quick(name))
     assert status == 0
     assert err == "warning: matplotlib is missing, so no figure is drawn\n"
-    written = tables(name, pathlib.Path(script).stem)
+    written = tables(name)
     assert files("results") == written
     assert ".png" not in out and all(table in out for table in written)
 
@@ -139,10 +132,9 @@ def test_a_script_needs_only_the_packages_that_it_uses(name, run, monkeypatch):
     unused = ["transformers", "matplotlib", "matplotlib.figure", "torch"] + ["pulp"] * (name != "optimal")
     for module in unused:
         monkeypatch.setitem(sys.modules, module, None)
-    script = quick(name)
-    status, _, err = run(script, "--no-plot")
+    status, _, err = run(quick(name), "--no-plot")
     assert (status, err) == (0, "")
-    assert files("results") == tables(name, pathlib.Path(script).stem)
+    assert files("results") == tables(name)
 
 
 def test_a_model_of_a_folder_without_transformers_is_one_line(run, monkeypatch):
