@@ -115,7 +115,7 @@ def thinned(times, arrivals, plan):
 
 def group_sizes(model):
     """Sizes of a group that splits the heads evenly, and the key-value heads too, or holds copies of these."""
-    shared = model.kv_heads or model.heads
+    shared = model.kv_heads
     return {k for k in range(1, model.heads + 1) if model.heads % k == 0 and (shared % k == 0 or k % shared == 0)}
 
 

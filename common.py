@@ -18,7 +18,6 @@ import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -36,7 +35,7 @@ LINKS = ("shared", "dedicated")
 
 
 # Models and devices: what a user edits --------------------------------------------------------------------------------
-@dataclass(frozen=True)
+@dataclass
 class Model:
     """A stack of equal decoder layers."""
     name: str
@@ -50,12 +49,14 @@ class Model:
     head_dim: int = 0  # 0: hidden / heads
     gated: bool = False  # a third matrix gates the feed-forward block
 
+    def __post_init__(self):
+        self.kv_heads = self.kv_heads or self.heads
+        self.head_dim = self.head_dim or self.hidden // self.heads
+
     @property
     def params(self):
         """Weights of a layer's matrices, biases left out: query, output, key, value, and the feed-forward block."""
-        head_dim = self.head_dim or self.hidden // self.heads
-        kv_heads = self.kv_heads or self.heads
-        attention = (2 * self.heads + 2 * kv_heads) * head_dim * self.hidden
+        attention = (2 * self.heads + 2 * self.kv_heads) * self.head_dim * self.hidden
         feed_forward = (3 if self.gated else 2) * self.feed_forward * self.hidden
         return attention + feed_forward
 
@@ -66,8 +67,7 @@ class Model:
     @property
     def kv_bytes(self):
         """Bytes of KV cache per token, over all layers: a key and a value of 16 bits each."""
-        head_dim = self.head_dim or self.hidden // self.heads
-        return 4 * self.layers * (self.kv_heads or self.heads) * head_dim
+        return 4 * self.layers * self.kv_heads * self.head_dim
 
 
 @dataclass(frozen=True)
@@ -148,36 +148,37 @@ def run_allocator(allocate, tasks, doc, **settings):
 
 
 def schedule_tasks(name, schedule, tasks, doc, settings):
-    args = parse_flags(name, doc, tasks=tasks, **settings)
+    args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
     model = get_model(args.model)
     device = get_device(args.device)
     args.link = find_name(args.link, LINKS, "link")
     check_writable(args.out)
     table = read_tasks(args.tasks, model, [device])
 
-    wanted = list(inspect.signature(schedule).parameters)[1:]  # only the optimum's has link, objective and time limit
-    intervals = schedule(table, **{key: getattr(args, key) for key in settings if key in wanted})
+    wanted = inspect.signature(schedule).parameters  # only the optimum's has link, objective and time limit
+    given = {**settings, **vars(args)}
+    intervals = schedule(table, **{key: given[key] for key in settings if key in wanted})
     result, everything = simulate(table, intervals, args.link)
     metrics = scheduling_metrics(table, result, model, device)
     if metrics["memory_utilization"] > 1:
         warn(f"the tasks need {metrics['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
     metrics.update(intervals.attrs.get("metrics", {}))
 
-    settings = dict(model=measured_on(table, "model") or model.name, device=measured_on(table, "device") or device.type,
-                    link=args.link, **own_settings(settings))
+    used = dict(model=measured_on(table, "model") or model.name, device=measured_on(table, "device") or device.type,
+                link=args.link, **own_settings(settings))
     result = in_seconds(result)
     everything = in_seconds(everything)
     files = {"tasks.csv": result, "intervals.csv": everything}
     if not args.no_plot and len(result) <= PLOT_ROWS:
         files["gantt.png"] = try_figure(schedule_figure, name, result, everything)
     elif not args.no_plot:
-        weights = weight_bytes(table, model)
-        files["overview.png"] = try_figure(overview_figure, name, result, weights, table["kv_bytes"], device)
-    report(name, args, settings, metrics, intervals.attrs.get("summary", []), [result], files)
+        memory = memory_held(table, result, model)
+        files["overview.png"] = try_figure(overview_figure, name, result, memory, device)
+    report(name, args, used, metrics, intervals.attrs.get("summary", []), [result], files)
 
 
 def allocate_layers(name, allocate, tasks, doc, settings):
-    args = parse_flags(name, doc, tasks=tasks, **settings)
+    args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
     model = get_model(args.model)
     pool = find_name(args.pool, POOLS, "pool")
     seed = int(check_number(args.seed, "--seed", whole=True))
@@ -190,7 +191,7 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     stages, notes = allocate(**case, **own)
     stages, result, intervals, metrics = evaluate(stages, **case)
 
-    settings = dict(model=model.name, pool=pool, seed=seed, **own)
+    used = dict(model=model.name, pool=pool, seed=seed, **own)
     stages = in_seconds(stages)
     result = in_seconds(result).sort_index()
     intervals = in_seconds(intervals)
@@ -200,7 +201,7 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     if not args.no_plot:
         files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {pool}", stages, len(result))
     notes = [*notes, "stages: computation time is the sum over the tasks, link delay that of one task; seconds, cents"]
-    report(name, args, settings, metrics, notes, [files["stages.csv"], result], files)
+    report(name, args, used, metrics, notes, [files["stages.csv"], result], files)
 
 
 def own_settings(settings):
@@ -214,21 +215,14 @@ def script_name():
     return os.path.splitext(os.path.basename(sys.argv[0]))[0]
 
 
-def parse_flags(name, doc, **settings):
-    """The settings at the top of one of the nine, as its flags override them."""
-    parser = make_parser(name, doc, **{key: settings[key] for key in FLAGS if key in settings})
-    parser.set_defaults(**own_settings(settings))
-    return parser.parse_args()
-
-
 def make_parser(name, doc, plot=True, **settings):
     """A parser with a flag for each of these settings, and --no-plot. A mistake raises UserError."""
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = refuse  # one line, without the usage
-    for key, value in settings.items():
-        kind = float if isinstance(value, (int, float)) else None
-        parser.add_argument("--" + key.replace("_", "-"), default=value, type=kind, metavar="X",
-                            help=FLAGS.get(key, "in place of the script's"))
+    for key, text in FLAGS.items():
+        if key in settings:
+            kind = float if isinstance(settings[key], (int, float)) else None
+            parser.add_argument("--" + key.replace("_", "-"), default=settings[key], type=kind, help=text)
     if plot:
         parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     return parser
@@ -264,8 +258,8 @@ GATED = ("cohere cohere2 cwm ernie4_5 exaone exaone4 gemma gemma2 gemma3_text gl
 
 
 def get_device(name):
-    types = [device.type for device in DEVICES]
-    return DEVICES[types.index(find_name(name, types, "device"))]
+    types = {device.type: device for device in DEVICES}
+    return types[find_name(name, types, "device")]
 
 
 def get_model(name):
@@ -275,8 +269,8 @@ def get_model(name):
     """
     name = str(name)
     if "/" not in name and not os.path.exists(name):
-        names = [model.name for model in MODELS]
-        return MODELS[names.index(find_name(name, names, "model"))]
+        models = {model.name: model for model in MODELS}
+        return models[find_name(name, models, "model")]
 
     is_gguf = name.lower().endswith(".gguf")
     is_hub_name = re.fullmatch(r"[^./~][^/]*/[^/]+", name) and not is_gguf
@@ -299,13 +293,14 @@ def get_model(name):
 def model_from_gguf(name, config):
     """Model of a GGUF file: its bits are the mean over the matrices of all layers, scales included."""
     from gguf import GGUFReader  # with which transformers read the configuration
-    tensors = [tensor for tensor in GGUFReader(name).tensors if tensor.name.startswith("blk.")]
-    matrices = [tensor for tensor in tensors if len(tensor.shape) > 1 and "norm" not in tensor.name]
-    weights = sum(int(tensor.n_elements) for tensor in matrices)
-    size = sum(int(tensor.n_bytes) for tensor in matrices)
-    require(weights, f"model {shown(name)}: the file has no layers")
-
-    model = model_from_config(name, config, bits=8 * size / weights)
+    weights = 0
+    size = 0
+    for tensor in GGUFReader(name).tensors:
+        is_matrix = len(tensor.shape) > 1 and "norm" not in tensor.name
+        if is_matrix and tensor.name.startswith("blk."):
+            weights += int(tensor.n_elements)
+            size += int(tensor.n_bytes)
+    model = model_from_config(name, config, bits=8 * size / max(1, weights))
     expected = model.layers * model.params
     require(weights == expected, f"model {shown(name)}: its layers hold {weights:,} weights, and those of a dense "
                                  f"{config.model_type} of this shape {expected:,}")
@@ -324,21 +319,16 @@ def model_from_config(name, config, bits=None):
     is_known = kind in GATED or kind in UNGATED
     require(is_known, f"{where}: type {shown(kind)} is not in common's lists of dense decoders with equal layers")
 
-    sizes = {"layers": first_of(text, "num_hidden_layers"), "hidden": first_of(text, "hidden_size"),
-             "heads": first_of(text, "num_attention_heads"),
-             "feed_forward": first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")}
-    if sizes["feed_forward"] is None:
-        sizes["feed_forward"] = 4 * sizes["hidden"]
-    for key, value in sizes.items():
-        check_number(value, f"{where}, {key}", whole=True, positive=True)
-
+    feed_forward = first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner") or 4 * text.hidden_size
     kv_heads = first_of(text, "num_key_value_heads", "num_kv_heads") or 0
     if first_of(text, "multi_query") and not first_of(text, "new_decoder_architecture"):
         kv_heads = 1
     context = first_of(text, "max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
     if bits is None:
         bits = quantized_bits(config, where)
-    return Model(name, **sizes, context=context, bits=bits, kv_heads=kv_heads,
+    sizes = text.num_hidden_layers, text.hidden_size, feed_forward, text.num_attention_heads
+    require(min(sizes) > 0, f"{where}: a size of {min(sizes)}")
+    return Model(name, *sizes, context=context, bits=bits, kv_heads=kv_heads,
                  head_dim=first_of(text, "head_dim") or 0, gated=kind in GATED)
 
 
@@ -364,11 +354,11 @@ def quantized_bits(config, where):
         bits = quantization.get("bits")
 
     # parts that are left out or have bits of their own: GPTQ's "dynamic"; in MLX's files they are keys
-    parts = [*quantization, *(quantization.get("dynamic") or [])]
-    for key in ("modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers"):
+    parts = list(quantization)
+    for key in ("dynamic", "modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers"):
         parts += quantization.get(key) or []
     is_mixed = any(is_of_a_layer(part) for part in parts)
-    is_number = isinstance(bits, Real) and not isinstance(bits, bool) and bits > 0
+    is_number = isinstance(bits, (int, float)) and bits > 0
     require(is_number and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
                                         f"{shown(quantization)}")
     return bits
@@ -411,8 +401,8 @@ def read_tasks(tasks, model, devices):
     table = read_table(tasks, "task", TASK, TASK_OPTIONS)
     label = table["label"]
     due = table["deadline"]
-    check_rows(~label.duplicated(), label, f"{place}, row {{}}, label", "is there already")
-    check_rows(due >= table["arrival_time"], due, f"{place}, row {{}}, deadline", "is before arrival_time")
+    check_rows(~label.duplicated(), label, place, "is there already")
+    check_rows(due >= table["arrival_time"], due, place, "is before arrival_time")
 
     table = with_tokens(table, model)
     cache = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
@@ -422,31 +412,31 @@ def read_tasks(tasks, model, devices):
     table["computation_time"] = model.layers * layer_times(table, model, devices).mean(axis=1)
     longest = table["arrival_time"].max() + table["computation_time"].sum() + table["trans_time"].sum()
     require(longest <= MOST_SECONDS, f"{place}: the times add up to more than {MOST_SECONDS:g} s")
-    table[TIMES] = np.rint(table[TIMES] * US)
-    return table.astype(dict.fromkeys(TIMES, "int64"))
+    return table.assign(**microseconds(table[TIMES]))
 
 
 def with_tokens(table, model):
     """The table of tasks with the tokens of each, estimated where they are not given, and cut to the context."""
     text = table["prompt"].str
     words = text.split().str.len()
-    unbroken = table["prompt_tokens"].isna() & (text.len() > 40 * (words + 5))
-    warn_of(table["label"][unbroken], len(table), "have a long prompt with hardly any spaces, whose words cannot be "
-            "counted: give prompt_tokens")
+    unbroken = table["prompt_tokens"].isna() & (text.len() > 40 * (words + 5))  # 40 letters a word, and 200 more
+    warn_of(table, unbroken, "have a long prompt with hardly any spaces, whose words cannot be counted: give "
+            "prompt_tokens")
     prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
     output = table["output_tokens"].fillna(count_tokens(table["output_words"])).astype("int64")
 
     # An output may claim up to half of the context from its prompt, and then runs until the context is full.
-    table["prompt_tokens"] = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
+    claimed = np.minimum(output, model.context // 2)
+    table["prompt_tokens"] = np.minimum(prompt, model.context - claimed)
     table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
     cut = (table["prompt_tokens"] < prompt) | (table["output_tokens"] < output)
-    warn_of(table["label"][cut], len(table), f"exceed the {model.context} tokens of {model.name} and run capped")
+    warn_of(table, cut, f"exceed the {model.context} tokens of {model.name} and run capped")
     return table
 
 
-def warn_of(labels, number, what):
-    if len(labels):
-        warn(f"{len(labels)} of {number} tasks {what} (first {shown(labels.iloc[0])})")
+def warn_of(tasks, which, what):
+    if which.any():
+        warn(f"{which.sum()} of {len(tasks)} tasks {what} (first {shown(tasks['label'][which].iloc[0])})")
 
 
 def count_tokens(words):
@@ -466,7 +456,7 @@ def layer_time(model, device, prompt_tokens, output_tokens):
 def layer_times(tasks, model, devices):
     """layer_time, s: array (tasks, devices). A computation_time given holds for all layers on any device."""
     estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
-    given = tasks[["given_time"]].to_numpy() / model.layers
+    given = tasks[["given_time"]].to_numpy() / model.layers  # a column, beside those of the devices
     return np.where(np.isnan(given), np.array(estimates).T, given)
 
 
@@ -498,13 +488,11 @@ def next_run(schedule, waiting, now):
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
     table = pd.DataFrame(runs, columns=["row", "start", "end"], dtype="int64")
-    row, start, end = (table[key].to_numpy() for key in table)
-    goes_on = (row[1:] == row[:-1]) & (start[1:] == end[:-1])  # the run after it belongs to the same interval
-    first = np.ones(len(table), dtype=bool)
-    last = np.ones(len(table), dtype=bool)
-    first[1:] = ~goes_on
-    last[:-1] = ~goes_on
-    return pd.DataFrame({"label": tasks["label"].to_numpy()[row[first]], "start": start[first], "end": end[last]})
+    before = table.shift(fill_value=-1)
+    is_new = (table["row"] != before["row"]) | (table["start"] != before["end"])
+    joined = table.groupby(is_new.cumsum()).agg({"row": "first", "start": "first", "end": "last"})
+    joined["label"] = tasks["label"].to_numpy()[joined["row"]]
+    return joined[["label", "start", "end"]].reset_index(drop=True)
 
 
 def simulate(tasks, intervals, link):
@@ -514,8 +502,9 @@ def simulate(tasks, intervals, link):
     link: "shared" (one result leaves at a time, first computed first sent, ties to the earlier arrival, then row; or
     in the order intervals.attrs["transmission_order"]) or "dedicated" (no contention).
     """
-    by_task = check_schedule(tasks, intervals)
-    end = by_task["end"].max().to_numpy()
+    found = check_schedule(tasks, intervals)
+    start = found["start"].to_numpy()
+    end = found["end"].to_numpy()
     trans = tasks["trans_time"].to_numpy()
     if link == "dedicated":
         completion = end + trans
@@ -527,30 +516,36 @@ def simulate(tasks, intervals, link):
         completion = np.empty_like(end)
         completion[order] = serve(end[order], trans[order])
 
-    start = by_task["start"].min().to_numpy()
     waiting = end - tasks["arrival_time"] - tasks["computation_time"]
-    result = task_result(tasks, start, end, completion, waiting, by_task.size().to_numpy() - 1)
+    result = task_result(tasks, start, end, completion, waiting, found["runs"].to_numpy() - 1)
     sent = pd.DataFrame({"label": tasks["label"], "kind": "transmit", "start": completion - trans, "end": completion})
     parts = [intervals.assign(kind="compute"), sent.sort_values("end", kind="stable")]
     return result, pd.concat(parts, ignore_index=True)[list(sent)]
 
 
 def check_schedule(tasks, intervals):
-    """The intervals grouped by row of `tasks`. UserError unless every task is computed whole, from its arrival on, and
-    no two at once."""
+    """A row a task: label, start of its first interval, end of its last, their number, the time computed. UserError
+    unless every task is computed whole, from its arrival on, and no two at once."""
     require(isinstance(intervals, pd.DataFrame), "schedule must return a table of common.interval_table")
-    row = pd.Series(pd.Index(tasks["label"]).get_indexer(intervals["label"]), intervals.index)
-    wrong = "the schedule is wrong"
-    check_rows(row >= 0, intervals["label"], wrong, "is no task of the list")
-    by_task = intervals.groupby(row)
-    done = (by_task["end"].sum() - by_task["start"].sum()).reindex(range(len(tasks)))
-    start = by_task["start"].min().reindex(range(len(tasks)))
+    check_labels(intervals["label"].isin(tasks["label"]), intervals["label"], "is no task of the list")
+    computed = intervals["end"] - intervals["start"]
+    by_task = intervals.assign(computed=computed).groupby("label", sort=False)
+    found = by_task.agg(start=("start", "min"), end=("end", "max"), runs=("end", "size"), computed=("computed", "sum"))
+    found = found.reindex(tasks["label"]).reset_index()
+    whole = found["computed"] == tasks["computation_time"].to_numpy()
+    check_labels(whole, found["label"], "is not computed whole")
+    check_labels(found["start"] >= tasks["arrival_time"].to_numpy(), found["label"], "runs before it arrives")
+
     in_time = intervals.sort_values(["start", "end"])
-    alone = in_time["start"] >= in_time["end"].shift().cummax().fillna(0)
-    check_rows(done == tasks["computation_time"].to_numpy(), tasks["label"], wrong, "is not computed whole")
-    check_rows(start >= tasks["arrival_time"].to_numpy(), tasks["label"], wrong, "runs before it arrives")
-    check_rows(alone, in_time["label"], wrong, "runs while another task does")
-    return by_task
+    alone = in_time["start"] >= in_time["end"].shift(fill_value=0)
+    check_labels(alone, in_time["label"], "runs while another task does")
+    return found
+
+
+def check_labels(good, labels, what):
+    if not good.all():
+        label = labels.tolist()[good.to_numpy().argmin()]
+        raise UserError(f"the schedule is wrong: {shown(label)} {what}")
 
 
 def serve(ready, length):
@@ -581,7 +576,7 @@ def scheduling_metrics(tasks, result, model, device):
     tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
     T_end = result["completion_time"].max() / US
     span = T_end - result["arrival_time"].min() / US or math.nan
-    peak = (weight_bytes(tasks, model) + memory_held(result, tasks["kv_bytes"])["held"].max()) / 1e9
+    peak = memory_held(tasks, result, model)["held"].max()
     metrics.update({
         "mean_uplink_waiting_time": rounded_seconds(result["uplink_waiting_time"].mean()),
         "deadlines_met": result["deadline_met"].sum(),
@@ -602,23 +597,22 @@ def rounded_seconds(microseconds):
     return round(float(microseconds) / US, 6)
 
 
-def memory_held(result, kv_bytes):
-    """Table of the instants at which a task starts or is computed, and the bytes that the started and unfinished tasks
-    hold from then on."""
-    freed = pd.DataFrame({"time": result["end_computation"], "held": -kv_bytes})
-    taken = pd.DataFrame({"time": result["start_time"], "held": kv_bytes})
-    return running_sum([freed, taken], "held")  # at one instant: freed, then taken
-
-
-def running_sum(changes, key):
-    table = pd.concat(changes).sort_values("time", kind="stable")
-    return table.assign(**{key: table[key].cumsum()})
-
-
-def weight_bytes(tasks, model):
-    """Bytes of the weights: as measured with the list, or those of the model's decoder layers."""
+def memory_held(tasks, result, model):
+    """Table of the instants (time) at which a task starts or is computed, and the GB (held) of the weights, as measured
+    with the list or those of the decoder layers, and of the caches of the started and unfinished tasks from then on."""
     loaded = tasks["measured_weights_gb"].max() * 1e9
-    return model.layers * model.layer_bytes if math.isnan(loaded) else loaded
+    weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
+    caches = over_time(result["start_time"], result["end_computation"], tasks["kv_bytes"])
+    return caches.assign(held=(weights + caches["held"]) / 1e9)
+
+
+def over_time(began, ended, amount):
+    """Table of the instants (time) at which something begins or ends, and the amount that is there (held) from then on;
+    at one instant what ends goes first."""
+    freed = pd.DataFrame({"time": ended, "held": -amount})
+    taken = pd.DataFrame({"time": began, "held": amount})
+    table = pd.concat([freed, taken]).sort_values("time", kind="stable")
+    return table.assign(held=table["held"].cumsum())
 
 
 def in_seconds(table):
@@ -644,8 +638,8 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     devices["memory"] = [device.memory for device in types]
     devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / layer_bytes).astype(int)
     devices["price_per_hour"] = [device.price_per_hour for device in types]
-    times = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
-    devices["layer_time"] = times.sum()  # s: over the list
+    estimates = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
+    devices["layer_time"] = estimates.sum()  # s: over the list
 
     drawn = draw_bids(model.layers, devices, seed)
     bids = read_bids(drawn if bids is None else bids, model, devices)
@@ -657,7 +651,7 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
         warn(f"the bids promise {promised:g} s in all, the estimate is {expected:g} s: are they for this task list?")
 
     # A bid promises one time for the whole list; each task has the share of it that the estimates give it.
-    share = (times / times.sum()).fillna(1 / len(tasks))[names].to_numpy()
+    share = (estimates / estimates.sum()).fillna(1 / len(tasks))[names].to_numpy()
     return {
         "tasks": tasks,
         "model": model,
@@ -683,41 +677,36 @@ def six_digits(number):
 
 def draw_bids(layers, devices, seed):
     """A bid of each device that holds a layer; the least offers are raised where all together are fewer than layers."""
-    most = devices["capacity"][devices["capacity"] > 0].clip(upper=layers)
-    offers = {}
-    margins = {}
-    for name in most.index:
-        source = draw(seed, name)
-        share = source.uniform(*OFFER)
-        margins[name] = source.uniform(*MARGIN)
-        offers[name] = max(1, min(int(devices["capacity"][name] * share), layers))
-    while sum(offers.values()) < min(layers, most.sum()):
-        raisable = [name for name in offers if offers[name] < most[name]]
-        offers[min(raisable, key=lambda name: offers[name] / most[name])] += 1
+    able = devices[devices["capacity"] > 0]
+    most = able["capacity"].clip(upper=layers)
+    sources = [draw(seed, name) for name in able.index]
+    offers = (able["capacity"] * [source.uniform(*OFFER) for source in sources]).astype("int64").clip(1, layers)
+    margins = [source.uniform(*MARGIN) for source in sources]
+    while offers.sum() < min(layers, most.sum()):
+        raisable = offers[offers < most]
+        offers[(raisable / most).idxmin()] += 1
 
-    bids = []
-    for name, n in offers.items():
-        time = float(f"{n * six_digits(devices['layer_time'][name]):.12g}")  # devices of one type: one time per layer
-        price = six_digits(time * devices["price_per_hour"][name] * 100 / 3600 * margins[name])
-        bids.append(dict(device=name, layers=n, price=price, computation_time=time))
-    return bids
+    layer_time = able["layer_time"].map(six_digits)  # devices of one type: one time per layer
+    time = (offers * layer_time).map("{:.12g}".format).astype(float)
+    price = (time * able["price_per_hour"] * 100 / 3600 * margins).map(six_digits)
+    return pd.DataFrame({"layers": offers, "price": price, "computation_time": time}).reset_index()
 
 
 def read_bids(bids, model, devices):
     """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents; where
     it is not given, the device's rent for that time). bids: a list of dicts, or the path of a CSV or JSON file of them;
     devices: table by name of type, host, capacity (layers) and price_per_hour. Raises UserError."""
-    where = (bids if isinstance(bids, str) else "bids") + ", row {}, "
-    if bids == []:
+    place = bids if isinstance(bids, str) else "bids"
+    if not isinstance(bids, str) and len(bids) == 0:
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
     table = read_table(bids, "bid", BID, BID_OPTIONS).astype({"layers": "int64"})
     name = table["device"]
-    check_rows(name.isin(devices.index), name, where + "device", f"is not in the pool ({', '.join(devices.index)}); a "
+    check_rows(name.isin(devices.index), name, place, f"is not in the pool ({', '.join(devices.index)}); a "
                "line in common.POOLS adds it")
-    check_rows(~name.duplicated(), name, where + "device", "bids twice")
+    check_rows(~name.duplicated(), name, place, "bids twice")
     facts = devices.loc[name].reset_index()
     fits = table["layers"].between(1, facts["capacity"].clip(upper=model.layers))
-    check_rows(fits, table["layers"], where + "layers", f"is not from 1 to what the device holds of {model.name}")
+    check_rows(fits, table["layers"], place, f"is not from 1 to what the device holds of {model.name}")
 
     rent = (table["computation_time"] * facts["price_per_hour"] * 100 / 3600).map(six_digits)
     table["true_cost"] = table["true_cost"].fillna(rent)
@@ -834,14 +823,15 @@ def allocation_metrics(result, shares, bidders, held, computation, communication
 def check_stages(stages, bids, layers):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
     wrong = "the allocation is wrong:"
-    used = [i for stage in stages for i in stage["devices"]]
-    for i in used:
-        require(used.count(i) == 1, f"{wrong} {bids['device'][i]} is used twice")
+    used = []
     for stage in stages:
         for i in stage["devices"]:
+            device = bids["device"][i]
             most = len(stage["devices"]) * bids["layers"][i]
-            given = f"{bids['device'][i]} is given {stage['layers']} of the {most} layers that its group can take"
+            given = f"{device} is given {stage['layers']} of the {most} layers that its group can take"
+            require(i not in used, f"{wrong} {device} is used twice")
             require(1 <= stage["layers"] <= most, f"{wrong} {given}")
+            used.append(i)
     held = sum(stage["layers"] for stage in stages)
     require(held == layers, f"{wrong} it holds {held} of {layers} layers")
 
@@ -1012,6 +1002,8 @@ def format_value(value):
 
 # Figures --------------------------------------------------------------------------------------------------------------
 BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"  # Okabe and Ito's, for colour-blind readers too
+STYLE = {"axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.spines.top": False,
+         "axes.spines.right": False, "legend.fontsize": 6.5, "legend.frameon": False, "legend.columnspacing": 1.2}
 LOOKS = {"compute": dict(color=BLUE), "transmit": dict(color="white", edgecolor=ORANGE, hatch="//////"),  # of bars
          "all-reduce": dict(color="white", edgecolor=RED, hatch="......")}
 
@@ -1020,10 +1012,11 @@ def try_figure(draw_it, *arguments):
     """The figure that draw_it(*arguments) returns; None, with a warning, where matplotlib is missing."""
     os.environ["MPLBACKEND"] = "agg"  # that of a notebook, handed down to a script, need not be there
     try:
-        import matplotlib.figure  # noqa: F401
+        import matplotlib
     except ImportError:
         warn("matplotlib is missing, so no figure is drawn")
         return None
+    matplotlib.rcParams.update(STYLE)
     return draw_it(*arguments)
 
 
@@ -1042,11 +1035,10 @@ def schedule_figure(title, result, intervals):
 def draw_schedule(axes, title, result, intervals):
     """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival. Returns its legend."""
     rows = result.sort_values("arrival_time", kind="stable")[:PLOT_ROWS].reset_index(drop=True)
-    row_of = dict(zip(rows["label"], rows.index))
     keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0)}
     bars = {}
-    for kind, part in intervals[intervals["label"].isin(row_of)].groupby("kind"):
-        bars[kind] = part["label"].map(row_of), part["end"] - part["start"], part["start"]
+    for kind, part in intervals.merge(rows["label"].reset_index()).groupby("kind"):  # index: the row
+        bars[kind] = part["index"], part["end"] - part["start"], part["start"]
     keys.update(draw_rows(axes, rows["label"].map(shorten), bars))
 
     # Every bar is whole. A deadline far beyond the bars would squeeze them: it becomes an arrow at the edge.
@@ -1054,49 +1046,41 @@ def draw_schedule(axes, title, result, intervals):
     near = rows["deadline"] <= left + 1.5 * (last - left)
     right = max(last, left + 1e-3, *rows["deadline"][near])
     axes.set_xlim(left, right + 0.02 * (right - left))
-    later = ~near & rows["deadline_met"]
-    at = rows["deadline"].where(~later, axes.get_xlim()[1])
+    at = rows["deadline"].where(near, axes.get_xlim()[1])
     for key, some, style in (("deadline met", near & rows["deadline_met"], dict(marker="|", color="black")),
                              ("deadline missed", ~rows["deadline_met"], dict(marker="x", color=RED)),
-                             ("deadline later", later, dict(marker=">", color="black", clip_on=False))):
+                             ("deadline later", ~near, dict(marker=">", color="black", clip_on=False))):
         if some.any():
             keys[key], = axes.plot(at[some], rows.index[some], linestyle="none", markersize=5, **style)
-    axes.set_title(title, fontsize=8)
-    axes.set_xlabel("time (s)", fontsize=8)
+    axes.set(title=title, xlabel="time (s)")
     return keys
 
 
 def draw_rows(axes, names, bars):
     """Draws named rows of bars, the first on top, {kind in LOOKS: (rows, widths, starts)}. Returns {kind: artist}."""
-    axes.set_yticks(range(len(names)))
-    axes.set_yticklabels(names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
     return {kind: axes.barh(at, width, 0.64, start, linewidth=0.4, **LOOKS[kind])
             for kind, (at, width, start) in bars.items() if np.any(width)}
 
 
-def overview_figure(title, result, weights, kv_bytes, device):
+def overview_figure(title, result, memory, device):
     """Figure of a long schedule (table in seconds): distributions of waiting and turnaround; tasks in the system and
-    memory held over time. weights, kv_bytes: bytes, of the model and of each task."""
+    memory (table of memory_held) over time."""
     figure = new_figure(5)
     top, middle, bottom = figure.subplots(3, 1)
     keys = {}
     keys["waiting"], = draw_distribution(top, result["waiting_time"], color=ORANGE, linestyle="--")
     keys["turnaround"], = draw_distribution(top, result["turnaround_time"], color=BLUE)
     set_time_scale(top, result["turnaround_time"])
-    top.set_title(f"{title}: {result['deadline_met'].sum():,} of {len(result):,} deadlines met", fontsize=8)
-    top.set_xlabel("time of a task (s)", fontsize=8)
-    top.set_ylabel("share of tasks", fontsize=8)
+    title = f"{title}: {result['deadline_met'].sum():,} of {len(result):,} deadlines met"
+    top.set(title=title, xlabel="time of a task (s)", ylabel="share of tasks")
 
-    present = tasks_present(result)
-    middle.step(present["time"], present["present"], color=BLUE, linewidth=0.8, where="post")
-    middle.set_ylabel("tasks in system", fontsize=8)
-    memory = memory_held(result, kv_bytes)
-    held = (weights + memory["held"]) / 1e9
-    keys["memory held"], = bottom.step(memory["time"], held, color=SKY, linewidth=0.8, where="post")
+    present = over_time(result["arrival_time"], result["completion_time"], 1)
+    middle.step(present["time"], present["held"], color=BLUE, linewidth=0.8, where="post")
+    middle.set_ylabel("tasks in system")
+    keys["memory held"], = bottom.step(memory["time"], memory["held"], color=SKY, linewidth=0.8, where="post")
     keys[f"memory of a {device.type}"] = bottom.axhline(device.memory, color=RED, linestyle=":", linewidth=1)
-    bottom.set_ylabel("memory (GB)", fontsize=8)
-    bottom.set_xlabel("time (s)", fontsize=8)
+    bottom.set(xlabel="time (s)", ylabel="memory (GB)")
     for axes in (middle, bottom):
         axes.set_ylim(bottom=0)
         axes.set_xlim(result["arrival_time"].min(), result["completion_time"].max())
@@ -1117,13 +1101,6 @@ def set_time_scale(axes, values):
     axes.set_xlim(left=0)
 
 
-def tasks_present(result):
-    """Table of the instants at which a task arrives or is back, and the number of tasks in the system from then on."""
-    back = pd.DataFrame({"time": result["completion_time"], "present": -1})
-    here = pd.DataFrame({"time": result["arrival_time"], "present": 1})
-    return running_sum([back, here], "present")
-
-
 def layers_figure(title, stages, tasks):
     """Figure of an allocation (table of stages in seconds), a row a stage: what a task takes there in the mean."""
     figure = new_figure(1.2 + 0.2 * max(3, len(stages)))
@@ -1134,18 +1111,13 @@ def layers_figure(title, stages, tasks):
     work = stages["computation_time"] / tasks
     keys = draw_rows(axes, names, {"transmit": (rows, link, 0 * link), "compute": (rows, work, link),
                                    "all-reduce": (rows, stages["allreduce_time"], link + work)})
-    axes.set_title(title, fontsize=8)
-    axes.set_xlabel("mean time of a task (s)", fontsize=8)
+    axes.set(title=title, xlabel="mean time of a task (s)")
     return finish_figure(figure, keys)
 
 
 def finish_figure(figure, keys):
     """Gives all axes their look, and adds the legend {name: artist} below. Returns the figure."""
-    for axes in figure.axes:
-        axes.tick_params(labelsize=7)
-        axes.spines["top"].set_visible(False)
-        axes.spines["right"].set_visible(False)
-    figure.legend(keys.values(), keys, fontsize=6.5, ncol=3, loc="lower center", frameon=False, columnspacing=1.2)
+    figure.legend(keys.values(), keys, ncol=3, loc="lower center")
     lines = math.ceil(len(keys) / 3)
     warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
     figure.tight_layout(rect=(0, (0.1 + 0.13 * lines) / figure.get_figheight(), 1, 1), pad=0.5)
@@ -1175,62 +1147,57 @@ def read_table(rows, what, needed, options):
 
     table = table.reindex(columns=list(kinds))
     for field, kind in kinds.items():
-        where = f"{place}, row {{}}, {field}"
         column = table[field] if field == "prompt" else table[field].replace("", np.nan)
         if field in needed:
-            check_rows(column.notna(), column, where, f"missing; the fields of a {what} are {', '.join(needed)}")
-        table[field] = read_texts(column, where) if kind is str else read_numbers(column, kind, where)
+            check_rows(column.notna(), column, place, f"missing; the fields of a {what} are {', '.join(needed)}")
+        if kind is str:
+            table[field] = column.map(str, na_action="ignore")
+        else:
+            table[field] = read_numbers(column, kind, place)
     return table
 
 
-def read_texts(column, where):
-    is_text = column.map(lambda cell: isinstance(cell, str))
-    check_rows(column.isna() | is_text, column, where, "is not a text")
-    return column
-
-
-def read_numbers(column, kind, where):
+def read_numbers(column, kind, place):
     """A column as numbers; NaN where nothing is given."""
     try:
         numbers = column.astype(float)
     except (TypeError, ValueError):  # one of them is no number: which?
         numbers = column.map(to_number)
-    check_rows(numbers.notna() | column.isna(), column, where, "is not a number")
-    check_rows(~((numbers < 0) | (numbers > 1e9)), column, where, "is not from 0 to 1e9")
-    check_rows(numbers.isna() | (numbers % 1 == 0) | (kind is float), column, where, "is not a whole number")
+    check_rows(numbers.between(0, 1e9) | column.isna(), column, place, "is not a number from 0 to 1e9")
+    check_rows((numbers % 1 == 0) | column.isna() | (kind is float), column, place, "is not a whole number")
     return numbers
 
 
-def check_rows(good, values, where, what):
-    """UserError about the first of the rows that are not good. where: with {} for the number of the row."""
+def check_rows(good, column, place, what):
+    """UserError about the first row of a column that is not good."""
     if not good.all():
         k = int(good.to_numpy().argmin())
-        value = values.tolist()[k]
+        value = column.tolist()[k]
         value = "" if pd.isna(value) else f"{shown(value)} "
-        raise UserError(f"{where.format(k + 1)}: {value}{what}")
+        raise UserError(f"{place}, row {k + 1}, {column.name}: {value}{what}")
 
 
 def read_file(path):
     """The rows of a CSV file (a table of texts), what a JSON file holds, or a script's `tasks`. Raises UserError."""
-    is_json = path.lower().endswith(".json")
+    kind = os.path.splitext(path)[1].lower()
     try:
-        if path.lower().endswith(".py"):
+        if kind == ".py":
             return runpy.run_path(path)["tasks"]
         with open(path, "rb") as file:
             content = file.read()
+        if kind == ".json":
+            return json.loads(content)
         is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # as PowerShell's `>` writes
-        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-        if is_json:
-            return json.loads(text)
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        encoding = "utf-16" if is_utf16 else "utf-8"
+        table = pd.read_csv(io.BytesIO(content), encoding=encoding, dtype=str, keep_default_na=False)
     except OSError as error:
         raise UserError(f"{path or shown(path)}: {error.strerror}") from error
     except Exception as error:  # not UTF-8, not JSON, not CSV, or whatever a script may raise
-        kind = "JSON file" if is_json else "script with a list `tasks`" if path.endswith(".py") else "CSV file"
-        raise UserError(f"{path}: not a {kind} ({format_value(error) or type(error).__name__})") from error
-    first = text.split("\n", 1)[0]
-    require("," in first or ";" not in first, f"{path}: no commas in the header: are the columns separated by ';'?")
-    require(isinstance(table.index, pd.RangeIndex), f"{path}, row 1: more fields than in the header")
+        what = {".py": "script with a list `tasks`", ".json": "JSON file"}.get(kind, "CSV file")
+        raise UserError(f"{path}: not a {what} ({format_value(error) or type(error).__name__})") from error
+    require(";" not in table.columns[0], f"{path}: no commas in the header: are the columns separated by ';'?")
+    is_wide = len(table) > 0 and not isinstance(table.index, pd.RangeIndex)
+    require(not is_wide, f"{path}, row 1: more fields than in the header")
     return table
 
 
@@ -1267,9 +1234,8 @@ def find_name(name, names, what):
 def check_number(value, where, whole=False, positive=False):
     """The value as a number, if it is one from 0 to 1e9 (so that sums stay exact); UserError says what it is."""
     number = to_number(value)
-    require(not math.isnan(number), f"{where}: {shown(value)} is not a number")
-    require(0 <= number <= 1e9, f"{where}: {shown(value)} is not from 0 to 1e9")
-    require(not whole or number == int(number), f"{where}: {shown(value)} is not a whole number")
+    require(0 <= number <= 1e9, f"{where}: {shown(value)} is not a number from 0 to 1e9")
+    require(not whole or number % 1 == 0, f"{where}: {shown(value)} is not a whole number")
     require(not positive or number > 0, f"{where}: {shown(value)} is not positive")
     return number
 
@@ -1277,7 +1243,7 @@ def check_number(value, where, whole=False, positive=False):
 def to_number(value):
     """The value of a list or a file as a float; NaN if it is no number."""
     try:
-        return math.nan if isinstance(value, bool) else float(value)
+        return float(value)
     except (TypeError, ValueError):
         return math.nan
 

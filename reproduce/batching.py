@@ -278,7 +278,7 @@ def draw_curves(table, who):
             axes.minorticks_off()
             axes.set_ylim(bottom=0)
     for axes, load in zip(plots[0], loads):
-        axes.set_title(f"load {load:g}", fontsize=8)
+        axes.set_title(f"load {load:g}")
     for axes in plots[-1]:
         axes.set_xlabel("most tasks in a batch", fontsize=7)
     figure.align_ylabels(plots)

@@ -326,8 +326,8 @@ def draw_losses(runs):
             axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
             axes.locator_params(axis="y", nbins=5)
     for pool, top, bottom in zip(pools, plots[0], plots[-1]):
-        top.set_title(f"pool {common.shorten(pool)}: what a loss adds", fontsize=8)
-        bottom.set_xlabel("time of the loss / last completion without it", fontsize=8)
+        top.set_title(f"pool {common.shorten(pool)}: what a loss adds")
+        bottom.set_xlabel("time of the loss / last completion without it")
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
 

@@ -385,7 +385,7 @@ def draw_curves(curves):
             axes.set_title(f"{common.shorten(pool)}:\npayment {payment}", fontsize=7.5)
         row[0].set_ylabel("its utility /\ncost of its offer", fontsize=7)
     for axes in plots[-1]:
-        axes.set_xlabel("asks / its true cost", fontsize=8)
+        axes.set_xlabel("asks / its true cost")
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
 

@@ -175,7 +175,7 @@ def draw_curves(table, who):
         axes.grid(color="0.9", linewidth=0.5)
     plots[0].set_ylim(-2, 102)
     plots[1].set_yscale("log")
-    plots[1].set_xlabel("load (computation / span of arrivals)", fontsize=8)
+    plots[1].set_xlabel("load (computation / span of arrivals)")
     figure.align_ylabels(plots)
     return common.finish_figure(figure, keys)
 

@@ -90,7 +90,7 @@ def draw_changes(table):
                                                     linewidth=1, capsize=2, elinewidth=0.8, **look)
         axes.set_ylabel(f"FCIM's change\nin {label} (%)", fontsize=7)
         axes.set_xticks(sizes)
-    plots[-1].set_xlabel("devices in the pool", fontsize=8)
+    plots[-1].set_xlabel("devices in the pool")
     figure.align_ylabels(plots)
     return common.finish_figure(figure, keys)
 

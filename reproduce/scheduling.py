@@ -243,17 +243,17 @@ def draw_overview(results):
         look = dict(color=LINES[k % 6], linestyle=("-", "--", "-.", ":")[k % 4])
         for what, axes in distributions.items():
             keys[name], = common.draw_distribution(axes, result[f"{what}_time"], **look)
-        system = common.tasks_present(result)
-        of_system.step(system["time"], system["present"], where="post", linewidth=0.9, **look)
+        system = common.over_time(result["arrival_time"], result["completion_time"], 1)
+        of_system.step(system["time"], system["held"], where="post", linewidth=0.9, **look)
     everybody = pd.concat(results.values())
     for what, axes in distributions.items():
         times = everybody[f"{what}_time"]
         common.set_time_scale(axes, times)
         axes.set_xlim(left=times.min())
-        axes.set_xlabel(f"{what} of a task (s)", fontsize=8)
-        axes.set_ylabel("share of tasks", fontsize=8)
-    of_system.set_xlabel("time (s)", fontsize=8)
-    of_system.set_ylabel("tasks in system", fontsize=8)
+        axes.set_xlabel(f"{what} of a task (s)")
+        axes.set_ylabel("share of tasks")
+    of_system.set_xlabel("time (s)")
+    of_system.set_ylabel("tasks in system")
     of_system.set_xlim(everybody["arrival_time"].min(), everybody["completion_time"].max())
     of_system.set_ylim(bottom=0)
     figure.align_ylabels()

@@ -271,10 +271,10 @@ def draw_bars(panels, groups, who, table, title=None):
         axes.locator_params(axis="y", nbins=4)
         axes.set_ylabel(label, fontsize=7)
     if title:
-        plots[0].set_title(title, fontsize=8)
+        plots[0].set_title(title)
     plots[-1].set_xticks(places)
     plots[-1].set_xticklabels([textwrap.fill(common.shorten(name), 8, break_long_words=False) for name in names])
-    plots[-1].set_xlabel(groups, fontsize=8)
+    plots[-1].set_xlabel(groups)
     figure.align_ylabels(plots)
     return common.finish_figure(figure, keys)
 

@@ -79,16 +79,15 @@ def read_requests(path):
         common.warn(f"{path}: NumImages: images are not counted, only tokens are")
     *fields, second = TRACES[name]
     when, prompt, output = (rows[field].fillna("") for field in fields)
-    where = [f"{path}, row {{}}, {field}" for field in fields]
     if second == "date":
         arrival = when.map(seconds)
-        common.check_rows(arrival.notna(), when, where[0], "is not a date and time")
+        common.check_rows(arrival.notna(), when, path, "is not a date and time")
     else:
-        arrival = common.read_numbers(when, float, where[0]) / second
+        arrival = common.read_numbers(when, float, path) / second
     requests = pd.DataFrame({
         "label": [f"Request {k}" for k in range(1, len(rows) + 1)], "arrival": arrival,
-        "prompt_tokens": common.read_numbers(prompt, int, where[1]).astype("int64"),
-        "output_tokens": common.read_numbers(output, int, where[2]).astype("int64")})
+        "prompt_tokens": common.read_numbers(prompt, int, path).astype("int64"),
+        "output_tokens": common.read_numbers(output, int, path).astype("int64")})
     return requests if name != "BurstGPT" else answered(requests, path)
 
 

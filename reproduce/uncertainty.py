@@ -266,7 +266,7 @@ def draw(table, who):
                 keys[name] = draw_line(axes, part[part["algorithm"] == name], key, k)
         row[0].set_ylabel(label, fontsize=7)
     for column, load in enumerate(loads):
-        plots[0, column].set_title(f"load {load}", fontsize=8)
+        plots[0, column].set_title(f"load {load}")
         plots[-2, column].set_xlabel("sigma", fontsize=7)
         plots[-1, column].set_xlabel("preemption (ms)", fontsize=7)
     figure.align_ylabels(plots[:, 0])

@@ -455,8 +455,8 @@ def draw_devices(title, names, results, intervals):
     if len(others):
         keys["other tasks"] = draw_runs(axes, others, 0.3, color="0.85", edgecolor="0.55")
     axes.set_xlim(begin, end)
-    axes.set_xlabel("time (s)", fontsize=8)
-    axes.set_title(title, fontsize=8)
+    axes.set_xlabel("time (s)")
+    axes.set_title(title)
     return common.finish_figure(figure, keys)
 
 

@@ -252,7 +252,7 @@ def test_free_layers_cost_nothing(run):
 @pytest.mark.parametrize("arguments, message", [
     (["--pool", "party"], "unknown pool 'party': choose from campus, paper, workstations"),
     (["--model", "GPT-9"], "unknown model 'GPT-9'"),
-    (["--seed", "-1"], "--seed: -1.0 is not from 0 to 1e9"),
+    (["--seed", "-1"], "--seed: -1.0 is not a number from 0 to 1e9"),
     (["--seed", "0.5"], "--seed: 0.5 is not a whole number"),
     (["--seed", "x"], "argument --seed: invalid float value: 'x'"),
     (["--model", "./none"], "model './none': no such file or folder"),
@@ -279,15 +279,15 @@ def test_wrong_arguments_are_one_line(name, arguments, message, run):
 @pytest.mark.parametrize("name", ALLOCATORS)
 @pytest.mark.parametrize("old, new, message", [
     ('POOL = "campus"', "POOL = 3", "unknown pool 3"),
-    ("SEED = 0 ", 'SEED = "zero" ', "--seed: 'zero' is not a number"),
+    ("SEED = 0 ", 'SEED = "zero" ', "--seed: 'zero' is not a number from 0 to 1e9"),
     ("SEED = 0 ", "SEED = 0.5 ", "--seed: 0.5 is not a whole number"),
-    ("SEED = 0 ", "SEED = None ", "--seed: None is not a number"),
+    ("SEED = 0 ", "SEED = None ", "--seed: None is not a number from 0 to 1e9"),
     ("\nbids = None", "\nbids = [{}]", "bids, row 1, device: missing"),
     ("\nbids = None", '\nbids = [{"device": "GPU 1", "layers": 18, "price": 1, "computation_time": 9}]',
      "bids, row 1, layers: 18 is not from 1 to what the device holds of BLOOM-176B"),
     ("\nlinks = None", '\nlinks = {"GPU 1": {"GPU 2": 3}}', "links, GPU 1 to GPU 3: missing"),
     ("\nlinks = None", "\nlinks = {}", "links, GPU 1 to GPU 2: missing"),
-    ('"deadline": 150}', '"deadline": "late"}', "tasks, row 1, deadline: 'late' is not a number"),
+    ('"deadline": 150}', '"deadline": "late"}', "tasks, row 1, deadline: 'late' is not a number from 0 to 1e9"),
 ])
 def test_a_wrong_edit_of_a_script_is_one_line(name, old, new, message, run):
     refused(run(edited(name, (old, new))), message)

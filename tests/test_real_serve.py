@@ -254,7 +254,7 @@ def test_a_measured_list_is_not_measured_again(command):
     (["FCIM"], "unknown script 'FCIM': choose from ADSA, SRTF, FCFS, LLF"),
     (["mine.py"], "mine.py: has no schedule"),
     (["FCFS", "--stretch", "0"], "--stretch: '0' is not positive"),
-    (["FCFS", "--stretch", "long"], "--stretch: 'long' is not a number"),
+    (["FCFS", "--stretch", "long"], "--stretch: 'long' is not a number from 0 to 1e9"),
     (["FCFS", "--repeats", "0"], "--repeats: 0 is not positive"),
     (["FCFS", "--link", "radio"], "unknown link 'radio'"),
     (["FCFS", "--tasks", "none.csv"], "none.csv: No such file")])

@@ -30,22 +30,31 @@ def told(function, *arguments):
 # Tasks ----------------------------------------------------------------------------------------------------------------
 
 
+def test_a_label_may_be_a_number():
+    tasks = common.read_tasks([dict(TASK, label=7), dict(TASK, label="7a")], NEO, [T4])
+    assert tasks["label"].tolist() == ["7", "7a"]
+
+
+def test_an_error_in_a_file_whose_name_has_braces_is_named(tmp_path):
+    path = write(tmp_path, json.dumps([dict(TASK, deadline="x")]), "{0}{b}.json")
+    assert told(common.read_tasks, path, NEO, [T4]) == f"{path}, row 1, deadline: 'x' is not a number from 0 to 1e9"
+
+
 @pytest.mark.parametrize("tasks, message", [
     ([TASK, without("deadline")], "tasks, row 2, deadline: missing; the fields of a task are " + FIELDS),
     ([without("prompt")], "tasks, row 1, prompt: missing; the fields of a task are " + FIELDS),
     ([dict(TASK, deadline=None)], "tasks, row 1, deadline: missing; the fields of a task are " + FIELDS),
     ([dict(TASK, label="")], "tasks, row 1, label: missing; the fields of a task are " + FIELDS),
-    ([dict(TASK, arrival_time="soon")], "tasks, row 1, arrival_time: 'soon' is not a number"),
-    ([dict(TASK, trans_time=-1)], "tasks, row 1, trans_time: -1 is not from 0 to 1e9"),
-    ([dict(TASK, deadline=1e12)], "tasks, row 1, deadline: 1000000000000.0 is not from 0 to 1e9"),
+    ([dict(TASK, arrival_time="soon")], "tasks, row 1, arrival_time: 'soon' is not a number from 0 to 1e9"),
+    ([dict(TASK, trans_time=-1)], "tasks, row 1, trans_time: -1 is not a number from 0 to 1e9"),
+    ([dict(TASK, deadline=1e12)], "tasks, row 1, deadline: 1000000000000.0 is not a number from 0 to 1e9"),
     ([dict(TASK, output_words=2.5)], "tasks, row 1, output_words: 2.5 is not a whole number"),
-    ([dict(TASK, computation_time="x")], "tasks, row 1, computation_time: 'x' is not a number"),
+    ([dict(TASK, computation_time="x")], "tasks, row 1, computation_time: 'x' is not a number from 0 to 1e9"),
     ([dict(TASK, prompt_tokens=1.5)], "tasks, row 1, prompt_tokens: 1.5 is not a whole number"),
-    ([dict(TASK, output_tokens=-2)], "tasks, row 1, output_tokens: -2 is not from 0 to 1e9"),
-    ([dict(TASK, memory_gb="4 GB")], "tasks, row 1, memory_gb: '4 GB' is not a number"),
+    ([dict(TASK, output_tokens=-2)], "tasks, row 1, output_tokens: -2 is not a number from 0 to 1e9"),
+    ([dict(TASK, memory_gb="4 GB")], "tasks, row 1, memory_gb: '4 GB' is not a number from 0 to 1e9"),
     ([dict(TASK, deadline=0.5)], "tasks, row 1, deadline: 0.5 is before arrival_time"),
     ([TASK, dict(TASK)], "tasks, row 2, label: 'A' is there already"),
-    ([dict(TASK, label=7)], "tasks, row 1, label: 7 is not a text"),
     ([TASK, dict(TASK, dead_line=3)], "tasks, row 2: unknown field 'dead_line'"),
     ([], "tasks: no tasks"),
 ])
@@ -64,10 +73,10 @@ def test_a_wrong_task_is_named(tasks, message, tmp_path):
     (HEADER + "\nA,hello,0,10,1\n", "row 1, deadline: missing"),
     (HEADER + "\nA,hello,0,10,1,9,7\n", "row 1: more fields than in the header"),
     (HEADER + "\nA,hello,0,10,1,9\nB,hello,0,10,1,9,7\n", "Expected 6 fields in line 3, saw 7"),
-    (HEADER + "\nA,hello,0,10,1,9\nB,hello,0,ten,1,9\n", "row 2, output_words: 'ten' is not a number"),
+    (HEADER + "\nA,hello,0,10,1,9\nB,hello,0,ten,1,9\n", "row 2, output_words: 'ten' is not a number from 0 to 1e9"),
     (HEADER + "\nA,hello,0,10,,9\n", "row 1, trans_time: missing"),
-    (HEADER + "\nA,hello,0,10,nan,9\n", "row 1, trans_time: 'nan' is not a number"),
-    (HEADER + "\nA,hello,0,10,inf,9\n", "row 1, trans_time: 'inf' is not from 0 to 1e9"),
+    (HEADER + "\nA,hello,0,10,nan,9\n", "row 1, trans_time: 'nan' is not a number from 0 to 1e9"),
+    (HEADER + "\nA,hello,0,10,inf,9\n", "row 1, trans_time: 'inf' is not a number from 0 to 1e9"),
     (HEADER + '\nA,"hello,0,10,1,9\n', "not a CSV file"),
     (HEADER.replace(",", ";") + "\nA;hello;0;10;1;9\n", "no commas in the header: are the columns separated by ';'?"),
     (HEADER.replace(",", ";") + "\nA;hello;0,5;10;1,5;9\n", "no commas in the header: are the columns separated by"),
@@ -103,8 +112,8 @@ def test_an_unreadable_file_is_named(tmp_path):
     ({"GPU 1": {"GPU 2": 3}}, "links, GPU 1 to client: missing"),
     ({"GPU 1": {"GPU 2": 3, "client": 1}, "GPU 2": {"GPU 1": 4, "client": 1}},
      "links, GPU 1 to GPU 2: 3.0 s, but 4.0 s back"),
-    ({"GPU 1": {"GPU 2": -3}}, "links, GPU 1 to GPU 2: -3 is not from 0 to 1e9"),
-    ({"GPU 1": {"GPU 2": "far"}}, "links, GPU 1 to GPU 2: 'far' is not a number"),
+    ({"GPU 1": {"GPU 2": -3}}, "links, GPU 1 to GPU 2: -3 is not a number from 0 to 1e9"),
+    ({"GPU 1": {"GPU 2": "far"}}, "links, GPU 1 to GPU 2: 'far' is not a number from 0 to 1e9"),
     ({"GPU 1": {"GPU2": 3}}, "links, GPU 1 to GPU 2: missing"),
 ])
 def test_wrong_links_are_told(links, message, tmp_path):
@@ -115,8 +124,8 @@ def test_wrong_links_are_told(links, message, tmp_path):
 
 @pytest.mark.parametrize("text, message", [
     (",GPU 1,GPU 2\nGPU 1,0,3\nGPU 2,3,0\n", "GPU 1 to client: missing"),
-    (",GPU 1,GPU 2,client\nGPU 1,0,x,1\n", "GPU 1 to GPU 2: 'x' is not a number"),
-    (",GPU 1,GPU 2,client\nGPU 1,0,inf,1\n", "GPU 1 to GPU 2: 'inf' is not from 0 to 1e9"),
+    (",GPU 1,GPU 2,client\nGPU 1,0,x,1\n", "GPU 1 to GPU 2: 'x' is not a number from 0 to 1e9"),
+    (",GPU 1,GPU 2,client\nGPU 1,0,inf,1\n", "GPU 1 to GPU 2: 'inf' is not a number from 0 to 1e9"),
     ("", "not a CSV file"),
     (",GPU 1,GPU 2,client\n", "GPU 1 to GPU 2: missing"),
 ])
@@ -133,9 +142,9 @@ def test_a_wrong_file_of_links_is_told(text, message, tmp_path):
     ([dict(BID, layers=18)], "bids, row 1, layers: 18 is not from 1 to what the device holds of BLOOM-176B"),
     ([dict(BID, layers=0)], "bids, row 1, layers: 0 is not from 1 to what the device holds of BLOOM-176B"),
     ([dict(BID, layers=2.5)], "bids, row 1, layers: 2.5 is not a whole number"),
-    ([dict(BID, price=-1)], "bids, row 1, price: -1 is not from 0 to 1e9"),
-    ([dict(BID, computation_time="40 s")], "bids, row 1, computation_time: '40 s' is not a number"),
-    ([dict(BID, true_cost=-1)], "bids, row 1, true_cost: -1 is not from 0 to 1e9"),
+    ([dict(BID, price=-1)], "bids, row 1, price: -1 is not a number from 0 to 1e9"),
+    ([dict(BID, computation_time="40 s")], "bids, row 1, computation_time: '40 s' is not a number from 0 to 1e9"),
+    ([dict(BID, true_cost=-1)], "bids, row 1, true_cost: -1 is not a number from 0 to 1e9"),
     ([dict(BID, colour="red")], "bids, row 1: unknown field 'colour'"),
     ([{"device": "GPU 1"}], "bids, row 1, layers: missing; the fields of a bid are device, layers, price, "
                             "computation_time"),
@@ -212,7 +221,7 @@ def test_a_wrong_flag_is_told_by_every_script(name, flags, message, run):
     ("FCIM", ["--pool", "lab"], "unknown pool 'lab': choose from campus, "),
     ("FCIM", ["--seed", "one"], "argument --seed: invalid float value: 'one'"),
     ("FCIM", ["--seed", "1.5"], "--seed: 1.5 is not a whole number"),
-    ("FCIM", ["--seed", "-1"], "--seed: -1.0 is not from 0 to 1e9"),
+    ("FCIM", ["--seed", "-1"], "--seed: -1.0 is not a number from 0 to 1e9"),
     ("FCIM", ["--bids", "none.csv"], "none.csv: No such file or directory"),
     ("FCIM", ["--links", "none.json"], "none.json: No such file or directory"),
 ])

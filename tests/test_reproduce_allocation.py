@@ -320,7 +320,7 @@ def test_no_draw_that_all_share(run, monkeypatch):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--runs", "0"], "--runs: 0 is not positive"),
-    (["--runs", "-3"], "--runs: -3 is not from 0 to 1e9"),
+    (["--runs", "-3"], "--runs: -3 is not a number from 0 to 1e9"),
     (["--runs", "x"], "argument --runs: invalid int value: 'x'"),
     (["--seed", "-3"], "--seed: -3"),
     (["--bids", "bids.csv"], "unrecognized arguments: --bids bids.csv"),

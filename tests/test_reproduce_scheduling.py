@@ -440,7 +440,7 @@ def test_a_wrong_schedule_of_the_users_is_named(run):
 
 @pytest.mark.parametrize("flags, message", [
     (["--runs", "0"], "--runs: 0 is not positive"),
-    (["--runs", "-1"], "--runs: -1 is not from 0 to 1e9"),
+    (["--runs", "-1"], "--runs: -1 is not a number from 0 to 1e9"),
     (["--runs", "x"], "argument --runs: invalid int value: 'x'"),
     (["--seed", "-2"], "--seed: -2"),
     (["--also", "Mine.txt"], "--also Mine.txt: not a Python script (.py)"),

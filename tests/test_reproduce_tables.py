@@ -105,7 +105,7 @@ def check_latex(folder, name, count):
 def drawn(function, *arguments):
     """The figure that a drawing function returns, as it is written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    figure = function(*arguments)
+    figure = common.try_figure(function, *arguments)
     FigureCanvasAgg(figure).draw()
     return figure
 

@@ -369,7 +369,9 @@ def test_the_overview_shows_times_tasks_and_memory(gap, scale):
     case = [(50 + gap * k, int(random.integers(1, 9)), 1, 110 + gap * k) for k in range(150)]
     tasks = table(case, 10 ** 6).assign(kv_bytes=random.integers(1, 9, len(case)) * 10 ** 8)
     result = common.in_seconds(common.simulate(tasks, SRTF.schedule(tasks), "shared")[0])
-    figure = common.overview_figure("SRTF", result, 2e9, tasks["kv_bytes"], common.get_device("T4"))
+    memory = common.over_time(result["start_time"], result["end_computation"], tasks["kv_bytes"] / 1e9)
+    memory["held"] += 2  # weights
+    figure = common.overview_figure("SRTF", result, memory, common.get_device("T4"))
     top, middle, bottom = figure.axes
     for line, key in zip(top.lines, ("waiting_time", "turnaround_time")):
         at, share = line.get_xdata(), line.get_ydata()
@@ -423,14 +425,14 @@ def test_wrong_arguments_are_one_line(name, arguments, message, run):
 
 def test_wrong_arguments_of_optimal_are_one_line(run):
     refused(run("optimal", "--objective", "joy"), "unknown OBJECTIVE 'joy': choose from makespan, turnaround")
-    refused(run("optimal", "--time-limit", "-1"), "TIME_LIMIT: -1.0 is not from 0 to 1e9")
+    refused(run("optimal", "--time-limit", "-1"), "TIME_LIMIT: -1.0 is not a number from 0 to 1e9")
     refused(run("optimal", "--time-limit", "soon"), "argument --time-limit: invalid float value: 'soon'")
     refused(run("optimal", "--solver", "HiGHS"), "unrecognized arguments: --solver HiGHS")
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("old, new, message", [
-    ('"deadline": 100}', '"deadline": "late"}', "tasks, row 1, deadline: 'late' is not a number"),
+    ('"deadline": 100}', '"deadline": "late"}', "tasks, row 1, deadline: 'late' is not a number from 0 to 1e9"),
     ('"deadline": 20}', '"deadline": 2}', "tasks, row 2, deadline: 2.0 is before arrival_time"),
     ('"label": "Task 3"', '"label": "Task 1"', "tasks, row 3, label: 'Task 1' is there already"),
     ('"trans_time": 8, ', "", "tasks, row 4, trans_time: missing"),
