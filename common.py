@@ -455,7 +455,9 @@ def layer_time(model, device, prompt_tokens, output_tokens):
 
 def layer_times(tasks, model, devices):
     """layer_time, s: array (tasks, devices). A computation_time given holds for all layers on any device."""
-    estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
+    prompt = tasks["prompt_tokens"].to_numpy()
+    output = tasks["output_tokens"].to_numpy()
+    estimates = [layer_time(model, device, prompt, output) for device in devices]
     given = tasks[["given_time"]].to_numpy() / model.layers  # a column, beside those of the devices
     return np.where(np.isnan(given), np.array(estimates).T, given)
 
@@ -487,12 +489,14 @@ def next_run(schedule, waiting, now):
 
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
-    table = pd.DataFrame(runs, columns=["row", "start", "end"], dtype="int64")
-    before = table.shift(fill_value=-1)
-    is_new = (table["row"] != before["row"]) | (table["start"] != before["end"])
-    joined = table.groupby(is_new.cumsum()).agg({"row": "first", "start": "first", "end": "last"})
-    joined["label"] = tasks["label"].to_numpy()[joined["row"]]
-    return joined[["label", "start", "end"]].reset_index(drop=True)
+    joined = []
+    for row, start, end in runs:
+        if joined and joined[-1][0] == row and joined[-1][2] == start:
+            start = joined.pop()[1]
+        joined.append((row, start, end))
+    table = pd.DataFrame(joined, columns=["row", "start", "end"], dtype="int64")
+    labels = tasks["label"].to_numpy()[table["row"]]
+    return pd.DataFrame({"label": labels, "start": table["start"], "end": table["end"]})
 
 
 def simulate(tasks, intervals, link):
@@ -502,9 +506,9 @@ def simulate(tasks, intervals, link):
     link: "shared" (one result leaves at a time, first computed first sent, ties to the earlier arrival, then row; or
     in the order intervals.attrs["transmission_order"]) or "dedicated" (no contention).
     """
-    found = check_schedule(tasks, intervals)
-    start = found["start"].to_numpy()
-    end = found["end"].to_numpy()
+    by_task = check_schedule(tasks, intervals)
+    start = by_task["start"].min().to_numpy()
+    end = by_task["end"].max().to_numpy()
     trans = tasks["trans_time"].to_numpy()
     if link == "dedicated":
         completion = end + trans
@@ -517,34 +521,32 @@ def simulate(tasks, intervals, link):
         completion[order] = serve(end[order], trans[order])
 
     waiting = end - tasks["arrival_time"] - tasks["computation_time"]
-    result = task_result(tasks, start, end, completion, waiting, found["runs"].to_numpy() - 1)
+    result = task_result(tasks, start, end, completion, waiting, by_task.size().to_numpy() - 1)
     sent = pd.DataFrame({"label": tasks["label"], "kind": "transmit", "start": completion - trans, "end": completion})
     parts = [intervals.assign(kind="compute"), sent.sort_values("end", kind="stable")]
     return result, pd.concat(parts, ignore_index=True)[list(sent)]
 
 
 def check_schedule(tasks, intervals):
-    """A row a task: label, start of its first interval, end of its last, their number, the time computed. UserError
-    unless every task is computed whole, from its arrival on, and no two at once."""
+    """The intervals grouped by row of `tasks`. UserError unless every task is computed whole, from its arrival on, and
+    no two at once."""
     require(isinstance(intervals, pd.DataFrame), "schedule must return a table of common.interval_table")
-    check_labels(intervals["label"].isin(tasks["label"]), intervals["label"], "is no task of the list")
-    computed = intervals["end"] - intervals["start"]
-    by_task = intervals.assign(computed=computed).groupby("label", sort=False)
-    found = by_task.agg(start=("start", "min"), end=("end", "max"), runs=("end", "size"), computed=("computed", "sum"))
-    found = found.reindex(tasks["label"]).reset_index()
-    whole = found["computed"] == tasks["computation_time"].to_numpy()
-    check_labels(whole, found["label"], "is not computed whole")
-    check_labels(found["start"] >= tasks["arrival_time"].to_numpy(), found["label"], "runs before it arrives")
+    row = pd.Index(tasks["label"]).get_indexer(intervals["label"])
+    check_labels(row >= 0, intervals["label"], "is no task of the list")
+    by_task = intervals.groupby(row)
+    computed = (by_task["end"].sum() - by_task["start"].sum()).reindex(range(len(tasks)))
+    check_labels(computed.to_numpy() == tasks["computation_time"], tasks["label"], "is not computed whole")
+    check_labels(by_task["start"].min().to_numpy() >= tasks["arrival_time"], tasks["label"], "runs before it arrives")
 
     in_time = intervals.sort_values(["start", "end"])
     alone = in_time["start"] >= in_time["end"].shift(fill_value=0)
     check_labels(alone, in_time["label"], "runs while another task does")
-    return found
+    return by_task
 
 
 def check_labels(good, labels, what):
     if not good.all():
-        label = labels.tolist()[good.to_numpy().argmin()]
+        label = labels.tolist()[np.argmin(good)]
         raise UserError(f"the schedule is wrong: {shown(label)} {what}")
 
 
@@ -722,14 +724,15 @@ def read_links(links, bidders, devices, seed):
     rows = read_file(links) if isinstance(links, str) else links
     if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
         rows = rows.set_index(rows.columns[0]).to_dict("index")
-    table = pd.DataFrame(0.0, names, names)
-    for one, other in itertools.combinations(names, 2):
+    delay = np.zeros((len(names), len(names)))
+    for i, j in itertools.combinations(range(len(names)), 2):
+        one = names[i]
+        other = names[j]
         if links is None:
-            seconds = draw_link(one, other, devices, seed)
+            delay[i, j] = draw_link(one, other, devices, seed)
         else:
-            seconds = given_link(one, other, rows, f"{place}, {one} to {other}")
-        table.loc[one, other] = table.loc[other, one] = seconds
-    return table
+            delay[i, j] = given_link(one, other, rows, f"{place}, {one} to {other}")
+    return pd.DataFrame(delay + delay.T, names, names)
 
 
 def draw_link(one, other, devices, seed):
@@ -1145,16 +1148,17 @@ def read_table(rows, what, needed, options):
         row = table[field].notna().to_numpy().argmax() + 1
         require(field in kinds, f"{place}, row {row}: unknown field {shown(field)}")
 
-    table = table.reindex(columns=list(kinds))
-    for field, kind in kinds.items():
+    given = [field for field in kinds if field in needed or field in table]
+    table = table.reindex(columns=given)
+    for field in given:
         column = table[field] if field == "prompt" else table[field].replace("", np.nan)
         if field in needed:
             check_rows(column.notna(), column, place, f"missing; the fields of a {what} are {', '.join(needed)}")
-        if kind is str:
+        if kinds[field] is str:
             table[field] = column.map(str, na_action="ignore")
         else:
-            table[field] = read_numbers(column, kind, place)
-    return table
+            table[field] = read_numbers(column, kinds[field], place)
+    return table.reindex(columns=list(kinds))
 
 
 def read_numbers(column, kind, place):
