@@ -171,7 +171,7 @@ def test_no_schedule_at_all_beats_the_best_order(case, link, objective):
     assert naive.best_order(case, link, objective) == naive.best_of_all(case, link, objective)
 
 
-@settings(max_examples=25)
+@settings(max_examples=part_of(60))
 @given(cases(most=12, longest=15), links, objectives)
 def test_optimal_is_never_worse_than_a_policy(case, link, objective):
     intervals = optimal.schedule(table(case, TICK), link, objective, time_limit=2)

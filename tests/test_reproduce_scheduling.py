@@ -272,7 +272,7 @@ def test_what_is_not_proven_is_no_measure(monkeypatch):
     assert set(shown.loc["T_end_above (%)"]) == {"n/a"}
 
 
-@pytest.mark.parametrize("link", ["shared", "dedicated"])
+@pytest.mark.parametrize("link", ["shared", pytest.param("dedicated", marks=thorough)])
 def test_the_list_is_measured_as_the_scripts_measure_it(link, run):
     assert run("reproduce/scheduling", "--runs", "1", "--link", link, "--no-plot")[0] == 0
     table = pd.read_csv("results/scheduling_list.csv").set_index("algorithm")
@@ -513,7 +513,7 @@ def is_solver(process):
 
 
 @linux
-@pytest.mark.parametrize("kill, number", SIGNALS[::3])
+@pytest.mark.parametrize("kill, number", [SIGNALS[0], pytest.param(*SIGNALS[3], marks=thorough)])
 def test_no_solver_is_left(kill, number, tmp_path):
     rows = [(f"T{k}", "", k * 8 % 97, 0, 3 + k * 5 % 11, k * 8 % 97 + 14 + 2 * (3 + k * 5 % 11), 3 + k * 7 % 12)
             for k in range(28)]  # CBC does not solve it in a minute

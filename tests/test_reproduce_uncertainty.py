@@ -45,7 +45,7 @@ def online(module, tasks, estimates=None, cost=0):
 @pytest.mark.parametrize("name", POLICIES)
 def test_with_exact_lengths_online_equals_the_schedule_of_the_whole_list(name):
     rng = np.random.default_rng(7)
-    for _ in range(part_of(500)):
+    for _ in range(part_of(500, 10)):
         tasks = random_list(rng)
         expected = POLICIES[name].schedule(tasks)
         pd.testing.assert_frame_equal(online(POLICIES[name], tasks), expected, check_like=True)

@@ -239,6 +239,7 @@ def test_draws_without_an_allocation_are_counted(small, monkeypatch):
     assert err.startswith("reproduce.whole_system: no draw on which every method finds an allocation: no valid bid")
 
 
+@thorough
 def test_own_allocators_and_schedulers_are_compared_with_all_others(small):
     pathlib.Path("Mine.py").write_text("import FCIM\ndef allocate(**case):\n    return FCIM.allocate(**case)\n")
     pathlib.Path("Line.py").write_text("import FCFS\ndef schedule(tasks):\n    return FCFS.schedule(tasks)\n")
