@@ -80,8 +80,8 @@ def test_without_an_allocation_each_says_what_fcim_says(name):
 
 def test_the_order_equals_that_of_brute_force():
     draw = np.random.default_rng(2)
-    for k in range(part_of(300)):
-        n, others = 1 + k % 6 if k < part_of(280) else 7, draw.integers(4)
+    for k in range(part_of(300, 10)):
+        n, others = 1 + k % 6 if k < part_of(280, 10) else 7, draw.integers(4)
         delay = random_links(draw, n + others)
         won = draw.permutation(n + others)[:n].tolist()
         assert FCIM_links.by_links(won, delay) == (naive.least_way(delay, won), "proven least")
@@ -104,7 +104,7 @@ def test_no_exchange_betters_twelve_winners():
 
 def test_beyond_twelve_winners_the_order_is_near_the_least_and_no_exchange_betters_it():
     draw, excess = np.random.default_rng(4), []
-    for k in range(part_of(10)):
+    for k in range(part_of(4, 4)):
         n = 13 + k % 2
         delay = np.triu(draw.rayleigh(3, (n + 1, n + 1)), 1)
         delay[range(0, n - 1, 2), range(1, n, 2)] = 0.02  # two on a host
@@ -128,7 +128,7 @@ def test_beyond_twelve_winners_the_order_is_near_the_least_and_no_exchange_bette
 
 def test_the_order_changes_no_winner_and_no_reward():
     draw = np.random.default_rng(5)
-    for _ in range(part_of(40)):
+    for _ in range(part_of(40, 10)):
         n = draw.integers(1, 16)
         offers = list(zip(draw.integers(1, 9, n).tolist(), draw.uniform(1, 9, n), draw.uniform(1, 9, n)))
         layers = int(draw.integers(1, sum(l for l, _, _ in offers) + 1))
@@ -178,7 +178,7 @@ def grows(won):
 
 def test_the_integral_equals_that_by_a_fine_grid():
     tested = seed = 0
-    while tested < part_of(120):
+    while tested < part_of(120, 10):
         seed += 1
         layers, offers, setting = random_case(seed)
         i = seed % len(offers)
@@ -198,7 +198,7 @@ def test_the_integral_equals_that_by_a_fine_grid():
 
 def test_no_price_gains_by_more_than_rounding_where_n_never_grows():
     auctions = gained_by_paper = 0
-    for seed in range(part_of(200)):
+    for seed in range(part_of(200, 10)):
         layers, offers, setting = random_case(seed)
         i = seed % len(offers)
         l, P, T = offers[i]
@@ -223,13 +223,13 @@ def test_no_price_gains_by_more_than_rounding_where_n_never_grows():
                 stages = []
             paid += [sum(stage["reward"] - cost * stage["layers"] for stage in stages if stage["devices"] == [i])]
         gained_by_paper += paid[1] > paid[0] + 1e-6
-    assert auctions >= part_of(180)
+    assert auctions >= part_of(180, 10)
     assert gained_by_paper > 0  # so there is something to find
 
 
 def test_the_payments_change_rewards_alone():
     found = 0
-    for seed in range(part_of(100)):
+    for seed in range(part_of(100, 10)):
         layers, offers, setting = random_case(seed)
         try:
             papers, notes = run_case(FCIM, layers, offers, **setting)
@@ -245,7 +245,7 @@ def test_the_payments_change_rewards_alone():
         assert more[:-2] == notes
         assert more[-2] == f"critical payments instead: {total:.3f} cents in all, {excess:.3f} beyond BUDGET"
         found += 1
-    assert found > part_of(40)
+    assert found > part_of(40, 10)
 
 
 @pytest.mark.parametrize("layers, offers, rewards, beyond", [

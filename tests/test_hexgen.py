@@ -64,7 +64,7 @@ def near(value):
     return pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=part_of(150))
+@settings(max_examples=part_of(150, 10))
 @given(placements(real), st.randoms(use_true_random=False))
 def test_completion_times_and_those_of_all_moves(case, random):
     n = random.choice(naive.compositions(*case[:2]))
@@ -73,13 +73,13 @@ def test_completion_times_and_those_of_all_moves(case, random):
     assert ends[-1, -1] + case[3][-1] == near(naive.list_completion(n, *case[2:]))
 
 
-@settings(max_examples=part_of(150))
+@settings(max_examples=part_of(150, 10))
 @given(placements(whole), st.randoms(use_true_random=False))
 def test_completion_times_of_whole_numbers_are_exact(case, random):
     check_completion(case, random.choice(naive.compositions(*case[:2])), float)
 
 
-@settings(max_examples=part_of(250))
+@settings(max_examples=part_of(250, 10))
 @given(placements(whole), st.lists(st.integers(1, 9), min_size=5, max_size=5))
 def test_the_best_move_of_a_layer_is_made_as_long_as_one_helps(case, start):
     """Move by move what a plain loop does, ties and all: from even stages, and from too few or too many layers."""
@@ -88,7 +88,7 @@ def test_the_best_move_of_a_layer_is_made_as_long_as_one_helps(case, start):
         assert descended(case, n) == (time, counts)
 
 
-@settings(max_examples=part_of(250))
+@settings(max_examples=part_of(250, 10))
 @given(placements(real), st.lists(st.integers(1, 9), min_size=5, max_size=5))
 def test_no_move_of_a_layer_betters_a_placement(case, start):
     layers, cap, w, d, arrivals = case
@@ -407,7 +407,7 @@ def test_a_thinned_list():
     assert arrivals.tolist() == [100, 118, 130]
 
 
-@settings(max_examples=part_of(100))
+@settings(max_examples=part_of(100, 10))
 @given(st.lists(st.tuples(real, real), min_size=3, max_size=40), st.integers(2, 39), st.randoms(use_true_random=False))
 def test_a_thinned_list_has_the_load_of_the_whole(times, plan, random):
     times, plan = np.array(times), min(plan, len(times) - 1)
@@ -537,7 +537,7 @@ def test_more_children_find_more():
 def test_the_search_reaches_the_optimum_of_all_groupings():
     """100 instances of up to 5 devices; a tenth has more devices than layers."""
     rng, ratios = np.random.default_rng(1), []
-    for case in range(part_of(100)):
+    for case in range(part_of(100, 10)):
         devices = int(rng.choice([1, 2, 3, 3, 4, 4, 4, 5]))
         layers = int(rng.integers(1, 4) if case % 10 == 0 else rng.integers(devices, 9))
         offers, *rest = instance(rng, devices, layers, tight=case % 3 == 0, workstations=case % 2 == 0)
@@ -577,7 +577,7 @@ def test_the_search_finds_short_orders():
 def test_an_allocation_is_found_whenever_there_is_one():
     """Offers that are just enough, with a search too short to repair anything."""
     rng = np.random.default_rng(2)
-    for _ in range(part_of(150)):
+    for _ in range(part_of(150, 10)):
         devices, layers = int(rng.integers(1, 13)), int(rng.integers(1, 30))
         offers, *rest = instance(rng, devices, layers, tight=True, workstations=rng.random() < 0.5)
         allocate(layers, offers.tolist(), *rest, stale=1, children=2)

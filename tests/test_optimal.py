@@ -69,19 +69,19 @@ def check_optimal(case, link, objective, tick):
         "objective": objective, "proven_optimal": True, "lower_bound": pytest.approx(seconds, abs=1e-6)}
 
 
-@settings(max_examples=part_of(80))
+@settings(max_examples=part_of(80, 10))
 @given(cases(), links, objectives)
 def test_optimal_equals_brute_force_over_orders(case, link, objective):
     check_optimal(case, link, objective, TICK)
 
 
-@settings(max_examples=part_of(80))
+@settings(max_examples=part_of(80, 10))
 @given(real_cases(), links, objectives)
 def test_optimal_equals_brute_force_to_the_microsecond(case, link, objective):
     check_optimal(case, link, objective, 1)
 
 
-@settings(max_examples=part_of(200))
+@settings(max_examples=part_of(200, 10))
 @given(st.one_of(cases(most=5), real_cases()), links, objectives)
 def test_all_orders_are_searched(case, link, objective):
     least = naive.best_order(case, link, objective)
@@ -96,7 +96,7 @@ def programs_alone(monkeypatch):
     monkeypatch.setattr(optimal, "MAX_EXACT", 0)
 
 
-@settings(max_examples=part_of(120), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=part_of(120, 10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases(most=5), links, objectives)
 def test_the_programs_alone_equal_brute_force(programs_alone, case, link, objective):
     intervals = optimal.schedule(table(case, TICK), link, objective)
@@ -150,7 +150,7 @@ def test_the_solver_is_trusted_where_no_length_is_too_short(shortest, is_trusted
     assert optimal.solver_resolves(case._replace(p=[0, 0])) is True
 
 
-@settings(max_examples=part_of(120))
+@settings(max_examples=part_of(120, 10))
 @given(st.one_of(cases(), real_cases()), links, objectives)
 def test_no_single_move_improves_an_improved_order(case, link, objective):
     case = columns(case, link, objective, tick=1)
@@ -164,14 +164,14 @@ def test_no_single_move_improves_an_improved_order(case, link, objective):
         assert optimal.cost(case, order) <= optimal.cost(case, moved)
 
 
-@settings(max_examples=part_of(100))
+@settings(max_examples=part_of(100, 10))
 @given(cases(most=3, longest=3), links, objectives)
 def test_no_schedule_at_all_beats_the_best_order(case, link, objective):
     """The model searches orders only; here every schedule of whole ticks and every order of transmission is tried."""
     assert naive.best_order(case, link, objective) == naive.best_of_all(case, link, objective)
 
 
-@settings(max_examples=part_of(60))
+@settings(max_examples=part_of(60, 10))
 @given(cases(most=12, longest=15), links, objectives)
 def test_optimal_is_never_worse_than_a_policy(case, link, objective):
     intervals = optimal.schedule(table(case, TICK), link, objective, time_limit=2)
@@ -184,7 +184,7 @@ def test_optimal_is_never_worse_than_a_policy(case, link, objective):
     check_schedule(case, intervals, link)
 
 
-@settings(max_examples=part_of(120))
+@settings(max_examples=part_of(120, 10))
 @given(cases(), links, objectives)
 def test_the_bounds_hold_for_every_order(case, link, objective):
     case = columns(case, link, objective)
@@ -193,19 +193,19 @@ def test_the_bounds_hold_for_every_order(case, link, objective):
     assert optimal.lower_bound(case) <= min(values)
 
 
-@settings(max_examples=part_of(200))
+@settings(max_examples=part_of(200, 10))
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40), st.integers(0, 9)), min_size=1, max_size=8))
 def test_the_fewest_late_jobs_are_those_that_no_set_on_time_holds(jobs):
     assert optimal.fewest_late(jobs) == naive.fewest_late(jobs)
 
 
-@settings(max_examples=part_of(150))
+@settings(max_examples=part_of(150, 10))
 @given(st.one_of(cases(most=9), cases(most=9, longest=4)), links)
 def test_the_bound_on_misses_is_that_of_halves(case, link):
     assert optimal.certainly_missed(columns(case, link)) == naive.certainly_missed(case, link)
 
 
-@settings(max_examples=part_of(150))
+@settings(max_examples=part_of(150, 10))
 @given(st.one_of(cases(most=5), real_cases()), links, objectives)
 def test_the_bound_on_the_objective_is_that_of_easier_problems(case, link, objective):
     assert optimal.lower_bound(columns(case, link, objective, tick=1)) == naive.lower_bound(case, link, objective)
@@ -224,7 +224,7 @@ def test_the_program_of_misses_is_never_above_the_fewest(case, link):
         assert not others or naive.best_order(others, link, "makespan")[0] == 0
 
 
-@settings(max_examples=part_of(100))
+@settings(max_examples=part_of(100, 10))
 @given(cases(most=40, longest=15), links)
 def test_the_bound_on_misses_is_none_that_a_policy_beats(case, link):
     bound = optimal.certainly_missed(columns(case, link))

@@ -96,7 +96,8 @@ def test_a_draw_is_measured_as_the_scripts_measure_it(compared, run):
 
 
 @pytest.mark.usefixtures("whole_search")
-@pytest.mark.parametrize("model, pool", [("BLOOM-176B", "campus"), ("GPT-Neo 1.3B", "workstations")])
+@pytest.mark.parametrize("model, pool", [
+    pytest.param("BLOOM-176B", "campus", marks=thorough), ("GPT-Neo 1.3B", "workstations")])
 def test_the_stored_runs_are_those_of_the_command(model, pool):
     """Two draws of a setting, run anew, are to the last digit what reproduce/figures holds."""
     methods = tables.load_scripts(allocation.SCRIPTS, [], "allocate")

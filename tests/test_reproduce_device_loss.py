@@ -28,7 +28,7 @@ def losses(schedule):
     the loss, lost stage and time of some losses on campus."""
     rng = np.random.default_rng(0)
     found = []
-    for seed in range(part_of(40)):
+    for seed in range(part_of(40, 10)):
         case = whole_system.draw(BLOOM, "campus", seed, 0.9)
         stages, _ = FCIM.allocate(**case)
         work, _ = whole_system.work_and_links(stages, case)

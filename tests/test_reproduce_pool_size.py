@@ -4,7 +4,7 @@ import pathlib
 
 import pandas as pd
 import pytest
-from conftest import ROOT, refused
+from conftest import ROOT, refused, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import common
@@ -26,7 +26,7 @@ def stored():
 
 
 @pytest.mark.usefixtures("whole_search")
-@pytest.mark.parametrize("size", [6, 12])
+@pytest.mark.parametrize("size", [6, pytest.param(12, marks=thorough)])
 def test_the_stored_runs_are_those_of_the_command(size, stored):
     fresh = tables.as_written(pd.DataFrame([row for seed in (0, 1) for row in pool_size.run_case(
         FCIM.tasks, BLOOM, size, seed)]))

@@ -48,7 +48,7 @@ def random_case(rng, stages, tasks, most):
 def test_any_policy_gives_what_a_plain_simulation_of_the_whole_pipeline_gives(policy):
     rng = np.random.default_rng(list(whole_system.SCHEDULERS).index(policy))
     preempted = 0
-    for _ in range(part_of(100)):
+    for _ in range(part_of(100, 10)):
         stages, case = random_case(rng, rng.integers(1, 6), rng.integers(1, 13), rng.integers(2, 5))
         quantum = int(rng.integers(1, 4))
         schedule = tables.script(whole_system.SCHEDULERS[policy]).schedule
@@ -58,12 +58,12 @@ def test_any_policy_gives_what_a_plain_simulation_of_the_whole_pipeline_gives(po
         expected = naive.queue_at_each_stage(policy, stages, case, quantum)
         assert results[-1]["completion_time"].tolist() == expected
         preempted += sum(result["preemptions"].sum() for result in results)
-    assert (preempted > part_of(50)) == (policy != "FCFS")
+    assert (preempted > part_of(50, 10)) == (policy != "FCFS")
 
 
 def test_first_come_first_served_completes_as_the_pipeline_of_common_does():
     rng = np.random.default_rng(0)
-    for _ in range(part_of(300)):
+    for _ in range(part_of(300, 10)):
         stages, case = random_case(rng, rng.integers(1, 6), rng.integers(1, 30), 10 ** rng.integers(1, 8))
         work, links = whole_system.work_and_links(stages, case)
         assert (work.tolist(), links.tolist()) == naive.stage_work(stages, case)

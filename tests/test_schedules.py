@@ -29,7 +29,7 @@ MEASURES = ["tasks", *(f"{kind}_{key}_time" for key in ("waiting", "response", "
 OWN_SETTING = {"ADSA": ["alike"], "LLF": ["quantum"]}
 
 
-@settings(max_examples=80)
+@settings(max_examples=part_of(400, 10))
 @given(cases(), st.sampled_from(POLICIES), st.sampled_from(common.LINKS))
 def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
     intervals = policy.schedule(table(case))
@@ -93,7 +93,7 @@ def check_schedule(case, intervals, link):
         assert (sent["start"].to_numpy()[1:] >= sent["end"].to_numpy()[:-1]).all()
 
 
-@settings(max_examples=80)
+@settings(max_examples=part_of(400, 10))
 @given(cases(), st.sampled_from([*POLICIES, optimal]), st.sampled_from(common.LINKS))
 def test_invariants(case, policy, link):
     options = {"link": link, "time_limit": 0} if policy is optimal else {}
@@ -121,7 +121,7 @@ def online(case, policy):
     return naive.merged(runs)
 
 
-@settings(max_examples=60)
+@settings(max_examples=part_of(300, 10))
 @given(cases(), st.sampled_from([FCFS, SRTF, ADSA]))
 def test_online_a_policy_decides_as_it_does_on_the_whole_list(case, policy):
     assert online(case, policy) == runs(policy.schedule(table(case)))
