@@ -48,12 +48,11 @@ def schedule(tasks, alike=ALIKE):
     """
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
     columns = [queue[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline")]
-    alike = round(alike * common.US)
     runs = []
     arrival, computation, _, _ = columns
     for first, after in busy_periods(arrival, computation):  # none depends on another: the trees stay small
         period = [column[first:after] for column in columns]
-        runs += [(first + task, start, end) for task, start, end in simulate_period(*period, alike)]
+        runs += [(first + task, start, end) for task, start, end in simulate_period(*period, round(alike * common.US))]
     return common.interval_table(queue, runs)
 
 
@@ -78,7 +77,7 @@ def simulate_period(arrival, computation, trans, deadline, alike):
             coming += 1
 
         if len(present) == 1:
-            task, = present
+            task, = present  # alone it is the first, and the tightest
         else:
             # Order: by arrival if the transmission times are alike, else the longest first.
             while longest[0][1] not in present:
@@ -125,9 +124,9 @@ class Order:
     slack_i = deadline_i - now - completion_i, and completion_i = (remaining times up to and including i) + trans_i, so
     slack_i + now = latest_i - (remaining times up to and including i), with latest_i = deadline_i - trans_i. The least
     of these stands at the root of a binary tree over the places in the order. Node i has the children 2i and 2i + 1;
-        work[i]   remaining times of the tasks below its left child (of a leaf: of its task)
+        work[i]   remaining times of the tasks below i
         least[i]  least of latest - (remaining times up to and including the task, of the tasks below i alone),
-                  infinite if none is present: least[i] = min(least[2i], least[2i + 1] - work[i])
+                  infinite if none is present: least[i] = min(least[2i], least[2i + 1] - work[2i])
     """
 
     def __init__(self, tasks, latest):
@@ -138,10 +137,11 @@ class Order:
             self.leaf[task] = self.leaves + place
         self.work = [0] * (2 * self.leaves)
         self.least = [math.inf] * (2 * self.leaves)
-        self.changed = {}  # {task: remaining, or None: gone} since the last update: a tree not asked costs nothing
+        # Since the last update: {task: what remains of it, None once it is done}. A tree not asked costs nothing.
+        self.changed = {}
 
     def put(self, task, remaining):
-        """The task is present; or it was already, and has run."""
+        """Enters a task that has arrived, or notes what remains of one that has run."""
         self.changed[task] = remaining
 
     def take_away(self, task):
@@ -153,7 +153,8 @@ class Order:
         return self.least[1] - now
 
     def first(self):
-        """The first task that is present. Like tightest, it needs the tree up to date: ask least_slack before."""
+        """The first task that is present."""
+        self.update()
         least, i = self.least, 1
         while i < self.leaves:
             i *= 2
@@ -163,36 +164,27 @@ class Order:
 
     def tightest(self):
         """The task with the least slack; of equal ones the first."""
+        self.update()
         work, least, i = self.work, self.least, 1
         while i < self.leaves:
             left, right = 2 * i, 2 * i + 1
-            i = left if least[left] <= least[right] - work[i] else right
+            i = left if least[left] <= least[right] - work[left] else right
         return self.tasks[i - self.leaves]
 
     def update(self):
         """Brings the tree up to date: the leaf of every changed task, and the nodes above it."""
         work, least = self.work, self.least
         for task, remaining in self.changed.items():
-            if remaining is None:
-                remaining, value = 0, math.inf
-            else:
-                value = self.latest[task] - remaining
             i = self.leaf[task]
-            change = remaining - work[i]
-            work[i], least[i] = remaining, value
-            while i > 1:  # value: least[i], of a child and then of its parent
-                parent = i // 2
-                if i % 2 == 0:  # a left child
-                    work[parent] += change
-                    right = least[i + 1] - work[parent]
-                    if right < value:
-                        value = right
-                else:
-                    value -= work[parent]
-                    if least[i - 1] <= value:
-                        value = least[i - 1]
-                i = parent
-                least[i] = value
+            if remaining is None:
+                work[i], least[i] = 0, math.inf
+            else:
+                work[i], least[i] = remaining, self.latest[task] - remaining
+            while i > 1:
+                i //= 2
+                left, right = 2 * i, 2 * i + 1
+                work[i] = work[left] + work[right]
+                least[i] = min(least[left], least[right] - work[left])
         self.changed.clear()
 
 

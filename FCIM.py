@@ -4,10 +4,10 @@
     python FCIM.py --pool paper --seed 3
 
 In every round each bid within the budget left and the deadline is scored by a weighted sum of L/l, T/l and P/l (device
-count, time and price), each min-max normalized over the round. The least score wins, is never paid less than it asks
-(the reward is individually rational), and leaves the auction. Rounds repeat until all layers are placed; winners run
-the layers in the order in which they won. (S. Habibi, O. Ercetin, "Edge-LLM Inference With Cost-Aware Layer Allocation
-and Adaptive Scheduling", IEEE Access 13, 2025.)
+count, time and price), each min-max normalized over the round. The least score wins, is never paid less per layer than
+it asks (the reward is individually rational), and leaves the auction. Rounds repeat until all layers are placed; the
+winners run the layers in the order in which they won. (S. Habibi, O. Ercetin, "Edge-LLM Inference With Cost-Aware Layer
+Allocation and Adaptive Scheduling", IEEE Access 13, 2025.)
 """
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -19,7 +19,7 @@ POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
 WEIGHTS = (0.1, 0.3, 0.6)  # alpha, beta, gamma: of device count, time and price in the score
-DELTA = 0.1  # penalty on a winner's price per layer above the round's average; only where gamma <= alpha + beta
+DELTA = 0.1  # share of a price's distance from the round's mean, taken off the pay; only where gamma <= alpha + beta
 BUDGET = 1  # P_jm, cents per task: at most BUDGET x tasks of the list is paid in all
 DEADLINE = 24  # T_jm, s per task: a bid that takes longer than DEADLINE x tasks of the list is not valid
 
@@ -49,16 +49,16 @@ def allocate(layers, bids, times, weights=WEIGHTS, delta=DELTA, budget=BUDGET, d
     budget and deadline: cents and seconds for each of them; **_: the rest of common.allocation_case. Raises
     NoAllocation if a round has no valid bid, or no bid is left. (The paper's FCIM.)
     """
-    tasks = len(times)
+    n_tasks = len(times)
     l, P, T = bids["layers"].tolist(), bids["price"].tolist(), bids["computation_time"].tolist()
-    rounds = auction(layers, l, P, T, weights, delta, budget * tasks, deadline * tasks)
+    rounds = auction(layers, l, P, T, weights, delta, budget * n_tasks, deadline * n_tasks)
     stages = [{"devices": [won.winner], "layers": won.layers, "reward": won.reward} for won in rounds]
-    return stages, report(rounds, bids)
+    return stages, round_lines(rounds, bids)
 
 
 # Min-max stretches the differences of a round to 0..1: one that is rounding noise would count as a whole weight.
 NINE_DIGITS = Context(prec=9)  # values per layer are rounded to these before they are compared
-SURE_DIGITS = Context(prec=20)  # of the 28 in which decimals compute a score: without the last ones equal scores tie
+SURE_DIGITS = Context(prec=20)  # scores, computed in the 28 of Decimal, are rounded to these, so that equal ones tie
 WITHIN = Decimal("1e-9")  # of budget and deadline: what is still within them
 
 
@@ -92,35 +92,37 @@ def auction(layers, l, P, T, weights, delta, most_paid, longest):
     left = decimal(most_paid)
     longest = decimal(longest)
 
-    # What bids are compared by.
-    count = [a_layer(layers, n) for n in l]
-    time = [a_layer(seconds, n) for seconds, n in zip(T, l)]
-    cost = [a_layer(cents, n) for cents, n in zip(P, l)]
+    # What bids are compared by: L/l, T/l and P/l.
+    devices_needed = [a_layer(layers, n) for n in l]  # how many like this one the model would take
+    layer_time = [a_layer(seconds, n) for seconds, n in zip(T, l)]
+    layer_price = [a_layer(cents, n) for cents, n in zip(P, l)]
 
     rounds, missing, waiting = [], layers, list(range(len(l)))
     while missing:
+        if not waiting:
+            raise common.NoAllocation(f"the offers add up to {sum(l)} of {layers} layers")
+
         # A bid is valid within what is left of the budget and within the deadline.
         dear = [i for i in waiting if P[i] - left > WITHIN]
         late = [i for i in waiting if T[i] - longest > WITHIN]
         valid = [i for i in waiting if i not in dear and i not in late]
-        if not waiting:
-            raise common.NoAllocation(f"the offers add up to {sum(l)} of {layers} layers")
         if not valid:
             raise common.NoAllocation(
                 f"no valid bid in round {len(rounds) + 1}, {missing} of {layers} layers left: of {len(waiting)} bids "
                 f"{len(dear)} ask more than the {left:.3f} cents left of BUDGET, {len(late)} take longer than DEADLINE")
 
         # The least score wins. Ties: the cheaper per layer, then the order of the list.
-        score = scores(valid, (count, time, cost), weights)
-        ranked = sorted(valid, key=lambda i: (score[i], cost[i], i))
+        score = scores(valid, (devices_needed, layer_time, layer_price), weights)
+        ranked = sorted(valid, key=lambda i: (score[i], layer_price[i], i))
         winner = ranked[0]
 
         # It runs what it offers, or what is left, for its reward.
         n = min(l[winner], missing)
-        is_cheapest = cost[winner] == min(cost[i] for i in valid)
+        is_cheapest = layer_price[winner] == min(layer_price[i] for i in valid)
         paid = reward(ranked, n, l, P, is_cheapest, weights, delta, left)
 
-        rounds.append(Round(missing, float(left), dear, late, score, ranked, n, float(paid)))
+        rounds.append(Round(missing=missing, left=float(left), dear=dear, late=late, scores=score, ranked=ranked,
+                            layers=n, reward=float(paid)))
         waiting.remove(winner)
         missing -= n
         left -= paid
@@ -174,7 +176,7 @@ def a_layer(total, layers):
     return NINE_DIGITS.divide(decimal(total), layers)
 
 
-def report(rounds, bids):
+def round_lines(rounds, bids):
     """Lines of text: the valid bids of each round and their scores, which bids were not valid and why, who won."""
     device = bids["device"].tolist()
     lines = []

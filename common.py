@@ -126,8 +126,8 @@ FLAGS = {
     "link": "shared or dedicated",
     "pool": "a name in common.POOLS",
     "seed": "of the links and bids that are drawn",
-    "bids": "a CSV or JSON file of bids, as NAME_bids.csv",
-    "links": "a CSV or JSON file of links, as NAME_links.csv",
+    "bids": "a CSV or JSON file of bids, in the format of NAME_bids.csv",
+    "links": "a CSV or JSON file of links, in the format of NAME_links.csv",
     "objective": "makespan or turnaround",
     "time_limit": "seconds for the solver",
     "out": "the folder that files are written into",
@@ -182,24 +182,24 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     model = get_model(args.model)
     pool = find_name(args.pool, POOLS, "pool")
     seed = int(check_number(args.seed, "--seed", whole=True))
-    is_drawn = args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters
-    require(is_drawn or seed == settings["seed"], "--seed: has no effect, as bids and links are given")
+    seed_counts = args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters
+    require(seed_counts or seed == settings["seed"], "--seed: has no effect, as bids and links are given")
     check_writable(args.out)
     case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
 
     own = own_settings(settings)
     stages, notes = allocate(**case, **own)
-    stages, result, intervals, metrics = evaluate(stages, **case)
+    by_stage, result, intervals, metrics = evaluate(stages, **case)
 
     used = dict(model=model.name, pool=pool, seed=seed, **own)
-    stages = in_seconds(stages)
+    by_stage = in_seconds(by_stage)
     result = in_seconds(result).sort_index()
     intervals = in_seconds(intervals)
     links = case["links"].rename_axis("").reset_index()
-    files = {"stages.csv": stages.drop(columns="allreduce_time"), "tasks.csv": result, "intervals.csv": intervals,
+    files = {"stages.csv": by_stage.drop(columns="allreduce_time"), "tasks.csv": result, "intervals.csv": intervals,
              "bids.csv": case["bids"], "links.csv": links}
     if not args.no_plot:
-        files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {pool}", stages, len(result))
+        files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {pool}", by_stage, len(result))
     notes = [*notes, "stages: computation time is the sum over the tasks, link delay that of one task; seconds, cents"]
     report(name, args, used, metrics, notes, [files["stages.csv"], result], files)
 
@@ -241,7 +241,7 @@ def run(main, name, *arguments):
         print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
         sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
     except OSError as error:  # standard output is full, or its reader, `head` perhaps, has closed it
-        if error.filename is not None:  # no: a file that a script of one's own opens
+        if error.filename is not None:  # not standard output: a file that a script of one's own opens
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where python's own last flush goes
         sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
@@ -425,7 +425,7 @@ def with_tokens(table, model):
     prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
     output = table["output_tokens"].fillna(count_tokens(table["output_words"])).astype("int64")
 
-    # An output may claim up to half of the context from its prompt, and then runs until the context is full.
+    # The prompt leaves room for the output, at most half of the context; the output ends where the context is full.
     claimed = np.minimum(output, model.context // 2)
     table["prompt_tokens"] = np.minimum(prompt, model.context - claimed)
     table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
@@ -577,7 +577,7 @@ def scheduling_metrics(tasks, result, model, device):
 
     tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
     T_end = result["completion_time"].max() / US
-    span = T_end - result["arrival_time"].min() / US or math.nan
+    span = (T_end - result["arrival_time"].min() / US) or math.nan  # no time may pass
     peak = memory_held(tasks, result, model)["held"].max()
     metrics.update({
         "mean_uplink_waiting_time": rounded_seconds(result["uplink_waiting_time"].mean()),
@@ -600,8 +600,9 @@ def rounded_seconds(microseconds):
 
 
 def memory_held(tasks, result, model):
-    """Table of the instants (time) at which a task starts or is computed, and the GB (held) of the weights, as measured
-    with the list or those of the decoder layers, and of the caches of the started and unfinished tasks from then on."""
+    """Table of the instants (time) at which a task starts or ends its computation, and the GB (held) of the weights, as
+    measured with the list or those of the decoder layers, and of the caches of the started and unfinished tasks from
+    then on."""
     loaded = tasks["measured_weights_gb"].max() * 1e9
     weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
     caches = over_time(result["start_time"], result["end_computation"], tasks["kv_bytes"])
@@ -678,7 +679,8 @@ def six_digits(number):
 
 
 def draw_bids(layers, devices, seed):
-    """A bid of each device that holds a layer; the least offers are raised where all together are fewer than layers."""
+    """A bid of each device that holds a layer. Where all offers together are fewer than layers, those are raised that
+    are the smallest part of what the device can offer."""
     able = devices[devices["capacity"] > 0]
     most = able["capacity"].clip(upper=layers)
     sources = [draw(seed, name) for name in able.index]
@@ -723,7 +725,11 @@ def read_links(links, bidders, devices, seed):
     place = links if isinstance(links, str) else "links"
     rows = read_file(links) if isinstance(links, str) else links
     if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
-        rows = rows.set_index(rows.columns[0]).to_dict("index")
+        first = rows[rows.columns[0]]
+        check_rows(~first.duplicated(), first, place, "is there already")
+        rows = rows.set_index(first.name).to_dict("index")
+    is_nested = isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
+    require(links is None or is_nested, f"{place}: not a dict of dicts of seconds: {shown(rows)}")
     delay = np.zeros((len(names), len(names)))
     for i, j in itertools.combinations(range(len(names)), 2):
         one = names[i]
@@ -763,13 +769,13 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     groups = [stage["devices"] for stage in stages]
     names = ["+".join(bids["device"][group]) for group in groups]
     layers = np.array([int(stage["layers"]) for stage in stages])
-    compute, allreduce, links = stage_times(groups, layers, delay, times)
-    ready, start, end = pipeline(tasks["arrival_time"].to_numpy(), links, compute + allreduce)
+    compute, allreduce, hops = stage_times(groups, layers, delay, times)
+    ready, start, end = pipeline(tasks["arrival_time"].to_numpy(), hops, compute + allreduce)
 
-    computed = tasks.assign(computation_time=compute.sum(axis=1), trans_time=links[-1])
+    computed = tasks.assign(computation_time=compute.sum(axis=1), trans_time=hops[-1])
     waiting = (start - ready).sum(axis=1)
-    result = task_result(computed, start[:, 0], end[:, -1], end[:, -1] + links[-1], waiting, 0)
-    intervals = pipeline_intervals(result["label"], names, links, ready, start, end)
+    result = task_result(computed, start[:, 0], end[:, -1], end[:, -1] + hops[-1], waiting, 0)
+    intervals = pipeline_intervals(result["label"], names, hops, ready, start, end)
 
     shares = device_shares(stages, bids, memory)
     total = shares.groupby("stage").sum()
@@ -782,14 +788,14 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
         "last_layer": layers.cumsum() - 1,
         "layers": layers,
         "computation_time": compute.sum(axis=0),
-        "link_delay": links[:-1],
+        "link_delay": hops[:-1],
         "reward": total["rewards"],
         "utility": total["rewards"] - total["cost"],
         "memory_gb": held,
         "memory_utilization": held / total["memory"],
         "allreduce_time": allreduce,
     }).round(6)
-    communication = len(tasks) * (links.sum() + allreduce.sum()) / US
+    communication = len(tasks) * (hops.sum() + allreduce.sum()) / US
     metrics = allocation_metrics(result, shares, len(bids), held.sum(), compute.sum() / US, communication)
     return table, result, intervals, metrics
 
@@ -849,8 +855,8 @@ def stage_times(groups, layers, delay, times):
         compute[:, s], allreduce[s] = group_times(times, delay, group)
     client = [len(delay) - 1]
     ways = zip([client, *groups], [*groups, client])
-    links = np.array([delay[np.ix_(one, other)].min() for one, other in ways])  # the quickest pair carries them
-    return microseconds(compute * layers), microseconds(allreduce * layers), microseconds(links)
+    hops = np.array([delay[np.ix_(one, other)].min() for one, other in ways])  # the quickest pair carries them
+    return microseconds(compute * layers), microseconds(allreduce * layers), microseconds(hops)
 
 
 def microseconds(seconds):
@@ -865,28 +871,28 @@ def group_times(times, delay, group):
     return times[:, group].max(axis=1) / k, 4 * (k - 1) / k * slowest_link
 
 
-def pipeline(arrival, links, work):
+def pipeline(arrival, hops, work):
     """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. finish[k, s] =
-    max(finish[k-1, s], finish[k, s-1] + links[s]) + work[k, s]; a link delays, without contention; arrival: ascending.
+    max(finish[k-1, s], finish[k, s-1] + hops[s]) + work[k, s]; a link delays, without contention; arrival: ascending.
     """
     ready, end = np.empty_like(work), np.empty_like(work)
     for s in range(work.shape[1]):
-        ready[:, s] = arrival + links[s]
+        ready[:, s] = arrival + hops[s]
         end[:, s] = serve(ready[:, s], work[:, s])
         arrival = end[:, s]
     return ready, end - work, end
 
 
-def pipeline_intervals(labels, names, links, ready, start, end):
+def pipeline_intervals(labels, names, hops, ready, start, end):
     """Each task's way through the stages, in order: sent over the link into a stage, computed, and sent back."""
     ways = []
     for s, name in enumerate(names):
         place = {"label": labels, "stage": s + 1, "devices": name}
-        ways.append({**place, "kind": "transmit", "start": ready[:, s] - links[s], "end": ready[:, s]})
+        ways.append({**place, "kind": "transmit", "start": ready[:, s] - hops[s], "end": ready[:, s]})
         ways.append({**place, "kind": "compute", "start": start[:, s], "end": end[:, s]})
     back = end[:, -1]
     place = {"label": labels, "stage": len(names) + 1, "devices": "client"}
-    ways.append({**place, "kind": "transmit", "start": back, "end": back + links[-1]})
+    ways.append({**place, "kind": "transmit", "start": back, "end": back + hops[-1]})
     table = pd.concat([pd.DataFrame(way) for way in ways]).sort_index(kind="stable")
     return table[["label", "kind", "start", "end", "stage", "devices"]]
 
@@ -1141,7 +1147,10 @@ def read_table(rows, what, needed, options):
     that a row does not give is NaN. UserError names the place, row and field of what is not as it must be.
     """
     place = rows if isinstance(rows, str) else f"{what}s"
-    table = pd.DataFrame(read_file(rows) if isinstance(rows, str) else rows, dtype=object)
+    content = read_file(rows) if isinstance(rows, str) else rows
+    is_list = isinstance(content, (list, tuple, pd.DataFrame))
+    require(is_list, f"{place}: not a list of {what}s: {shown(content)}")
+    table = pd.DataFrame(content, dtype=object)
     require(len(table), f"{place}: no {what}s")
     kinds = {**needed, **options}
     for field in table:

@@ -57,6 +57,8 @@ def test_an_error_in_a_file_whose_name_has_braces_is_named(tmp_path):
     ([TASK, dict(TASK)], "tasks, row 2, label: 'A' is there already"),
     ([TASK, dict(TASK, dead_line=3)], "tasks, row 2: unknown field 'dead_line'"),
     ([], "tasks: no tasks"),
+    (5, "tasks: not a list of tasks: 5"),
+    ({"label": "A", "deadline": 3}, "tasks: not a list of tasks: {'label': 'A', 'deadline': 3}"),
 ])
 def test_a_wrong_task_is_named(tasks, message, tmp_path):
     assert told(common.read_tasks, tasks, NEO, [T4]) == message
@@ -115,6 +117,8 @@ def test_an_unreadable_file_is_named(tmp_path):
     ({"GPU 1": {"GPU 2": -3}}, "links, GPU 1 to GPU 2: -3 is not a number from 0 to 1e9"),
     ({"GPU 1": {"GPU 2": "far"}}, "links, GPU 1 to GPU 2: 'far' is not a number from 0 to 1e9"),
     ({"GPU 1": {"GPU2": 3}}, "links, GPU 1 to GPU 2: missing"),
+    ([3, 4], "links: not a dict of dicts of seconds: [3, 4]"),
+    ({"GPU 1": 3}, "links: not a dict of dicts of seconds: {'GPU 1': 3}"),
 ])
 def test_wrong_links_are_told(links, message, tmp_path):
     assert told(common.read_links, links, ["GPU 1", "GPU 2"], PAPER, 0) == message
@@ -128,6 +132,7 @@ def test_wrong_links_are_told(links, message, tmp_path):
     (",GPU 1,GPU 2,client\nGPU 1,0,inf,1\n", "GPU 1 to GPU 2: 'inf' is not a number from 0 to 1e9"),
     ("", "not a CSV file"),
     (",GPU 1,GPU 2,client\n", "GPU 1 to GPU 2: missing"),
+    (",GPU 1,GPU 2,client\nGPU 1,0,1,1\nGPU 1,1,0,1\n", "row 2, Unnamed: 0: 'GPU 1' is there already"),
 ])
 def test_a_wrong_file_of_links_is_told(text, message, tmp_path):
     path = write(tmp_path, text, "links.csv")
