@@ -182,9 +182,10 @@ class Order:
                 work[i], least[i] = remaining, self.latest[task] - remaining
             while i > 1:
                 i //= 2
-                left, right = 2 * i, 2 * i + 1
-                work[i] = work[left] + work[right]
-                least[i] = min(least[left], least[right] - work[left])
+                left = 2 * i
+                work[i] = work[left] + work[left + 1]
+                later = least[left + 1] - work[left]
+                least[i] = least[left] if least[left] <= later else later
         self.changed.clear()
 
 
