@@ -70,8 +70,7 @@ def test_a_run_writes_the_files_and_prints_the_tables(name, run):
     assert {file: pathlib.Path("results", file).read_bytes() for file in files("results")} == before
 
 
-@pytest.mark.parametrize("seed", [0, 5])
-@pytest.mark.parametrize("pool", common.POOLS)
+@pytest.mark.parametrize("pool, seed", [("campus", 0), ("paper", 5), ("workstations", 5)])
 def test_all_four_get_the_same_devices_links_and_bids(pool, seed, run):
     inputs = set()
     for name in ALLOCATORS:
@@ -81,7 +80,7 @@ def test_all_four_get_the_same_devices_links_and_bids(pool, seed, run):
 
 
 PAIRS = [(model.name, pool) for i, model in enumerate(common.MODELS) for j, pool in enumerate(common.POOLS)
-         if IS_THOROUGH or (i + j) % 3 == 0]
+         if IS_THOROUGH or (i % 2 == 0 and (i + j) % 3 == 0)]
 
 
 @pytest.mark.parametrize("name", ALLOCATORS)

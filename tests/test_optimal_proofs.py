@@ -43,7 +43,7 @@ def test_no_proof_is_false(exact, link, objective, monkeypatch):
     if not exact:
         monkeypatch.setattr(optimal, "MAX_EXACT", 0)
     rng = random.Random(link + objective)
-    for case in FALSE + [wide_list(rng) for _ in range(part_of(250 if exact else 80, 10))]:
+    for case in FALSE + [wide_list(rng) for _ in range(part_of(250 if exact else 80, 16))]:
         intervals = optimal.schedule(table(case, 1), link, objective, time_limit=5)
         found, least = outcome(case, intervals, link, objective, 1), naive.best_order(case, link, objective)
         proof, metrics = intervals.attrs["summary"][0], intervals.attrs["metrics"]

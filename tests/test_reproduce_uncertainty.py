@@ -167,7 +167,7 @@ FILES = ["uncertainty_changes.csv", "uncertainty_runs.csv", "uncertainty_table.c
 @pytest.fixture
 def small(monkeypatch):
     """Few and short lists."""
-    monkeypatch.setattr(uncertainty, "TASKS", 6)
+    monkeypatch.setattr(uncertainty, "TASKS", 5)
     monkeypatch.setattr(uncertainty, "LOADS", (0.9, 1.2))
     monkeypatch.setattr(uncertainty, "SIGMAS", (0, 1))
     monkeypatch.setattr(uncertainty, "COSTS", (0.1,))
@@ -205,7 +205,7 @@ def test_tables_and_figure_follow_from_the_runs(small, monkeypatch, capsys, tmp_
         percent = 100 * (value / before - 1) if before else math.nan
         assert row["change"] == pytest.approx(percent, abs=1e-5, nan_ok=True)
     met = wide["deadlines_met"]
-    assert np.allclose(met * 6 / 100, (met * 6 / 100).round())
+    assert np.allclose(met * 5 / 100, (met * 5 / 100).round())
 
     again = start(monkeypatch, capsys, "--from", "one", "--out", "two")
     assert again.split("\nwritten")[0] == out.split("\nwritten")[0]

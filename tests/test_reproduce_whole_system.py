@@ -143,7 +143,7 @@ def small(monkeypatch, tmp_path, capsys):
     """Runs the script in this process, on few tasks and without HexGen, which takes seconds for a draw."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(whole_system, "ALLOCATORS", ALLOCATORS)
-    monkeypatch.setattr(whole_system, "TASKS", 14)
+    monkeypatch.setattr(whole_system, "TASKS", 8)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["whole_system.py", *arguments])
