@@ -48,11 +48,12 @@ def schedule(tasks, alike=ALIKE):
     """
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
     columns = [queue[key].tolist() for key in ("arrival_time", "computation_time", "trans_time", "deadline")]
+    alike_us = round(alike * common.US)
     runs = []
     arrival, computation, _, _ = columns
     for first, after in busy_periods(arrival, computation):  # none depends on another: the trees stay small
         period = [column[first:after] for column in columns]
-        runs += [(first + task, start, end) for task, start, end in simulate_period(*period, round(alike * common.US))]
+        runs += [(first + task, start, end) for task, start, end in simulate_period(*period, alike_us)]
     return common.interval_table(queue, runs)
 
 

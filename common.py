@@ -319,16 +319,21 @@ def model_from_config(name, config, bits=None):
     is_known = kind in GATED or kind in UNGATED
     require(is_known, f"{where}: type {shown(kind)} is not in common's lists of dense decoders with equal layers")
 
-    feed_forward = first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner") or 4 * text.hidden_size
+    sizes = {"layers": first_of(text, "num_hidden_layers"), "hidden": first_of(text, "hidden_size"),
+             "heads": first_of(text, "num_attention_heads"),
+             "feed_forward": first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")}
+    if sizes["feed_forward"] is None:
+        sizes["feed_forward"] = 4 * sizes["hidden"]
+    for key, value in sizes.items():
+        check_number(value, f"{where}, {key}", whole=True, positive=True)
+
     kv_heads = first_of(text, "num_key_value_heads", "num_kv_heads") or 0
     if first_of(text, "multi_query") and not first_of(text, "new_decoder_architecture"):
         kv_heads = 1
     context = first_of(text, "max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
     if bits is None:
         bits = quantized_bits(config, where)
-    sizes = text.num_hidden_layers, text.hidden_size, feed_forward, text.num_attention_heads
-    require(min(sizes) > 0, f"{where}: a size of {min(sizes)}")
-    return Model(name, *sizes, context=context, bits=bits, kv_heads=kv_heads,
+    return Model(name, **sizes, context=context, bits=bits, kv_heads=kv_heads,
                  head_dim=first_of(text, "head_dim") or 0, gated=kind in GATED)
 
 
@@ -644,8 +649,9 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     estimates = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
     devices["layer_time"] = estimates.sum()  # s: over the list
 
-    drawn = draw_bids(model.layers, devices, seed)
-    bids = read_bids(drawn if bids is None else bids, model, devices)
+    if bids is None:
+        bids = draw_bids(model.layers, devices, seed)
+    bids = read_bids(bids, model, devices)
     names = list(bids["device"])
     links = read_links(links, names, devices, seed)
     expected = (bids["layers"] * bids["device"].map(devices["layer_time"])).sum()
@@ -1125,7 +1131,7 @@ def layers_figure(title, stages, tasks):
 
 
 def finish_figure(figure, keys):
-    """Gives all axes their look, and adds the legend {name: artist} below. Returns the figure."""
+    """Adds the legend {name: artist} below, and makes room for all texts. Returns the figure."""
     figure.legend(keys.values(), keys, ncol=3, loc="lower center")
     lines = math.ceil(len(keys) / 3)
     warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
