@@ -73,15 +73,28 @@ def whole_search(monkeypatch):
 
 def run_here(path, *arguments):
     """Runs a script in this process and folder; returns exit status, standard output and error."""
+    def start():
+        sys.path.insert(0, str(path.parent))
+        runpy.run_path(str(path), run_name="__main__")
+    return outcome(start, [path, *arguments])
+
+
+def run_main(main, name, *arguments):
+    """The same of the main of a module as it is imported, some of its settings patched perhaps."""
+    return outcome(lambda: common.run(main, name), [name, *arguments])
+
+
+def outcome(start, argv):
+    """Exit status, standard output and error of start(), for a command line."""
     handler = signal.getsignal(signal.SIGTERM)
     out = io.StringIO()
     err = io.StringIO()
     status = 0
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "path", [str(path.parent), *sys.path])
-        patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        patch.setattr(sys, "path", sys.path[:])
+        patch.setattr(sys, "argv", list(map(str, argv)))
         try:
-            runpy.run_path(str(path), run_name="__main__")
+            start()
         except SystemExit as stop:
             status = stop.code or 0
         finally:

@@ -2,13 +2,12 @@
 import json
 import pathlib
 import re
-import runpy
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
-from conftest import ROOT, files
+from conftest import ROOT, files, run_here
 
 import common
 import FCIM
@@ -28,21 +27,11 @@ def torch():
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
+def command(monkeypatch, tmp_path):
     """Runs a command of real/ in this process, in an empty folder; returns exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])  # a command sets the first
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # no number of threads is tried
-
-    def command(name, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / "real" / f"{name}.py"), run_name="__main__")
-        except SystemExit as stop:
-            status = stop.code or 0
-        return (status, *capsys.readouterr())
-    return command
+    return lambda name, *arguments: run_here(ROOT / "real" / f"{name}.py", *arguments)
 
 
 @pytest.fixture

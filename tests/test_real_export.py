@@ -1,15 +1,14 @@
 """real.export: what it writes for each engine, word by word, and what it refuses. No engine is started here."""
+import functools
 import json
 import pathlib
-import runpy
 import shlex
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files
+from conftest import ROOT, files, run_here
 
 import common
 from real import export
@@ -24,20 +23,10 @@ ADDRESSES = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
+def command(monkeypatch, tmp_path):
     """Runs real.export in this process, in an empty folder; returns exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / "real" / "export.py"), run_name="__main__")
-        except SystemExit as stop:
-            status = stop.code or 0
-        return (status, *capsys.readouterr())
-    return command
+    return functools.partial(run_here, ROOT / "real" / "export.py")
 
 
 def lines(engine, groups, counts, model, addresses=ADDRESSES):
@@ -191,10 +180,9 @@ def test_what_an_engine_cannot_run_is_refused(engine, groups, counts, model, mes
     (["FCIM", "vllm"], "vllm needs a checkpoint, and BLOOM-176B is a name that is built in"),
     (["FCIM", "llama.cpp"], "llama.cpp needs a GGUF file"),
     (["FCIM", "vllm", "--model", "llama", "--addresses", "a,b"], "--addresses: 2 of them for 1 devices")])
-def test_mistakes_on_the_command_line_are_one_line(arguments, message, command, capsys):
+def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
     transformers = pytest.importorskip("transformers")
     transformers.LlamaConfig(num_hidden_layers=4).save_pretrained("llama")
-    capsys.readouterr()  # imported here, transformers may say that torch is missing
     status, out, err = command(*arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"real.export: {message}")

@@ -1,4 +1,5 @@
 """real.llamacpp: with stand-ins for llama.cpp's programs everywhere, and with the programs where they are found."""
+import functools
 import importlib.util
 import json
 import os
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files
+from conftest import ROOT, files, run_main
 
 import common
 from real import llamacpp
@@ -57,22 +58,12 @@ def write_programs(folder, change="", status=0):
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
+def command(monkeypatch, tmp_path):
     """Runs real.llamacpp in this process, in an empty folder, on MODEL; returns exit status, output and error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])  # a script of reproduce/ sets the first
     monkeypatch.setenv("LLAMA_CPP", "nowhere")
     monkeypatch.setattr(common, "get_model", lambda name: MODEL)
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["llamacpp.py", *map(str, arguments)])
-        status = 0
-        try:
-            common.run(llamacpp.main, "real.llamacpp")
-        except SystemExit as stop:
-            status = stop.code or 0
-        return (status, *capsys.readouterr())
-    return command
+    return functools.partial(run_main, llamacpp.main, "real.llamacpp")
 
 
 def inputs(layers, prompts=("ab", "cd")):

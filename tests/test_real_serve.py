@@ -2,13 +2,11 @@
 import functools
 import json
 import pathlib
-import runpy
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, part_of
+from conftest import ROOT, files, part_of, run_here
 
 import ADSA
 import common
@@ -181,21 +179,11 @@ def test_an_error_of_the_model_is_raised_where_it_is_seen():
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
+def command(monkeypatch, tmp_path):
     """Runs real.serve in this process, in an empty folder; returns exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["serve.py", *map(str, arguments)])
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / "real" / "serve.py"), run_name="__main__")
-        except SystemExit as stop:
-            status = stop.code or 0
-        return (status, *capsys.readouterr())
-    return command
+    return functools.partial(run_here, ROOT / "real" / "serve.py")
 
 
 def write_tasks():

@@ -1,7 +1,6 @@
 """reproduce/batching.py: batches against a plain simulation tick by tick, schedule's order, passes, a run."""
 import os
 import pathlib
-import sys
 from functools import partial
 from unittest import mock
 
@@ -9,7 +8,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, part_of, refused, thorough
+from conftest import files, part_of, refused, run_main, thorough
 from test_reproduce_tables import check_texts, drawn
 
 import ADSA
@@ -165,21 +164,12 @@ def test_metrics():
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path, capsys):
+def small(monkeypatch, tmp_path):
     """Runs the script in this process, on few and short lists."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(batching, "TASKS", 8)
     monkeypatch.setattr(batching, "BATCH", (1, 2, 4))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["batching.py", *arguments])
-        status = 0
-        try:
-            common.run(batching.main, "reproduce.batching")
-        except SystemExit as stop:
-            status = stop.code
-        return (status, *capsys.readouterr())
-    return run
+    return partial(run_main, batching.main, "reproduce.batching")
 
 
 def test_a_run_writes_and_prints_what_its_runs_say(small):

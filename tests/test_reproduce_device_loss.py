@@ -3,13 +3,12 @@ import functools
 import json
 import os
 import pathlib
-import sys
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of, refused, thorough
+from conftest import part_of, refused, run_main, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import ADSA
@@ -133,20 +132,11 @@ def test_a_loss_before_anything_is_computed_costs_anew_what_an_auction_without_t
 
 
 @pytest.fixture
-def compare(monkeypatch, tmp_path, capsys):
+def compare(monkeypatch, tmp_path):
     """Runs the script in this process, on short lists."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(whole_system, "TASKS", 12)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["device_loss.py", *arguments])
-        status = 0
-        try:
-            common.run(device_loss.main, "reproduce.device_loss")
-        except SystemExit as stop:
-            status = stop.code
-        return (status, *capsys.readouterr())
-    return run
+    return functools.partial(run_main, device_loss.main, "reproduce.device_loss")
 
 
 def test_a_run_says_by_pool_what_losses_cost_and_where_no_repair_exists(compare):

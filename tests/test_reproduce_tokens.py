@@ -2,14 +2,13 @@
 import functools
 import os
 import pathlib
-import sys
 from unittest import mock
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, part_of, refused, thorough
+from conftest import files, part_of, refused, run_main, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import common
@@ -162,20 +161,11 @@ def test_one_more_device_changes_no_other_link_and_a_network_scales_them_all():
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path, capsys):
+def small(monkeypatch, tmp_path):
     """Runs the script in this process, without HexGen."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tokens, "METHODS", QUICK)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tokens.py", *arguments])
-        status = 0
-        try:
-            common.run(tokens.main, "reproduce.tokens")
-        except SystemExit as stop:
-            status = stop.code
-        return (status, *capsys.readouterr())
-    return run
+    return functools.partial(run_main, tokens.main, "reproduce.tokens")
 
 
 def test_a_run_writes_and_prints_what_its_runs_say(small):

@@ -3,14 +3,13 @@ import functools
 import json
 import os
 import pathlib
-import sys
 from unittest import mock
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of, refused, thorough
+from conftest import part_of, refused, run_main, thorough
 from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
 
 import ADSA
@@ -139,21 +138,12 @@ def test_a_draw_is_scaled_by_a_plain_pipeline():
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path, capsys):
+def small(monkeypatch, tmp_path):
     """Runs the script in this process, on few tasks and without HexGen, which takes seconds for a draw."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(whole_system, "ALLOCATORS", ALLOCATORS)
     monkeypatch.setattr(whole_system, "TASKS", 8)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["whole_system.py", *arguments])
-        status = 0
-        try:
-            common.run(whole_system.main, "reproduce.whole_system")
-        except SystemExit as stop:
-            status = stop.code
-        return (status, *capsys.readouterr())
-    return run
+    return functools.partial(run_main, whole_system.main, "reproduce.whole_system")
 
 
 def test_a_run_writes_and_prints_what_its_runs_say(small):
