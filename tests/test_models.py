@@ -1,6 +1,7 @@
 """common's models, against transformers' own modules and configurations: types, weights, bits, and what is refused."""
 import json
 import pathlib
+import types
 
 import pytest
 
@@ -241,6 +242,15 @@ def test_bits_that_are_given_go_before_those_of_the_configuration():
 def test_sizes_that_are_none_are_refused(settings, tmp_path):
     with pytest.raises(common.UserError, match="model "):
         folder_model(tmp_path, **settings)
+
+
+@pytest.mark.parametrize("size", [None, 0, "twelve", 1.5])
+def test_a_size_that_is_none_is_refused_by_its_name(size):
+    """Of a configuration that transformers has let through, as its older releases do."""
+    config = types.SimpleNamespace(model_type="llama", num_hidden_layers=size, hidden_size=8, num_attention_heads=2,
+                                   intermediate_size=16)
+    with pytest.raises(common.UserError, match=r"model 'M', layers: .* is not "):
+        common.model_from_config("M", config)
 
 
 @pytest.mark.parametrize("name", ["./none", "a/b/c", "/none/at/all", "~/none/x", "none/", "none.gguf", "a/none.gguf"])
