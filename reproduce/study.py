@@ -1,0 +1,417 @@
+"""The frame of every study: flags, runs of many cases, tables of means and changes, files, two kinds of figure.
+
+A study defines three functions and ends with `study.run(...)`:
+
+    cases(args)      the cases, a tuple each: the arguments of run_case
+    run_case(*case)  one case: its rows, a list of dicts: what was set, "algorithm", and the metrics
+    report(runs)     of the table of all rows: parts to print, tables to write, figures to draw (see publish)
+
+The rows are always written to NAME_runs.csv and read again, so that `--from DIR` makes the same of them later.
+"""
+import contextlib
+import functools
+import importlib
+import importlib.util
+import io
+import itertools
+import math
+import os
+import re
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+
+import common
+from reproduce import stats
+from reproduce.parallel import parallel
+
+ALLOCATORS = {"FCIM": "FCIM", "FCIM_links": "reproduce.FCIM_links", "HexGen": "HexGen", "PipeDream": "PipeDream",
+              "PipeEdge": "PipeEdge"}
+POLICIES = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", "EDF": "reproduce.EDF"}
+MEAN = ["mean", "low", "high"]  # columns of stats.compare
+CHANGE = ["change", "change_low", "change_high"]
+TEXTS = ("problem", "tasks_file", "proof", "rule")  # columns of runs in which an empty cell is an empty text
+PAGE_ROWS = 50  # a longer LaTeX table goes over several pages
+
+
+# A run ----------------------------------------------------------------------------------------------------------------
+def run(name, doc, cases, run_case, report, runs, columns, methods=None, more=(), flags=None, **settings):
+    """Runs a study.
+
+    runs: cases of each setting; columns: those that the table of runs must have; methods: {name: script} of what is
+    compared, as args.methods, to which --also adds; more: names of further tables, NAME_{more}.csv: run_case then
+    returns a tuple of lists of rows, and report takes a table of each; flags: function of the parser that adds flags of
+    the study's own; settings: those at the top of the script, in lower case, that a flag may override.
+    """
+    def main(title):
+        parser = make_parser(title, doc, runs, methods, settings)
+        if flags:
+            flags(parser)
+        args = parser.parse_args()
+        common.check_writable(args.out)
+        files = [f"{name}_{what}.csv" for what in ("runs", *more)]
+        if args.source is None:
+            check_settings(args, methods)
+            found = parallel(run_case, cases(args))
+            if not more:
+                found = [(rows,) for rows in found]
+            tables = [pd.DataFrame(itertools.chain.from_iterable(parts)) for parts in zip(*found)]
+            common.write_files(args.out, dict(zip(files, tables)))
+        else:
+            refuse_without_effect(parser, args)
+        tables = [read_runs(args.source or args.out, file) for file in files]
+        missing = [key for key in columns if key not in tables[0]]
+        common.require(not missing, f"{files[0]}: has no column {', '.join(missing)}")
+        publish(name, args, *report(*tables))
+    common.run(main, f"reproduce.{name}")
+
+
+def make_parser(title, doc, runs, methods, settings):
+    parser = common.make_parser(title, doc, **settings)
+    parser.add_argument("--runs", metavar="N", type=int, default=runs, help="random cases of each setting")
+    parser.add_argument("--from", dest="source", metavar="DIR",
+                        help="run nothing: make tables and figures of the runs that are stored in DIR")
+    parser.add_argument("--format", choices=["png", "pdf"], default="png", help="pdf: figures as PDF besides PNG")
+    if methods:
+        parser.add_argument("--also", metavar="SCRIPT.py", action="append", default=[],
+                            help="a script of your own to compare as well (may be given again)")
+    return parser
+
+
+def check_settings(args, methods):
+    """Whole numbers for --runs and --seed; the names that flags give; all that is compared, as args.methods."""
+    args.runs = int(common.check_number(args.runs, "--runs", whole=True, positive=True))
+    args.seed = int(common.check_number(args.seed, "--seed", whole=True))
+    if "link" in args:
+        args.link = common.find_name(args.link, common.LINKS, "link")
+    if methods:
+        args.methods = {**methods, **further_methods(args.also, methods)}
+
+
+def refuse_without_effect(parser, args):
+    """UserError if, beside --from, a flag is given that has no effect then."""
+    for key, value in vars(args).items():
+        has_effect = key in ("source", "out", "no_plot", "format")
+        common.require(has_effect or value == parser.get_default(key),
+                       f"--{key.replace('_', '-')}: has no effect with --from")
+
+
+def read_runs(folder, file):
+    """A table of runs as it is once read from its file: so it is the same now and later."""
+    path = os.path.join(folder, file)
+    try:
+        runs = pd.read_csv(path, float_precision="round_trip")
+    except OSError as error:
+        raise common.UserError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # of pandas, or not UTF-8
+        raise common.UserError(f"{path}: not a CSV file ({common.format_value(error)})") from error
+    common.require(len(runs), f"{path}: has no rows")
+    return runs.fillna({key: "" for key in TEXTS if key in runs})
+
+
+# What is compared -----------------------------------------------------------------------------------------------------
+def further_methods(paths, methods):
+    """{name: path} of the scripts that --also names. Each has an allocate or a schedule, as the methods have."""
+    functions = {function for path in methods.values() for function in ("allocate", "schedule")
+                 if hasattr(script(path), function)}
+    found = {}
+    for given in paths:
+        path = os.path.abspath(given)
+        name = os.path.splitext(os.path.basename(path))[0]
+        try:
+            module = script(path)
+        except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
+            raise common.UserError(f"--also {given}: {type(error).__name__}: {common.format_value(error)}") from error
+        has_function = any(hasattr(module, function) for function in functions)
+        common.require(has_function, f"--also {given}: has no function {' or '.join(sorted(functions))}")
+        common.require(name not in methods, f"--also {given}: there is a method {name} already")
+        found[name] = path
+    return found
+
+
+@functools.lru_cache(None)
+def script(name):
+    """The module of this name, or of a script of the user's, by the path of its file."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    folder, file = os.path.split(name)
+    sys.path.append(folder)  # what it imports from beside it
+    spec = importlib.util.spec_from_file_location(file[:-3], name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def errors_of(name):
+    """Says of a UserError whose it is: a method of the user's may return what is no allocation, or no schedule."""
+    try:
+        yield
+    except common.UserError as error:
+        raise common.UserError(f"{name}: {error}") from error
+
+
+# Cases ----------------------------------------------------------------------------------------------------------------
+def quiet_case(*arguments):
+    """common.allocation_case for one of many draws, without its warnings, which the first draw has given."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return common.allocation_case(*arguments)
+
+
+def random_tasks(draw, number, prompt, output, trans, factor, load, model, device):
+    """Task table of a random list, in order of arrival.
+
+    draw: numpy's Generator; prompt, output (tokens), trans (s), factor: the least and the most; load: computation over
+    span of the arrivals; a deadline is arrival + factor x (computation + transmission). The tasks that a draw gives are
+    the same at all loads, but for arrivals and deadlines.
+    """
+    rows = pd.DataFrame({"label": [f"Task {k + 1}" for k in range(number)], "prompt": "", "output_words": 0,
+                         "arrival_time": 0, "deadline": 0})
+    rows["prompt_tokens"] = draw.integers(*prompt, number, endpoint=True)
+    rows["output_tokens"] = draw.integers(*output, number, endpoint=True)
+    rows["trans_time"] = draw.uniform(*trans, number)
+    factors = draw.uniform(*factor, number)
+    arrival = np.sort(draw.uniform(0, 1, number))
+
+    rows["output_tokens"] = rows["output_tokens"].clip(upper=model.context - max(prompt))  # so that none runs capped
+    tasks = common.read_tasks(rows.to_dict("records"), model, [device])
+    tasks = at_load(tasks.assign(arrival_time=arrival - arrival[0]), load)
+    allowed = factors * (tasks["computation_time"] + tasks["trans_time"])
+    return tasks.assign(deadline=tasks["arrival_time"] + np.rint(allowed).astype("int64"))
+
+
+def at_load(tasks, load):
+    """The tasks, their arrivals stretched or squeezed from the first one on so that computation / span of the arrivals
+    is the load; deadlines stay as long after the arrivals as they were."""
+    arrival = tasks["arrival_time"]
+    since = arrival - arrival.min()
+    factor = tasks["computation_time"].sum() / since.max() / load
+    later = since * (factor - 1)
+    stretched = np.rint(arrival + later).astype("int64")
+    return tasks.assign(arrival_time=stretched, deadline=tasks["deadline"] + stretched - arrival)
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+def means(table, rows, who):
+    """Text: a row for each value of the columns `rows`, a column for each of `who`: its mean and half of its interval.
+
+    table: of stats.compare; who: names in its column "algorithm".
+    """
+    return in_columns(table, rows, who, MEAN, show_mean)
+
+
+def changes(table, rows, who):
+    """The same of the change in % of the first of `who` against each of the others."""
+    return in_columns(table, rows, who[1:], CHANGE, show_change)
+
+
+def in_columns(table, rows, who, columns, show):
+    lines = []
+    for key, part in table.groupby(rows, sort=False):
+        key = key if isinstance(key, tuple) else (key,)  # of one column: older releases of pandas
+        values = part.set_index("algorithm")[columns]
+        settings = {name: f"{value:g}" if isinstance(value, float) else value for name, value in zip(rows, key)}
+        lines.append({**settings, **{name: show(*values.loc[name]) for name in who}})
+    return pd.DataFrame(lines)
+
+
+def with_units(text, units):
+    """The text table with its metrics' units, {metric: unit}, beside their names."""
+    named = {metric: f"{metric} ({unit})" if unit else metric for metric, unit in units.items()}
+    return text.assign(metric=text["metric"].map(named))
+
+
+def show_mean(value, low, high):
+    if math.isnan(value):
+        return "n/a"
+    digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
+    text = f"{value:.{digits}f}"
+    return text if math.isnan(low) else f"{text} \u00b1 {(high - low) / 2:.{digits}f}"  # one run has no interval
+
+
+def show_change(value, low, high):
+    """A change in % with its interval; ~ before it if that holds 0."""
+    if math.isnan(value):
+        return "n/a"
+    value, low, high = (round(number, 1) + 0 for number in (value, low, high))  # + 0: no minus before a zero
+    if math.isnan(low):
+        return f"{value:+.1f}"
+    return f"{'~' if low <= 0 <= high else ''}{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def legend(runs):
+    """What the cells of such tables mean, for so many runs."""
+    few = f"\n{runs} runs are few: of fewer than {stats.FEW} the intervals are too narrow." if runs < stats.FEW else ""
+    return ("mean \u00b1 half of its 95 % interval; change in % [its 95 % interval], in paired runs; ~: the interval "
+            f"holds 0.\nIntervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
+
+
+def on_shared_draws(runs, keys):
+    """The runs of the draws on which every method has found an allocation, and parts about the others."""
+    shared = stats.shared_draws(runs, [*keys, "seed"])
+    if shared.empty:
+        raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
+    failed = stats.failures(runs, keys)
+    if failed.empty:
+        return shared, []
+    return shared, ["Only the draws on which all methods find an allocation count.",
+                    ("failures", "Draws without an allocation", failed)]
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+def publish(name, args, parts, tables, figures):
+    """Prints what a study has found, and writes its files.
+
+    parts: in the order in which they are printed: a text, or (name, caption, table), which is a LaTeX file too; tables:
+    {what it holds: table} of the CSV files; figures: {end of the file's name: (function that draws it, its arguments)}.
+    """
+    files = {f"{name}_{what}.csv": table for what, table in tables.items()}
+    for what, caption, table in (part for part in parts if not isinstance(part, str)):
+        files[f"{name}_{what}.tex"] = in_latex(table, caption, f"{name}_{what}")
+    for end, (draw, *arguments) in ({} if args.no_plot else figures).items():
+        figure = common.try_figure(draw, *arguments)
+        files[f"{name}{end}.png"] = figure
+        if args.format == "pdf":
+            files[f"{name}{end}.pdf"] = figure
+    paths = common.write_files(args.out, files)
+
+    for part in parts:
+        if isinstance(part, str):
+            print(part)
+        else:
+            print(part[1])
+            common.print_table(part[2])
+        print("")
+    print(f"written: {', '.join(path for path in paths if not path.endswith('.tex'))}, and LaTeX tables: "
+          f"{os.path.join(args.out, name)}_*.tex")
+
+
+def in_latex(table, caption, label):
+    r"""A table for \usepackage{booktabs,graphicx,longtable}: made smaller where it is wider than the text; one that is
+    longer than a page goes over several."""
+    kinds = "l" + "".join("l" if is_text(table[key]) else "r" for key in list(table)[1:])
+    rows = [r"\midrule"]
+    for cells in table.itertuples(index=False):
+        rows.append(" & ".join(escaped(common.format_value(cell)) for cell in cells) + r" \\")
+    head = " & ".join(escaped(key.replace("_", " ")) for key in table) + r" \\"
+    caption = rf"\caption{{{escaped(caption)}}}\label{{tab:{label.replace('_', '-')}}}"
+    lines = [r"% \usepackage{booktabs,graphicx,longtable}"]
+    if len(table) > PAGE_ROWS:
+        lines += [r"{\scriptsize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{{kinds}}}", caption + r" \\",
+                  r"\toprule", head, *rows, r"\bottomrule", r"\end{longtable}}"]
+    else:
+        lines += [r"\begin{table*}\centering\footnotesize\setlength{\tabcolsep}{3pt}", caption,
+                  r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+                  rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, *rows, r"\bottomrule", r"\end{tabular}}",
+                  r"\end{table*}"]
+    return "\n".join([*lines, ""])
+
+
+def is_text(column):
+    return not all(re.match(r"[~+-]?(\d|inf)|nan|n/a|$", common.format_value(cell)) for cell in column)
+
+
+def escaped(text):
+    """A text for LaTeX, with minus signs."""
+    text = re.sub(r"(?<![\w.)-])-(?=\d|inf)", "\u2212", text)
+    marks = {"\\": r"\textbackslash{}", "\u00b1": r"$\pm$", "\u2212": "$-$", "~": r"$\sim$", "^": r"\^{}",
+             "[": "{[}", "*": "{*}"}  # [ and *: after \\ they would be options of it
+    return "".join(marks.get(letter, "\\" + letter if letter in "%&_#${}" else letter) for letter in text)
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+GREEN, PURPLE, YELLOW = "#009E73", "#CC79A7", "#F0E442"  # Okabe and Ito's, as common's
+# One look for each method in all figures: colour, hatch of bars, marker and style of lines.
+LOOKS = {
+    "FCIM": (common.BLUE, "", "o", "-"), "FCIM_links": (common.SKY, "/////", "s", "--"),
+    "HexGen": (common.ORANGE, ".....", "^", "-."), "PipeDream": (common.RED, "\\\\\\\\\\", "v", ":"),
+    "PipeEdge": (GREEN, "xxxxx", "D", "--"), "Cheapest": (PURPLE, "-----", "P", "-."),
+    "LeastLatency": ("0.6", "+++++", "X", ":"), "ADSA": (common.BLUE, "", "o", "-"),
+    "FCFS": ("0.6", "/////", "s", "--"), "SRTF": (common.ORANGE, ".....", "^", "-."),
+    "LLF": (common.RED, "\\\\\\\\\\", "v", ":"), "EDF": (GREEN, "xxxxx", "D", "--"),
+    "optimal (makespan)": ("white", "", "P", "-."), "optimal (turnaround)": ("white", "-----", "X", ":"),
+}
+OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("white", "|||||", "h", "-."), ("0.85", "OOO", "d", ":")]
+
+
+def looks(who):
+    """{name: its look}: methods of the user's get those that are left, in turn."""
+    own = [name for name in who if name not in LOOKS]
+    return {**{name: OTHERS[k % len(OTHERS)] for k, name in enumerate(own)}, **LOOKS}
+
+
+def draw_bars(panels, groups, who, table, title=""):
+    """Figure of means with their 95 % intervals as bars, one journal column wide.
+
+    panels: {metric: axis label with its unit}, a panel each; groups: the column of `table` (one of stats.compare) whose
+    values stand on the x axis; who: the algorithms, a bar each; title: above the first panel.
+    """
+    import matplotlib
+    matplotlib.rcParams["hatch.linewidth"] = 0.4  # by some releases read when it is drawn, by others when it is written
+    figure = common.new_figure(0.75 + 0.85 * len(panels) + 0.15 * (len(who) // 6))
+    plots = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    names = table[groups].unique().tolist()
+    places = np.arange(len(names))
+    width = 0.84 / len(who)
+    look = looks(who)
+    keys = {}
+    for (metric, label), axes in zip(panels.items(), plots):
+        part = table[table["metric"] == metric]
+        for k, name in enumerate(who):
+            bars = part[part["algorithm"] == name].set_index(groups).reindex(names)
+            colour, hatch, _, _ = look[name]
+            at = places + (k - (len(who) - 1) / 2) * width
+            keys[name] = axes.bar(at, bars["mean"], width, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4)
+            axes.errorbar(at, bars["mean"], whiskers(bars), fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5,
+                          capthick=0.7)
+        if (part["mean"] < 0).any():
+            axes.axhline(0, color="black", linewidth=0.6)
+        else:
+            axes.set_ylim(bottom=0)
+        axes.locator_params(axis="y", nbins=4)
+        axes.set_ylabel(label, fontsize=7)
+    plots[0].set_title(title)
+    plots[-1].set_xticks(places)
+    plots[-1].set_xticklabels([textwrap.fill(common.shorten(name), 8, break_long_words=False) for name in names])
+    plots[-1].set_xlabel(groups)
+    figure.align_ylabels(plots)
+    return common.finish_figure(figure, keys)
+
+
+def whiskers(table):
+    """Lengths of the intervals below and above the means: array (2, rows); 0 where a mean has none."""
+    ends = np.array([table["mean"] - table["low"], table["high"] - table["mean"]])
+    return np.nan_to_num(ends).clip(0)
+
+
+def draw_lines(panels, x, who, table, columns=None):
+    """Figure of means over the column `x`, a line with its 95 % band for each of `who`, one journal column wide.
+
+    panels: {metric: axis label with its unit}, a row of panels each; columns: a column of `table` (one of
+    stats.compare), for each of whose values there is a column of panels.
+    """
+    figure = common.new_figure(0.9 + 1.25 * len(panels) + 0.13 * (len(who) // 3))
+    values = [None] if columns is None else table[columns].unique()
+    plots = figure.subplots(len(panels), len(values), squeeze=False, sharex=True, sharey="row")
+    look = looks(who)
+    keys = {}
+    for (metric, label), row in zip(panels.items(), plots):
+        row[0].set_ylabel(label, fontsize=7)
+        of_metric = table[table["metric"] == metric]
+        for value, axes in zip(values, row):
+            part = of_metric if columns is None else of_metric[of_metric[columns] == value]
+            for name in who:
+                line = part[part["algorithm"] == name].sort_values(x)
+                colour, _, marker, style = look[name]
+                axes.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0)
+                keys[name], = axes.plot(line[x], line["mean"], color=colour, marker=marker, linestyle=style,
+                                        linewidth=1, markersize=3)
+            axes.grid(color="0.92", linewidth=0.5)
+    for value, top, bottom in zip(values, plots[0], plots[-1]):
+        if columns is not None:
+            top.set_title(f"{columns} {common.format_value(value)}")
+        bottom.set_xlabel(x)
+    figure.align_ylabels(plots[:, 0])
+    return common.finish_figure(figure, keys)
