@@ -1,14 +1,14 @@
-"""HexGen: stages that are groups of unlike devices, tensor parallel within, found by a genetic algorithm.
+"""HexGen: pipeline stages of one or more devices, tensor parallel within a stage, found by a genetic algorithm.
 
     python HexGen.py
     python HexGen.py --pool paper --seed 3
 
-Asymmetric tensor and pipeline parallelism: each stage has a group of devices, a tensor-parallel degree and a layer
-count of its own. (Y. Jiang et al., "HexGen: Generative Inference of Large Language Model over Heterogeneous
+Asymmetric tensor and pipeline parallelism: each stage has its own group of devices, tensor-parallel degree and layer
+count. (Y. Jiang et al., "HexGen: Generative Inference of Large Language Model over Heterogeneous
 Environment", ICML 2024. The published code has no scheduler; this one is written from the paper, for one pipeline.)
-Both steps are heuristics and prove nothing: a genetic algorithm seeks the groups and their order (`allocate`), and for
-each of them moves of one layer, as long as one helps, the layer counts (`descend`). A group splits attention heads
-evenly, so its size divides the model's heads and its key-value heads, or is a multiple of the latter.
+Two heuristics, without a proof of optimality: a genetic algorithm searches for the groups and their order (`allocate`);
+for each candidate, layers are moved one by one between stages as long as that helps (`descend`). A group splits
+attention heads evenly, so its size divides the model's heads, and divides its key-value heads or is a multiple of them.
 """
 import math
 from operator import itemgetter
@@ -17,7 +17,7 @@ import numpy as np
 
 import common
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
