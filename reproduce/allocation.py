@@ -48,10 +48,10 @@ SHOWN = ["completion_time", "communication_time", "communication_overhead", "tot
          "devices"]  # metrics in the tables of each pool: all stand in allocation_table.csv
 KEYS = ["model", "pool"]
 ABOUT = """\
-Settings with a choice: FCIM leaves a bidder out, on some draw. fairness: Jain's index over the devices
-used; all: over all that bid. completion_time_unseen: of another list of the same kind, that no method
-has planned on: as many tasks, drawn from the list with replacement, that arrive at other times.
-PipeDream, prefix: the first devices of the listing, as many as PipeDream's own plan finds best; ours."""
+Settings with a choice: FCIM leaves a bidder out, on some draw. fairness: Jain's index over the
+devices used; all: over all that bid. completion_time_unseen: of another list of the same kind, that
+no method has planned on: tasks drawn from the list with replacement, that arrive at other times.
+PipeDream, prefix: as many devices, in order of listing, as its own plan finds best; ours."""
 
 
 def add_flags(parser):

@@ -1,4 +1,4 @@
-"""The paper's claims, each in every reading, beside what is found here, with a verdict by stated rules: one table.
+"""The paper's claims, each in every reading, beside what is found here, with a verdict by stated rules.
 
     python -m reproduce.claims
     python -m reproduce.claims --from results
@@ -144,16 +144,16 @@ def collect(folder):
 # Verdicts -------------------------------------------------------------------------------------------------------------
 HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
 RULES = f"""\
-ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the best
-of them, picked with the results known: which, and its interval, stand in claims_table.csv.
-A change in %: it {HOLDS} if the whole interval of ours lies at or beyond the paper's figure; in part
-if that whole interval lies on the paper's side of 0, or the most favourable reaches the paper's figure
-("up to"), its interval not holding 0; else it {NOT}.
+ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the
+best of them, picked with the results known: which, and its interval, stand in claims_table.csv.
+A change in %: it {HOLDS} if the whole interval of ours lies at or beyond the paper's figure; in
+part if that whole interval lies on the paper's side of 0, or the most favourable reaches the
+paper's figure ("up to"), its interval not holding 0; else it {NOT}.
 By pool size: it {HOLDS}, or {NOT}, if that is so at every size by itself; else in part.
 "always higher": it {HOLDS} if the whole interval of ours lies above 0, and of no setting and method
 below it; in part if of some it does; else it {NOT}.
-"all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the most
-favourable setting; else it {NOT}."""
+"all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the
+most favourable setting; else it {NOT}."""
 READINGS = """\
 Overhead and completion time: of the settings with a choice, in which FCIM leaves a bidder out; "no
 choice": of the others. ratio: communication / (communication + computation), as in the published
@@ -163,7 +163,7 @@ static: PipeDream; performance-driven: HexGen and PipeEdge, which look at device
 Queueing delay: the claim names neither its baseline nor what it counts. The published ADSA and FCFS
 alone have a wait_time = first start - arrival: response time. In waiting time no schedule is on
 average below SRTF (Schrage 1968). The published ADSA sends results without contention, the other
-policies do not: "uplink free"."""
+policies do not: "uplink free". FCIM_critical: payments of ours."""
 
 
 def verdict_change(paper, ours, best):
@@ -276,7 +276,7 @@ def main(name):
     table = collect(args.source)
 
     folder = "reproduce/figures" if os.path.abspath(args.source) == FIGURES else args.source
-    parts = [f"{name}: what is found here, by the runs in {folder} (--from: by those in another folder)"]
+    parts = [f"{name}: what is found here, by the runs in {folder} (--from: in another folder)"]
     for (claim, paper), part in table.groupby(["claim", "paper"], sort=False):
         parts.append((claim.replace(" ", "_"), f"{claim}: {paper} in the paper", show(part)))
     study.publish("claims", args, [*parts, RULES, READINGS], {"table": table}, {})

@@ -42,10 +42,10 @@ LOOKS = [(common.BLUE, "-", "o"), (common.ORANGE, "--", "s"), (common.RED, ":", 
          ("black", "-", "D")]  # of the models' curves
 SHOWN = (0.5, 3)  # times its price between which the figure shows utilities
 REMARKS = """\
-Critical payments are proven truthful only where no device wins more layers by asking more, and in the
-price alone: offers of fewer layers, and promises of other times, can pay under them as under the
-paper's. A promised time is taken as it is, kept or not. Where the offers only just suffice, every
-device is needed and may ask what the budget allows."""
+Critical payments are proven truthful only where no device wins more layers by asking more, and in
+the price alone: offers of fewer layers, and promises of other times, can pay under them as under
+the paper's. A promised time is taken as it is, kept or not. Where the offers only just suffice,
+every device is needed and may ask what the budget allows."""
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------

@@ -65,8 +65,8 @@ def report(runs):
         means = study.means(part, ["size"], METHODS)
         changes = study.changes(part, ["size"], METHODS).drop(columns="size").add_prefix("against ")
         unit = f" ({METRICS[metric]})" if METRICS[metric] else ""
-        caption = (f"{metric}{unit}: means, FCIM's change in % against each; PipeEdge beyond {PipeEdge.EXACT} devices: "
-                   "a beam search")
+        caption = (f"{metric}{unit}: means, FCIM's change in %; beyond {PipeEdge.EXACT} devices PipeEdge is a beam "
+                   "search")
         parts.append((metric, caption, means.join(changes)))
 
     changes = table.drop(columns=study.MEAN).rename(columns=dict(zip(study.CHANGE, study.MEAN)))
