@@ -24,13 +24,13 @@ OUT = "results"  # where the files go
 
 # What the paper claims, and its readings ------------------------------------------------------------------------------
 OVERHEAD, COMPLETION, QUEUEING = -54.7, -36.9, -39  # %: of communication, of completion time, of queueing delay
-BASELINES = {"static": ["PipeDream"], "performance-driven": ["HexGen", "PipeEdge"]}  # of the paper's allocation
-METHODS = ["FCIM", *BASELINES["static"], *BASELINES["performance-driven"]]
+BASELINES = {"static": ["PipeDream"], "performance": ["HexGen", "PipeEdge"]}  # static and performance-driven ones
+METHODS = ["FCIM", *BASELINES["static"], *BASELINES["performance"]]
 ALLOCATION = [  # claim, how it is read, metric, the paper's figure; of the settings with a choice
     ("communication overhead", "ratio", "communication_overhead", OVERHEAD),
     ("communication overhead", "time", "communication_time", OVERHEAD),
     ("completion time", "completion", "completion_time", COMPLETION),
-    ("completion time", "completion, list not planned on", "completion_time_unseen", COMPLETION),
+    ("completion time", "completion, unseen list", "completion_time_unseen", COMPLETION),
     ("completion time", "completion of a task", "mean_turnaround_time", COMPLETION),
     ("completion time", "computation", "computation_time", COMPLETION)]
 NO_CHOICE = [  # of the others
@@ -38,28 +38,28 @@ NO_CHOICE = [  # of the others
     ("completion time", "completion, no choice", "completion_time", COMPLETION)]
 PRIORITIES = list(allocation.PRIORITIES)  # of FCIM's weights
 FAIRNESS = [  # how it is read, metric, of whom
-    ("Jain's index of layers", "fairness_layers", ["FCIM"]),
-    ("Jain's index of layers, over all that bid", "fairness_layers_all", ["FCIM"]),
-    ("Jain's index of rewards", "fairness_rewards", ["FCIM"]),
-    ("Jain's index of rewards, over all that bid", "fairness_rewards_all", ["FCIM"]),
-    ("Jain's index of layers, shifting priorities", "fairness_layers", PRIORITIES),
-    ("Jain's index of rewards, shifting priorities", "fairness_rewards", PRIORITIES)]
+    ("Jain of layers", "fairness_layers", ["FCIM"]),
+    ("Jain of layers, over all that bid", "fairness_layers_all", ["FCIM"]),
+    ("Jain of rewards", "fairness_rewards", ["FCIM"]),
+    ("Jain of rewards, over all that bid", "fairness_rewards_all", ["FCIM"]),
+    ("Jain of layers, shifting priorities", "fairness_layers", PRIORITIES),
+    ("Jain of rewards, shifting priorities", "fairness_rewards", PRIORITIES)]
 POOL_SIZE = [("communication overhead", "time, by pool size", "communication_time", OVERHEAD),
              ("completion time", "completion, by pool size", "completion_time", COMPLETION)]
 STRICT = "strict"  # the regime of reproduce.scheduling in which the claim is tested
 FREE = "ADSA (uplink free)"  # its results leave without contention, those of all others do not: as published
 RIVALS = ["FCFS", "SRTF", "LLF"]
 SCHEDULING = [  # how queueing delay is read, metric, of which schedule, against whom
-    ("response time (first start - arrival), FCFS", "mean_response_time", "ADSA", ["FCFS"]),
+    ("response time, FCFS", "mean_response_time", "ADSA", ["FCFS"]),
     ("response time, all three", "mean_response_time", "ADSA", RIVALS),
-    ("waiting time (ready, not running), all three", "mean_waiting_time", "ADSA", RIVALS),
-    ("waiting for processor and uplink, all three", "mean_both_waiting_times", "ADSA", RIVALS),
+    ("waiting time, all three", "mean_waiting_time", "ADSA", RIVALS),
+    ("waiting, uplink's too, all three", "mean_both_waiting_times", "ADSA", RIVALS),
     ("the same, ADSA's uplink free", "mean_both_waiting_times", FREE, RIVALS),
-    ("turnaround (the published waiting_times), all three", "mean_turnaround_time", "ADSA", RIVALS)]
+    ("turnaround, all three", "mean_turnaround_time", "ADSA", RIVALS)]
 TOLERANCE = 1e-6  # cents: a gain of less is none, as results are rounded to this
 WINNERS = [("winners, prices as drawn", "as drawn"), ("winners, prices at true cost", "true cost")]
-LIES = [("no gain by asking another price", "price"), ("no gain by offering fewer layers", "layers"),
-        ("no gain by promising another time", "time")]
+LIES = [("no gain by another price", "price"), ("no gain by fewer layers", "layers"),
+        ("no gain by another time", "time")]
 PAYMENTS = [("", "paper"), (", FCIM_critical", "critical")]  # the latter are ours
 
 
@@ -158,12 +158,14 @@ READINGS = """\
 Overhead and completion time: of the settings with a choice, in which FCIM leaves a bidder out; "no
 choice": of the others. ratio: communication / (communication + computation), as in the published
 scripts; time: of all tasks on links (each link that a task crosses counts once, for all methods).
-completion: until the last task is back; of a task: from its arrival; computation: in all stages.
-static: PipeDream; performance-driven: HexGen and PipeEdge, which look at devices and links.
-Queueing delay: the claim names neither its baseline nor what it counts. The published ADSA and FCFS
-alone have a wait_time = first start - arrival: response time. In waiting time no schedule is on
-average below SRTF (Schrage 1968). The published ADSA sends results without contention, the other
-policies do not: "uplink free". FCIM_critical: payments of ours."""
+completion: until the last task is back; of a task: from its arrival; unseen list: one that no
+method has planned on; computation: in all stages. static: PipeDream; performance: HexGen and
+PipeEdge, which look at devices and links.
+Queueing delay: the claim names neither its baseline (FCFS, or all three of FCFS, SRTF, LLF) nor
+what it counts. response: first start - arrival, the wait_time of the published ADSA and FCFS;
+waiting: ready and not running, in which no schedule is on average below SRTF (Schrage 1968);
+turnaround: the published waiting_times. ADSA's uplink free: as published, of ADSA alone.
+Truthfulness: of bids at true cost; FCIM_critical: with its payments, which are ours."""
 
 
 def verdict_change(paper, ours, best):

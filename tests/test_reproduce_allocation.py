@@ -121,7 +121,7 @@ def test_the_claims_and_the_changes_follow_from_the_runs(compared):
     expected = []
     for _, reading, metric, paper in claims.ALLOCATION + claims.NO_CHOICE:
         settings = [("BLOOM-176B", "paper")] if "no choice" in reading else choice
-        for kind, others in (("static", ["PipeDream"]), ("performance-driven", ["HexGen", "PipeEdge"])):
+        for kind, others in (("static", ["PipeDream"]), ("performance", ["HexGen", "PipeEdge"])):
             expected.append((f"{reading}, {kind}", metric, f"{paper:+.1f} %", settings, others, ["FCIM"]))
     for reading, metric, firsts in claims.FAIRNESS:
         assert firsts == (PRIORITIES if "priorities" in reading else ["FCIM"])

@@ -107,8 +107,7 @@ def test_shares_of_auctions_are_those_of_a_plain_count(seed):
                                                   and row["asked"].endswith(asked)]
              for where, asked in (("as", "drawn"), ("at", "true cost"))}
     for more, payment in (("", "paper"), (", FCIM_critical", "critical")):
-        for how, lie in (("asking another price", "price"), ("offering fewer layers", "layers"),
-                         ("promising another time", "time")):
+        for how, lie in (("another price", "price"), ("fewer layers", "layers"), ("another time", "time")):
             cases[f"no gain by {how}{more}"] = [(row, row["gain"] == 0) for row in gains if (
                 row["lie"], row["payment"]) == (lie, payment) and not math.isnan(row["gain"])]
     assert found.index.tolist() == list(cases)
