@@ -199,5 +199,5 @@ def over_settings(name, what, runs, first, others):
 
 
 if __name__ == "__main__":
-    study.run("allocation", __doc__, cases, run_case, report, RUNS, ["seed", "bidders", *METRICS], study.ALLOCATORS,
-              flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)
+    study.run("allocation", __doc__, cases, run_case, report, RUNS, [*KEYS, "seed", "bidders", "problem", *METRICS],
+              study.ALLOCATORS, flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)

@@ -186,7 +186,7 @@ def report(runs, gains, curves):
     for payment, part in gained.groupby("payment", sort=False):
         parts.append((f"gains_{payment}", f"Payment {payment}: share of truthful devices that could gain, largest gain",
                       with_text(part, ["share"]).drop(columns="payment")))
-    wins_more = runs["monotone"].isin([False]).sum()
+    wins_more = runs.loc[runs["asked"] == TRUE, "monotone"].isin([False]).sum()
     parts.append(f"Devices that would win more layers by asking more: {wins_more}.\n{REMARKS}")
     most = gains.loc[gains.groupby(["payment", "lie"], sort=False)["gain"].idxmax()]
     for name, caption, table in (
@@ -309,5 +309,5 @@ def draw_models(axes, curves):
 
 
 if __name__ == "__main__":
-    study.run("incentives", __doc__, cases, run_case, report, RUNS, ["seed", "allocation", "monotone"],
+    study.run("incentives", __doc__, cases, run_case, report, RUNS, [*KEYS, "seed", "allocation", "monotone"],
               more=["gains_runs", "curves_runs"], tasks=FCIM.tasks, seed=SEED, out=OUT)

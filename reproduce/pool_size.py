@@ -76,5 +76,5 @@ def report(runs):
 
 
 if __name__ == "__main__":
-    study.run("pool_size", __doc__, cases, run_case, report, RUNS, ["size", "seed", *METRICS], tasks=FCIM.tasks,
-              seed=SEED, out=OUT)
+    study.run("pool_size", __doc__, cases, run_case, report, RUNS, ["size", "seed", "problem", *METRICS],
+              tasks=FCIM.tasks, seed=SEED, out=OUT)
