@@ -102,28 +102,10 @@ def test_no_exchange_betters_twelve_winners():
                 assert naive.way(delay, found) <= min(naive.way(delay, exchanged), naive.way(delay, turned))
 
 
-def test_beyond_twelve_winners_the_order_is_near_the_least_and_no_exchange_betters_it():
-    draw, excess = np.random.default_rng(4), []
-    for k in range(part_of(4, 4)):
-        n = 13 + k % 2
-        delay = np.triu(draw.rayleigh(3, (n + 1, n + 1)), 1)
-        delay[range(0, n - 1, 2), range(1, n, 2)] = 0.02  # two on a host
-        delay, won = delay + delay.T, draw.permutation(n).tolist()
-        found, proof = FCIM_links.by_links(won, delay)
-        assert proof == "insertion and exchanges, not proven least"
-        assert sorted(found) == sorted(won)
-        least, _ = FCIM_links.by_links(won, delay, exact=n)
-        assert naive.way(delay, least) <= naive.way(delay, found) <= naive.way(delay, won)
-        excess.append(naive.way(delay, found) / naive.way(delay, least) - 1)
-        for i in range(n):
-            for j in range(i + 1, n + 1):
-                part, rest = found[i:j], found[:i] + found[j:]
-                others = [found[:i] + part[::-1] + found[j:]]
-                if len(part) <= 3:
-                    others += [rest[:k] + part + rest[k:] for k in range(len(rest) + 1)]
-                    others += [rest[:k] + part[::-1] + rest[k:] for k in range(len(rest) + 1)]
-                assert naive.way(delay, found) <= min(naive.way(delay, other) for other in others)
-    assert np.mean(excess) <= 0.03
+def test_beyond_twelve_winners_the_order_is_that_in_which_they_won():
+    draw = np.random.default_rng(4)
+    won = draw.permutation(13).tolist()
+    assert FCIM_links.by_links(won, random_links(draw, 13)) == (won, "as won, as there are more than 12 winners")
 
 
 def test_the_order_changes_no_winner_and_no_reward():
