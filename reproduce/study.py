@@ -160,12 +160,12 @@ def quiet_case(*arguments):
         return common.allocation_case(*arguments)
 
 
-def random_tasks(draw, number, prompt, output, trans, factor, load, model, device):
+def random_tasks(draw, number, prompt, output, trans, factor, load, model, device, in_words=False):
     """Task table of a random list, in order of arrival.
 
     draw: numpy's Generator; prompt, output (tokens), trans (s), factor: the least and the most; load: computation over
     span of the arrivals; a deadline is arrival + factor x (computation + transmission). The tasks that a draw gives are
-    the same at all loads, but for arrivals and deadlines.
+    the same at all loads, but for arrivals and deadlines. in_words: prompt and output are words, not tokens.
     """
     rows = pd.DataFrame({"label": [f"Task {k + 1}" for k in range(number)], "prompt": "", "output_words": 0,
                          "arrival_time": 0, "deadline": 0})
@@ -175,7 +175,11 @@ def random_tasks(draw, number, prompt, output, trans, factor, load, model, devic
     factors = draw.uniform(*factor, number)
     arrival = np.sort(draw.uniform(0, 1, number))
 
-    rows["output_tokens"] = rows["output_tokens"].clip(upper=model.context - max(prompt))  # so that none runs capped
+    if in_words:
+        tokens = ["prompt_tokens", "output_tokens"]
+        rows[tokens] = common.count_tokens(rows[tokens])
+    most = model.context - rows["prompt_tokens"].max()
+    rows["output_tokens"] = rows["output_tokens"].clip(upper=most)  # so that none runs capped
     tasks = common.read_tasks(rows.to_dict("records"), model, [device])
     tasks = at_load(tasks.assign(arrival_time=arrival - arrival[0]), load)
     allowed = factors * (tasks["computation_time"] + tasks["trans_time"])
