@@ -60,11 +60,9 @@ def cases(args):
         common.allocation_case(tasks, model, pool, args.seed)  # says what is wrong with the list
         settings = {os.path.basename(tasks): None}
 
-    allocators = {}
-    schedulers = {}
-    for name, path in args.methods.items():
-        kind = allocators if hasattr(study.script(path), "allocate") else schedulers
-        kind[name] = path
+    scripts = {name: study.script(path) for name, path in args.methods.items()}
+    allocators = {name: path for name, path in args.methods.items() if hasattr(scripts[name], "allocate")}
+    schedulers = {name: path for name, path in args.methods.items() if hasattr(scripts[name], "schedule")}
     return [(allocators, schedulers, tasks, model, pool, args.seed + k, setting, load)
             for setting, load in settings.items() for k in range(args.runs)]
 

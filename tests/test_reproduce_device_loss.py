@@ -1,6 +1,5 @@
 """reproduce/device_loss.py: the repair and the allocation made anew, against plain loops; where no repair exists."""
 import functools
-import json
 
 import numpy as np
 import pandas as pd
@@ -168,14 +167,6 @@ def test_draws_without_an_allocation_are_told_and_left_out(monkeypatch):
     parts, tables, _ = device_loss.report(pd.concat([runs, none], ignore_index=True))
     assert "Draws without an allocation by FCIM, which are left out: 3; no valid bid" in parts[2]
     assert tables["table"].equals(device_loss.report(runs)[1]["table"])
-
-
-def test_a_list_of_your_own_is_told_by_its_name(tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps(FCIM.tasks), encoding="utf-8")
-    runs = pd.DataFrame(device_loss.run_case(str(path), BLOOM, "campus", 0))
-    assert (runs["deadlines_lost"] <= len(FCIM.tasks)).all()
-    assert "mine.json,\n1 losses in each pool" in device_loss.report(runs)[0][0]
 
 
 def test_stored_runs_are_those_of_the_command():
