@@ -209,27 +209,18 @@ def test_an_overview_shows_the_distributions_and_who_is_there():
         assert present[np.searchsorted(times, when, side="right") - 1] == plain
 
 
-def charts_of(tasks):
-    """The Gantt charts of a list, as they are drawn."""
-    _, intervals = run_list(read(tasks))
-    return [common.try_figure(*drawing) for drawing in scheduling.list_figures(intervals).values()]
-
-
-def test_the_charts_of_a_list_have_one_scale():
-    figure, = charts_of(ADSA.tasks)
-    assert [axes.get_title().split(":")[0] for axes in figure.axes] == WHO
-    assert len({axes.get_xlim() for axes in figure.axes}) == 1
-    for axes in figure.axes:  # deadlines are drawn where they are, but for one beyond the scale
-        marks = [(row, due) for line in axes.lines for due, row in zip(line.get_xdata(), line.get_ydata())
-                 if line.get_marker() in ("|", "x")]
-        assert sorted(marks) == [(1, 20), (2, 35), (3, 45), (4, 55)]
-        later, = (line for line in axes.lines if line.get_marker() == ">")
-        assert (list(later.get_xdata()), list(later.get_ydata())) == ([axes.get_xlim()[1]], [0])
-
-
-def test_charts_of_many_tasks_are_on_several_pages():
-    figures = charts_of([dict(ADSA.tasks[k % 5], label=f"T{k}") for k in range(12)])
-    assert len(figures) == 3
-    assert [axes.get_title().split(":")[0] for figure in figures for axes in figure.axes] == WHO
+@pytest.mark.parametrize("copies, pages", [(1, 1), (3, 3)])
+def test_the_charts_of_a_list_have_one_scale_and_are_no_taller_than_a_page(copies, pages):
+    intervals = study.read_runs(FIGURES, "scheduling_list_runs.csv")
+    intervals = pd.concat([intervals.assign(label=f"{k}: " + intervals["label"]) for k in range(copies)])
+    figures = [common.try_figure(*drawing) for drawing in scheduling.list_figures(intervals).values()]
+    assert len(figures) == pages
     assert max(figure.get_figheight() for figure in figures) <= 9
-    assert len({axes.get_xlim() for figure in figures for axes in figure.axes}) == 1
+    charts = [axes for figure in figures for axes in figure.axes]
+    assert [axes.get_title().split(":")[0] for axes in charts] == WHO
+    assert len({axes.get_xlim() for axes in charts}) == 1
+    for axes in charts:  # deadlines are drawn where they are, but for one beyond the scale
+        marks = [due for line in axes.lines if line.get_marker() in ("|", "x") for due in line.get_xdata()]
+        assert sorted(marks) == sorted([20, 35, 45, 55] * copies)
+        later, = (line for line in axes.lines if line.get_marker() == ">")
+        assert set(later.get_xdata()) == {axes.get_xlim()[1]}

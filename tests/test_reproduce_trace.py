@@ -40,13 +40,7 @@ def test_the_azure_trace_is_read_as_it_is(convert):
     assert [task["arrival_time"] for task in tasks] == ["0.000000", "0.052000", "20576.020040"]
     assert column(tasks, "prompt_tokens") == [480, 318, 7]
     assert column(tasks, "output_tokens") == [10, 250, 1]
-    assert [task["trans_time"] for task in tasks] == ["0.100000", "2.500000", "0.010000"]
     assert err.count("\n") == 1
-    table = common.read_tasks("tasks.csv", NEO, [T4])
-    assert table["arrival_time"].tolist() == [0, 52000, 20576020040]
-    assert table[["prompt_tokens", "output_tokens"]].to_numpy().tolist() == [[480, 10], [318, 250], [7, 1]]
-    allowed = 3 * (table["computation_time"] + table["trans_time"])
-    assert (table["deadline"] == table["arrival_time"] + allowed).all()
 
 
 @pytest.mark.parametrize("end, hours", [("Z", 0), ("+00:00", 0), ("-00:00", 0), ("+02:00", -2), ("-05:30", 5.5)])
