@@ -53,9 +53,10 @@ PANELS = {"mean_waiting_time": "waiting (s)", "mean_response_time": "response (s
           "deadlines_met": "deadlines\nmet (count)", "preemptions": "preemptions\n(count)"}
 NEEDED = ["regime", "seed", "run", "model", "device", "link", "algorithm", "tasks", "memory_utilization", "proof",
           "proven_optimal", *METRICS]  # columns of the runs
-LEGEND = """deadlines_behind: fewer than the proven optimum meets; above: its T_end or turnaround, over the lists on
-which as many are met (so many: runs in scheduling_table.csv)
-EDF: earliest deadline first, preemptive, by deadline - transmission; not of the paper"""
+LEGEND = """deadlines_behind: how many fewer deadlines are met than by the proven optimum; T_end_above and
+mean_turnaround_time_above: how far above it, on the lists where as many deadlines are met
+(column runs of scheduling_table.csv: on how many)
+EDF, preemptive, earliest deadline - transmission first, is not of the paper"""
 PAGE, ROW, HEAD, FOOT = 9, 0.15, 0.41, 0.85  # inches: a page; a row of a Gantt chart; above and below it; the legend
 
 
@@ -137,8 +138,7 @@ def report(runs, intervals):
         parts += regime_parts(regime, runs[runs["regime"] == regime], part, who, policies)
     figures = list_figures(intervals)
     if len(drawn):
-        parts.append(("beaten", "Where ADSA is beaten, and by whom: the whole interval of the change says so",
-                      beaten(drawn, policies)))
+        parts.append(("beaten", "Who beats ADSA (95 % interval of the change excludes 0)", beaten(drawn, policies)))
         figures[""] = study.draw_bars, PANELS, "regime", who, drawn
     return [*parts, proofs(runs)], {"table": table}, figures
 
@@ -166,22 +166,24 @@ def heading(runs):
         lines.append(f"random lists: {drawn['tasks'].iloc[0]} tasks, {WORDS[0]} to {WORDS[1]} words of output, "
                      f"{PROMPT[0]} to {PROMPT[1]} of prompt,\n"
                      f"{TRANS[0]} to {TRANS[1]} s of transmission, seed {about['seed']}")
-        lines.append("load: computation / span of arrivals; deadline: arrival + so many x (computation + transmission)")
+        lines.append("load: computation / span of arrivals; deadline: arrival + factor x (computation + transmission)")
         lines.append(study.legend(drawn["run"].nunique()))
     return "\n".join([*lines, LEGEND])
 
 
 def regime_parts(regime, runs, table, who, policies):
     """The tables of one regime: means; ADSA's changes."""
-    caption = f"The list: {runs['tasks'].iloc[0]:,} tasks"
+    title = "The list"
+    about = f"{runs['tasks'].iloc[0]:,} tasks"
     if regime != LIST:
         load, (low, high) = REGIMES[regime]
-        caption = f"{regime}: load {load}, deadline {low} to {high}, {runs['run'].nunique()} lists"
+        title = regime
+        about = f"load {load}, deadline factor {low} to {high}, {runs['run'].nunique()} lists"
     units = {**SHOWN, **ABOVE, "deadlines_met": f"of {runs['tasks'].iloc[0]}"}
     means = study.means(table[table["metric"].isin(units)], ["metric"], who)
     changes = study.changes(table[table["metric"].isin(SHOWN)], ["metric"], policies)
-    return [(f"{regime}_means", caption, study.with_units(means, units)),
-            (f"{regime}_changes", f"{regime}: ADSA's change in % against each", changes)]
+    return [(f"{regime}_means", f"{title}: {about}", study.with_units(means, units)),
+            (f"{regime}_changes", f"{title}: ADSA's change in % against each", changes)]
 
 
 def proofs(runs):
@@ -198,7 +200,7 @@ def proofs(runs):
 
 
 def beaten(table, who):
-    """Who does better than ADSA, the whole interval of the change on that side: a row a regime."""
+    """Who does better than ADSA, the interval of the change excluding 0: a row a regime."""
     rows = []
     for regime, part in table.groupby("regime", sort=False):
         row = {"regime": regime}

@@ -40,8 +40,10 @@ LOADS = {"queues form": 0.9, "overload": 1.3}  # of the slowest stage of a plain
 DEADLINES = (1.5, 3)  # arrival + so many times the task's time through that pipeline, alone
 CHART = 12  # tasks that the chart by device tells apart
 
-PIPELINE = ["stages", "slowest_stage_load", "time_alone", "total_cost"]  # of an allocation, whatever the scheduler
-METRICS = ["mean_waiting_time", "mean_turnaround_time", "p95_turnaround_time", "deadlines_met", "T_end", "preemptions"]
+# Metrics and their units: of an allocation, whatever the scheduler, and of both.
+PIPELINE = {"stages": "", "slowest_stage_load": "", "time_alone": "s", "total_cost": "cents"}
+METRICS = {"mean_waiting_time": "s", "mean_turnaround_time": "s", "p95_turnaround_time": "s", "deadlines_met": "",
+           "T_end": "s", "preemptions": ""}
 SHOWN = {"deadlines_met": "deadlines met", "mean_turnaround_time": "turnaround (s)",
          "p95_turnaround_time": "its 95th pct. (s)"}
 COMPARED = {"deadlines_met": 1, "mean_turnaround_time": -1, "mean_waiting_time": -1}  # 1: more is better
@@ -222,27 +224,29 @@ def report(runs):
     schedulers = list(runs["algorithm"].unique())
     allocations = runs[runs["algorithm"] == schedulers[0]]  # alike for all schedulers
     allocations, failed = study.on_shared_draws(allocations.assign(algorithm=allocations["allocator"]), ["setting"])
-    runs = stats.shared_draws(runs, ["setting", "seed"])
+    shared = stats.shared_draws(runs, ["setting", "seed"])
     allocators = list(runs["allocator"].unique())
     pipelines = stats.compare(allocations, ["setting"], "seed", allocators, PIPELINE)
-    table = stats.compare(runs, ["setting", "allocator"], "seed", schedulers, METRICS)
-    whole = compare_pairs(runs)
+    table = stats.compare(shared, ["setting", "allocator"], "seed", schedulers, METRICS)
+    whole = compare_pairs(shared)
 
-    parts = [heading(runs), *failed,
-             ("pipelines", "The pipelines", study.means(pipelines, ["setting", "metric"], allocators))]
+    means = study.means(pipelines, ["setting", "metric"], allocators)
+    parts = [heading(runs), *failed, ("pipelines", "The pipelines", study.with_units(means, PIPELINE))]
     keys = ["setting", "allocator"]
     for metric in SHOWN:
-        parts.append((metric, f"{metric}: means", study.means(table[table["metric"] == metric], keys, schedulers)))
+        caption = f"{metric} ({METRICS[metric]})" if METRICS[metric] else metric
+        parts.append((metric, caption, study.means(table[table["metric"] == metric], keys, schedulers)))
     for metric in ("deadlines_met", "mean_turnaround_time"):
         part = whole[whole["metric"] == metric]
         parts.append((f"{metric}_changes", f"{metric}: change of FCIM with ADSA in % against each",
                       study.in_columns(part, keys, schedulers, study.CHANGE, study.show_change)))
-    parts.append(("beaten", "Who beats ADSA behind the same allocator: the whole interval of the change says so",
+    parts.append(("beaten", "Which scheduler beats ADSA behind an allocator (95 % interval of the change excludes 0)",
                   beaten(table)))
-    parts.append(("beaten_whole", "With which scheduler an allocator beats FCIM with ADSA", beaten(whole)))
+    parts.append(("beaten_whole", "Which pair of allocator and scheduler beats FCIM with ADSA (in the same sense)",
+                  beaten(whole)))
     return parts, {"table": table, "whole": whole, "pipelines": pipelines}, {
         "": (study.draw_bars, *bars(table, schedulers)),
-        "_devices": (draw_example, runs),
+        "_devices": (draw_example, shared),
     }
 
 
@@ -268,7 +272,7 @@ def heading(runs):
 
 def beaten(table):
     """A row for each setting and allocator: the schedulers against which the first is worse, the interval of the change
-    leaving out 0."""
+    excluding 0."""
     rows = []
     for (setting, allocator), part in table.groupby(["setting", "allocator"], sort=False):
         row = {"setting": setting, "allocator": allocator}
