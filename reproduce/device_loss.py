@@ -251,8 +251,8 @@ def possible_lines(losses):
     lines = []
     for (pool, name), part in losses.groupby(["pool", "algorithm"], sort=False):
         failed = part["problem"][part["problem"] != ""]
-        reason = f"; where not: {failed.iloc[0]}" if len(failed) else ""
-        lines.append(f"pool {pool}, {name}: possible after {len(part) - len(failed)} of {len(part)} losses{reason}")
+        reason = f"; else: {failed.iloc[0]}" if len(failed) else ""
+        lines.append(f"{pool}, {name}: possible after {len(part) - len(failed)} of {len(part)} losses{reason}")
     return "\n".join(lines)
 
 

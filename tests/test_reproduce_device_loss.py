@@ -137,8 +137,8 @@ def test_means_and_lines_are_those_of_the_losses():
     runs = drawn_losses(("campus", 0), ("campus", 1), ("campus", 2), ("paper", 0))
     (_, lines, _), tables, figures = device_loss.report(runs)
     for name in ("repair", "anew"):  # all six devices run nearly all that they offer, so that none can be missed
-        assert f"pool campus, {name}: possible after 3 of 3 losses" in lines
-        assert f"pool paper, {name}: possible after 0 of 1 losses; where not: the offers add up to" in lines
+        assert f"campus, {name}: possible after 3 of 3 losses" in lines
+        assert f"paper, {name}: possible after 0 of 1 losses; else: the offers add up to" in lines
     table = tables["table"].set_index(["pool", "metric", "algorithm"])
     assert len(table) == 9  # of campus alone
     for metric in METRICS:
