@@ -147,8 +147,11 @@ def test_means_and_lines_are_those_of_the_losses():
         for name in values:
             found = table.loc[("campus", metric, name), ["runs", "mean"]].tolist()
             assert found == pytest.approx([3, values[name].mean()], abs=1e-6)
-    (_, shown), = figures.values()
-    assert shown["pool"].tolist() == ["campus"] * 6
+    figure = common.try_figure(*figures[""])
+    assert len(figure.axes) == 3  # of campus alone
+    for line, name in zip(figure.axes[0].lines[:2], ("repair", "anew")):
+        shown = runs[(runs["pool"] == "campus") & (runs["algorithm"] == name)]
+        assert line.get_xydata().tolist() == shown[["lost_at_share", "extra_seconds"]].to_numpy().tolist()
 
 
 def test_draws_without_an_allocation_are_told_and_left_out(monkeypatch):
