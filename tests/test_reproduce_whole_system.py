@@ -83,6 +83,11 @@ def test_the_metrics_are_those_of_plain_loops():
     assert metrics["T_end"] == max(done) / 1e6
     runs = sum(len(part[part["kind"] == "compute"]) for part in intervals)
     assert metrics["preemptions"] == runs - 45
+    pipeline = whole_system.pipeline_metrics(stages, case)
+    assert pipeline["stages"] == 3
+    assert pipeline["time_alone"] == pytest.approx(sum(sum(row) + sum(links) for row in work) / 15 / 1e6)
+    span = tasks["arrival_time"].max() - tasks["arrival_time"].min()
+    assert pipeline["slowest_stage_load"] == pytest.approx(max(map(sum, zip(*work))) / span)
 
 
 def test_a_draw_is_scaled_by_a_plain_pipeline():
