@@ -1047,8 +1047,9 @@ def schedule_figure(title, result, intervals):
     return finish_figure(figure, draw_schedule(figure.subplots(), title, result, intervals))
 
 
-def draw_schedule(axes, title, result, intervals):
-    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival. Returns its legend."""
+def draw_schedule(axes, title, result, intervals, until=0):
+    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival. Returns its legend.
+    until: s that the scale of time reaches at least, where several schedules of a list are to have the same."""
     rows = result.sort_values("arrival_time", kind="stable")[:PLOT_ROWS].reset_index(drop=True)
     keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0)}
     bars = {}
@@ -1057,7 +1058,7 @@ def draw_schedule(axes, title, result, intervals):
     keys.update(draw_rows(axes, rows["label"].map(shorten), bars))
 
     # Every bar is whole. A deadline far beyond the bars would squeeze them: it becomes an arrow at the edge.
-    left, last = rows["arrival_time"].min(), rows["completion_time"].max()
+    left, last = rows["arrival_time"].min(), max(until, rows["completion_time"].max())
     near = rows["deadline"] <= left + 1.5 * (last - left)
     right = max(last, left + 1e-3, *rows["deadline"][near])
     axes.set_xlim(left, right + 0.02 * (right - left))

@@ -100,7 +100,7 @@ def read_runs(folder, file, columns=()):
     """A table of runs, with these columns, as it is once read from its file: so it is the same now and later."""
     path = os.path.join(folder, file)
     try:
-        runs = pd.read_csv(path, float_precision="round_trip")
+        runs = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
     except OSError as error:
         raise common.UserError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # of pandas, or not UTF-8
@@ -114,8 +114,8 @@ def read_runs(folder, file, columns=()):
 # What is compared -----------------------------------------------------------------------------------------------------
 def further_methods(paths, methods):
     """{name: path} of the scripts that --also names. Each has an allocate or a schedule, as the methods have."""
-    modules = [script(path) for path in methods.values()]
-    needed = [key for key in ("allocate", "schedule") if any(hasattr(module, key) for module in modules)]
+    known = set().union(*(vars(script(path)) for path in methods.values()))
+    needed = known & {"allocate", "schedule"}
     found = {}
     for given in paths:
         path = os.path.abspath(given)
@@ -124,8 +124,7 @@ def further_methods(paths, methods):
             module = script(path)
         except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
             raise common.UserError(f"--also {given}: {type(error).__name__}: {common.format_value(error)}") from error
-        has_function = any(hasattr(module, key) for key in needed)
-        common.require(has_function, f"--also {given}: has no function {' or '.join(needed)}")
+        common.require(needed & set(vars(module)), f"--also {given}: has no function {' or '.join(sorted(needed))}")
         common.require(name not in methods, f"--also {given}: there is a method {name} already")
         found[name] = path
     return found
@@ -215,9 +214,13 @@ def in_columns(table, rows, who, columns, show):
     for key, part in table.groupby(rows, sort=False):
         key = key if isinstance(key, tuple) else (key,)  # of one column: older releases of pandas
         values = part.set_index("algorithm")[columns]
-        settings = {name: f"{value:g}" if isinstance(value, float) else value for name, value in zip(rows, key)}
+        settings = dict(zip(rows, map(show_setting, key)))
         lines.append({**settings, **{name: show(*values.loc[name]) for name in who}})
     return pd.DataFrame(lines)
+
+
+def show_setting(value):
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def with_units(text, units):
@@ -235,11 +238,11 @@ def show_mean(value, low, high):
 
 
 def show_change(value, low, high):
-    """A change in % with its interval; ~ before it if that holds 0."""
+    """A change in % with its interval, if that has a width; ~ before it if it holds 0."""
     if math.isnan(value):
         return "n/a"
     value, low, high = (round(number, 1) + 0 for number in (value, low, high))  # + 0: no minus before a zero
-    if math.isnan(low):
+    if math.isnan(low) or low == high:
         return f"{value:+.1f}"
     return f"{'~' if low <= 0 <= high else ''}{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
@@ -247,8 +250,8 @@ def show_change(value, low, high):
 def legend(runs):
     """What the cells of such tables mean, for so many runs."""
     few = f"\n{runs} runs are few: of fewer than {stats.FEW} the intervals are too narrow." if runs < stats.FEW else ""
-    return ("mean \u00b1 half of its 95 % interval; change in % [its 95 % interval], in paired runs; ~: the interval "
-            f"holds 0.\nIntervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
+    return ("mean \u00b1 half of its 95 % interval; change in % [its 95 % interval], in paired runs; ~: it holds 0.\n"
+            f"Intervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
 
 
 def on_shared_draws(runs, keys):
@@ -286,8 +289,8 @@ def publish(name, args, parts, tables, figures):
             print(part[1])
             common.print_table(part[2])
         print("")
-    print(f"written: {', '.join(path for path in paths if not path.endswith('.tex'))}, and LaTeX tables: "
-          f"{os.path.join(args.out, name)}_*.tex")
+    shown = [path for path in paths if not path.endswith(".tex")] + [os.path.join(args.out, f"{name}_*.tex")]
+    print(textwrap.fill(f"written: {', '.join(shown)}", 100, break_long_words=False, break_on_hyphens=False))
 
 
 def in_latex(table, caption, label):
@@ -387,20 +390,20 @@ def draw_lines(panels, x, who, table, columns=None, log=(), claimed=()):
     stats.compare), for each of whose values there is a column of panels; log: x, or metrics, on a logarithmic scale;
     claimed: {metric: the paper's figure}, a dashed line.
     """
+    pieces = [("", table)]
+    if columns is not None:
+        pieces = [(f"{columns} {show_setting(value)}", piece) for value, piece in table.groupby(columns, sort=False)]
     figure = common.new_figure(0.9 + 1.25 * len(panels) + 0.13 * (len(who) // 3))
-    values = [None] if columns is None else table[columns].unique()
-    plots = figure.subplots(len(panels), len(values), squeeze=False, sharex=True, sharey="row")
+    plots = figure.subplots(len(panels), len(pieces), squeeze=False, sharex=True, sharey="row")
     look = looks(who)
     keys = {}
-    for (metric, label), row in zip(panels.items(), plots):
-        row[0].set_ylabel(textwrap.fill(label, 20), fontsize=7)
-        of_metric = table[table["metric"] == metric]
-        for value, axes in zip(values, row):
-            part = of_metric if columns is None else of_metric[of_metric[columns] == value]
+    for (title, piece), column in zip(pieces, plots.T):
+        for metric, axes in zip(panels, column):
+            part = piece[piece["metric"] == metric]
             for name in who:
                 line = part[part["algorithm"] == name].sort_values(x)
                 colour, _, marker, style = look[name]
-                axes.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0)
+                axes.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
                 keys[name], = axes.plot(line[x], line["mean"], color=colour, marker=marker, linestyle=style,
                                         linewidth=1, markersize=3)
             axes.grid(color="0.92", linewidth=0.5)
@@ -416,9 +419,9 @@ def draw_lines(panels, x, who, table, columns=None, log=(), claimed=()):
             if metric in log:
                 axes.set_yscale("log", base=2)
                 axes.yaxis.set_major_formatter("{x:g}")
-    for value, top, bottom in zip(values, plots[0], plots[-1]):
-        if columns is not None:
-            top.set_title(f"{columns} {common.format_value(value)}")
-        bottom.set_xlabel(x)
+        column[0].set_title(title)
+        column[-1].set_xlabel(x)
+    for axes, label in zip(plots[:, 0], panels.values()):
+        axes.set_ylabel(textwrap.fill(label, 20), fontsize=7)
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
