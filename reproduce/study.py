@@ -10,7 +10,6 @@ The rows are always written to NAME_runs.csv and read again, so that `--from DIR
 """
 import contextlib
 import functools
-import importlib
 import importlib.util
 import io
 import itertools
@@ -114,8 +113,8 @@ def read_runs(folder, file):
 # What is compared -----------------------------------------------------------------------------------------------------
 def further_methods(paths, methods):
     """{name: path} of the scripts that --also names. Each has an allocate or a schedule, as the methods have."""
-    functions = {function for path in methods.values() for function in ("allocate", "schedule")
-                 if hasattr(script(path), function)}
+    modules = [script(path) for path in methods.values()]
+    needed = [key for key in ("allocate", "schedule") if any(hasattr(module, key) for module in modules)]
     found = {}
     for given in paths:
         path = os.path.abspath(given)
@@ -124,8 +123,8 @@ def further_methods(paths, methods):
             module = script(path)
         except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
             raise common.UserError(f"--also {given}: {type(error).__name__}: {common.format_value(error)}") from error
-        has_function = any(hasattr(module, function) for function in functions)
-        common.require(has_function, f"--also {given}: has no function {' or '.join(sorted(functions))}")
+        has_function = any(hasattr(module, key) for key in needed)
+        common.require(has_function, f"--also {given}: has no function {' or '.join(needed)}")
         common.require(name not in methods, f"--also {given}: there is a method {name} already")
         found[name] = path
     return found
@@ -192,8 +191,7 @@ def at_load(tasks, load):
     arrival = tasks["arrival_time"]
     since = arrival - arrival.min()
     factor = tasks["computation_time"].sum() / since.max() / load
-    later = since * (factor - 1)
-    stretched = np.rint(arrival + later).astype("int64")
+    stretched = np.rint(arrival + since * (factor - 1)).astype("int64")
     return tasks.assign(arrival_time=stretched, deadline=tasks["deadline"] + stretched - arrival)
 
 
@@ -276,9 +274,8 @@ def publish(name, args, parts, tables, figures):
         files[f"{name}_{what}.tex"] = in_latex(table, caption, f"{name}_{what}")
     for end, (draw, *arguments) in ({} if args.no_plot else figures).items():
         figure = common.try_figure(draw, *arguments)
-        files[f"{name}{end}.png"] = figure
-        if args.format == "pdf":
-            files[f"{name}{end}.pdf"] = figure
+        for kind in sorted({"png", args.format}):
+            files[f"{name}{end}.{kind}"] = figure
     paths = common.write_files(args.out, files)
 
     for part in parts:
@@ -337,7 +334,7 @@ LOOKS = {
     "LLF": (common.RED, "\\\\\\\\\\", "v", ":"), "EDF": (GREEN, "xxxxx", "D", "--"),
     "optimal (makespan)": ("white", "", "P", "-."), "optimal (turnaround)": ("white", "-----", "X", ":"),
 }
-OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("white", "|||||", "h", "-."), ("0.85", "OOO", "d", ":")]
+OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("0.4", "|||||", "h", "-."), ("0.8", "OOO", "d", ":")]
 
 
 def looks(who):
@@ -368,12 +365,10 @@ def draw_bars(panels, groups, who, table, title=""):
             colour, hatch, _, _ = look[name]
             at = places + (k - (len(who) - 1) / 2) * width
             keys[name] = axes.bar(at, bars["mean"], width, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4)
-            axes.errorbar(at, bars["mean"], whiskers(bars), fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5,
-                          capthick=0.7)
-        if (part["mean"] < 0).any():
-            axes.axhline(0, color="black", linewidth=0.6)
-        else:
-            axes.set_ylim(bottom=0)
+            ends = np.array([bars["mean"] - bars["low"], bars["high"] - bars["mean"]])
+            axes.errorbar(at, bars["mean"], np.nan_to_num(ends).clip(0), fmt="none", ecolor="black", elinewidth=0.7,
+                          capsize=1.5, capthick=0.7)
+        axes.axhline(0, color="black", linewidth=0.6)
         axes.locator_params(axis="y", nbins=4)
         axes.set_ylabel(label, fontsize=7)
     plots[0].set_title(title)
@@ -384,17 +379,11 @@ def draw_bars(panels, groups, who, table, title=""):
     return common.finish_figure(figure, keys)
 
 
-def whiskers(table):
-    """Lengths of the intervals below and above the means: array (2, rows); 0 where a mean has none."""
-    ends = np.array([table["mean"] - table["low"], table["high"] - table["mean"]])
-    return np.nan_to_num(ends).clip(0)
-
-
-def draw_lines(panels, x, who, table, columns=None):
+def draw_lines(panels, x, who, table, columns=None, log=()):
     """Figure of means over the column `x`, a line with its 95 % band for each of `who`, one journal column wide.
 
     panels: {metric: axis label with its unit}, a row of panels each; columns: a column of `table` (one of
-    stats.compare), for each of whose values there is a column of panels.
+    stats.compare), for each of whose values there is a column of panels; log: x, or metrics, on a logarithmic scale.
     """
     figure = common.new_figure(0.9 + 1.25 * len(panels) + 0.13 * (len(who) // 3))
     values = [None] if columns is None else table[columns].unique()
@@ -402,7 +391,7 @@ def draw_lines(panels, x, who, table, columns=None):
     look = looks(who)
     keys = {}
     for (metric, label), row in zip(panels.items(), plots):
-        row[0].set_ylabel(label, fontsize=7)
+        row[0].set_ylabel(textwrap.fill(label, 20), fontsize=7)
         of_metric = table[table["metric"] == metric]
         for value, axes in zip(values, row):
             part = of_metric if columns is None else of_metric[of_metric[columns] == value]
@@ -413,6 +402,12 @@ def draw_lines(panels, x, who, table, columns=None):
                 keys[name], = axes.plot(line[x], line["mean"], color=colour, marker=marker, linestyle=style,
                                         linewidth=1, markersize=3)
             axes.grid(color="0.92", linewidth=0.5)
+            if x in log:
+                axes.set_xscale("log", base=2)
+                axes.xaxis.set_major_formatter("{x:g}")
+            if metric in log:
+                axes.set_yscale("log", base=2)
+                axes.yaxis.set_major_formatter("{x:g}")
     for value, top, bottom in zip(values, plots[0], plots[-1]):
         if columns is not None:
             top.set_title(f"{columns} {common.format_value(value)}")
