@@ -113,8 +113,8 @@ def read_runs(folder, file):
 # What is compared -----------------------------------------------------------------------------------------------------
 def further_methods(paths, methods):
     """{name: path} of the scripts that --also names. Each has an allocate or a schedule, as the methods have."""
-    modules = [script(path) for path in methods.values()]
-    needed = [key for key in ("allocate", "schedule") if any(hasattr(module, key) for module in modules)]
+    known = set().union(*(vars(script(path)) for path in methods.values()))
+    needed = known & {"allocate", "schedule"}
     found = {}
     for given in paths:
         path = os.path.abspath(given)
@@ -123,8 +123,7 @@ def further_methods(paths, methods):
             module = script(path)
         except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
             raise common.UserError(f"--also {given}: {type(error).__name__}: {common.format_value(error)}") from error
-        has_function = any(hasattr(module, key) for key in needed)
-        common.require(has_function, f"--also {given}: has no function {' or '.join(needed)}")
+        common.require(needed & set(vars(module)), f"--also {given}: has no function {' or '.join(sorted(needed))}")
         common.require(name not in methods, f"--also {given}: there is a method {name} already")
         found[name] = path
     return found
@@ -214,9 +213,13 @@ def in_columns(table, rows, who, columns, show):
     for key, part in table.groupby(rows, sort=False):
         key = key if isinstance(key, tuple) else (key,)  # of one column: older releases of pandas
         values = part.set_index("algorithm")[columns]
-        settings = {name: f"{value:g}" if isinstance(value, float) else value for name, value in zip(rows, key)}
+        settings = dict(zip(rows, map(show_setting, key)))
         lines.append({**settings, **{name: show(*values.loc[name]) for name in who}})
     return pd.DataFrame(lines)
+
+
+def show_setting(value):
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def with_units(text, units):
@@ -398,7 +401,7 @@ def draw_lines(panels, x, who, table, columns=None, log=()):
             for name in who:
                 line = part[part["algorithm"] == name].sort_values(x)
                 colour, _, marker, style = look[name]
-                axes.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0)
+                axes.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
                 keys[name], = axes.plot(line[x], line["mean"], color=colour, marker=marker, linestyle=style,
                                         linewidth=1, markersize=3)
             axes.grid(color="0.92", linewidth=0.5)
@@ -410,7 +413,7 @@ def draw_lines(panels, x, who, table, columns=None, log=()):
                 axes.yaxis.set_major_formatter("{x:g}")
     for value, top, bottom in zip(values, plots[0], plots[-1]):
         if columns is not None:
-            top.set_title(f"{columns} {common.format_value(value)}")
+            top.set_title(f"{columns} {show_setting(value)}")
         bottom.set_xlabel(x)
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
