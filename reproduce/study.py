@@ -249,8 +249,8 @@ def show_change(value, low, high):
 def legend(runs):
     """What the cells of such tables mean, for so many runs."""
     few = f"\n{runs} runs are few: of fewer than {stats.FEW} the intervals are too narrow." if runs < stats.FEW else ""
-    return ("mean \u00b1 half of its 95 % interval; change in % [its 95 % interval], in paired runs; ~: the interval "
-            f"holds 0.\nIntervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
+    return ("mean \u00b1 half of its 95 % interval; change in % [its 95 % interval], in paired runs; ~: it holds 0.\n"
+            f"Intervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
 
 
 def on_shared_draws(runs, keys):
@@ -288,8 +288,8 @@ def publish(name, args, parts, tables, figures):
             print(part[1])
             common.print_table(part[2])
         print("")
-    print(f"written: {', '.join(path for path in paths if not path.endswith('.tex'))}, and LaTeX tables: "
-          f"{os.path.join(args.out, name)}_*.tex")
+    shown = [path for path in paths if not path.endswith(".tex")] + [os.path.join(args.out, f"{name}_*.tex")]
+    print(textwrap.fill(f"written: {', '.join(shown)}", 100, break_long_words=False, break_on_hyphens=False))
 
 
 def in_latex(table, caption, label):

@@ -160,8 +160,8 @@ def heading(runs):
     number = runs["run"].nunique()
     return (f"reproduce.uncertainty: {about['model']} on {about['device']}, {about['link']} uplink\n"
             f"{number} random lists of {TASKS} tasks at each load, seed {about['seed']}\n"
-            "sigma: estimate = length x lognormal(sigma), median 1; once it is used up, "
-            f"{REST} s are taken to be left\n"
+            f"sigma: estimate = length x lognormal(sigma), median 1; once it is used up, {REST} s are taken\n"
+            "to be left\n"
             "cost: seconds of the processor that a preemption takes\n"
             f"{study.legend(number)}")
 
