@@ -382,11 +382,12 @@ def draw_bars(panels, groups, who, table, title=""):
     return common.finish_figure(figure, keys)
 
 
-def draw_lines(panels, x, who, table, columns=None, log=()):
+def draw_lines(panels, x, who, table, columns=None, log=(), claimed=()):
     """Figure of means over the column `x`, a line with its 95 % band for each of `who`, one journal column wide.
 
     panels: {metric: axis label with its unit}, a row of panels each; columns: a column of `table` (one of
-    stats.compare), for each of whose values there is a column of panels; log: x, or metrics, on a logarithmic scale.
+    stats.compare), for each of whose values there is a column of panels; log: x, or metrics, on a logarithmic scale;
+    claimed: {metric: the paper's figure}, a dashed line.
     """
     figure = common.new_figure(0.9 + 1.25 * len(panels) + 0.13 * (len(who) // 3))
     values = [None] if columns is None else table[columns].unique()
@@ -405,6 +406,10 @@ def draw_lines(panels, x, who, table, columns=None, log=()):
                 keys[name], = axes.plot(line[x], line["mean"], color=colour, marker=marker, linestyle=style,
                                         linewidth=1, markersize=3)
             axes.grid(color="0.92", linewidth=0.5)
+            if (part["mean"] < 0).any():
+                axes.axhline(0, color="black", linewidth=0.6)
+            if metric in claimed:
+                keys["the paper's claim"] = axes.axhline(claimed[metric], color="black", linestyle="--", linewidth=1)
             if x in log:
                 axes.set_xscale("log", base=2)
                 axes.xaxis.set_major_formatter("{x:g}")
