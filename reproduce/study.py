@@ -413,6 +413,8 @@ def draw_lines(panels, x, who, table, columns=None, log=(), claimed=()):
             if x in log:
                 axes.set_xscale("log", base=2)
                 axes.xaxis.set_major_formatter("{x:g}")
+            elif table[x].dtype.kind == "i":
+                axes.locator_params(axis="x", integer=True)
             if metric in log:
                 axes.set_yscale("log", base=2)
                 axes.yaxis.set_major_formatter("{x:g}")
