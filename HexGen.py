@@ -17,7 +17,7 @@ import numpy as np
 
 import common
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go

@@ -10,7 +10,7 @@ import heapq
 
 import common
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 OUT = "results"  # where the files go
