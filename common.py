@@ -157,35 +157,34 @@ def schedule_tasks(name, schedule, tasks, doc, settings):
     check_writable(args.out)
     table = read_tasks(args.tasks, model, [device])
 
-    wanted = inspect.signature(schedule).parameters  # only the optimum's has link, objective and time limit
-    given = {**settings, **vars(args)}
-    intervals = schedule(table, **{key: given[key] for key in settings if key in wanted})
+    wanted = list(inspect.signature(schedule).parameters)[1:]  # of the settings, beside the table
+    intervals = schedule(table, **{key: value for key, value in vars(args).items() if key in wanted})
     result, everything = simulate(table, intervals, args.link)
     metrics = scheduling_metrics(table, result, model, device)
     if metrics["memory_utilization"] > 1:
         warn(f"the tasks need {metrics['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
     metrics.update(intervals.attrs.get("metrics", {}))
 
+    args.model = measured_on(table, "model") or model.name
+    args.device = measured_on(table, "device") or device.type
     result = in_seconds(result)
     everything = in_seconds(everything)
     files = {"tasks.csv": result, "intervals.csv": everything}
     if not args.no_plot:
         files["gantt.png"] = try_figure(schedule_figure, name, result, everything)
-    used = dict(model=measured_on(table, "model") or model.name, device=measured_on(table, "device") or device.type,
-                link=args.link, **own_settings(settings))
-    report(name, args, used, metrics, intervals.attrs.get("summary", []), [result], files)
+    report(name, args, metrics, intervals.attrs.get("summary", []), [result], files)
 
 
 def allocate_layers(name, allocate, tasks, doc, settings):
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
     model = get_model(args.model)
-    pool = find_name(args.pool, POOLS, "pool", "; a line in common.POOLS adds one")
-    seed = int(check_number(args.seed, "--seed", whole=True))
+    args.model = model.name
+    args.pool = find_name(args.pool, POOLS, "pool", "; a line in common.POOLS adds one")
+    args.seed = int(check_number(args.seed, "--seed", whole=True))
     check_writable(args.out)
-    case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
+    case = allocation_case(args.tasks, model, args.pool, args.seed, args.bids, args.links)
 
-    own = own_settings(settings)
-    stages, notes = allocate(**case, **own)
+    stages, notes = allocate(**{**vars(args), **case})
     by_stage, result, intervals, metrics = evaluate(stages, **case)
 
     by_stage = in_seconds(by_stage)
@@ -194,15 +193,10 @@ def allocate_layers(name, allocate, tasks, doc, settings):
              "intervals.csv": in_seconds(intervals), "bids.csv": case["bids"],
              "links.csv": case["links"].rename_axis("").reset_index()}
     if not args.no_plot:
-        files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {pool}", by_stage, len(result))
-    used = dict(model=model.name, pool=pool, seed=seed, **own)
+        files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {args.pool}", by_stage,
+                                         len(result))
     notes = [*notes, "stages: computation time is the sum over the tasks, link delay that of one task; seconds, cents"]
-    report(name, args, used, metrics, notes, [files["stages.csv"], result], files)
-
-
-def own_settings(settings):
-    """The settings that no flag overrides."""
-    return {key: value for key, value in settings.items() if key not in FLAGS}
+    report(name, args, metrics, notes, [files["stages.csv"], result], files)
 
 
 # Flags, and how a run ends --------------------------------------------------------------------------------------------
@@ -212,13 +206,14 @@ def script_name():
 
 
 def make_parser(name, doc, plot=True, **settings):
-    """A parser with a flag for each of these settings, and --no-plot. A mistake raises UserError."""
+    """A parser of these settings, with a flag for each that FLAGS has, and --no-plot. A mistake raises UserError."""
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = refuse  # one line, without the usage
+    parser.set_defaults(**settings)
     for key, text in FLAGS.items():
         if key in settings:
             kind = float if isinstance(settings[key], (int, float)) else None
-            parser.add_argument("--" + key.replace("_", "-"), default=settings[key], type=kind, help=text)
+            parser.add_argument("--" + key.replace("_", "-"), type=kind, help=text)
     if plot:
         parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     return parser
@@ -234,12 +229,9 @@ def run(main, name, *arguments):
     try:
         main(name, *arguments)
         print(end="", flush=True)
-    except (NoAllocation, UserError, ImportError) as error:
-        print(f"{name}: {format_value(error)}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, NoAllocation) else 2)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
+        print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
+        sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
     except BrokenPipeError:  # the reader of what is printed, `head` perhaps, has closed it
         os._exit(141)
 
@@ -277,34 +269,27 @@ def read_tasks(tasks, model, devices):
     if more:
         warn(f"{place}: passed on as they are: {', '.join(more)}")
 
+    # Tokens are estimated from words where they are not given.
+    words = table["prompt"].map(lambda text: len(text.split()))
+    unbroken = table["prompt_tokens"].isna() & (table["prompt"].map(len) > 40 * (words + 5))  # letters a word
+    if unbroken.any():
+        warn(f"{unbroken.sum()} of {len(table)} tasks have a long prompt with hardly any spaces, whose words cannot be "
+             "counted: give prompt_tokens")
+    prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
+    output = table["output_tokens"].fillna(count_tokens(table["output_words"])).astype("int64")
+
     # The prompt leaves room for the output, at most half of the context; the output ends where the context is full.
-    prompt, output = wanted_tokens(table)
     table["prompt_tokens"] = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
     table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
     cut = (table["prompt_tokens"] < prompt) | (table["output_tokens"] < output)
-    warn_of(table, cut, f"exceed the {model.context} tokens of {model.name} and run capped")
+    if cut.any():
+        warn(f"{cut.sum()} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped")
 
     cache = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
     table["kv_bytes"] = (table["memory_gb"] * 1e9).fillna(cache)
     table["given_time"] = table["computation_time"]
     table["computation_time"] = model.layers * layer_times(table, model, devices).mean(axis=1)
     return table.assign(**microseconds(table[TIMES]))
-
-
-def wanted_tokens(tasks):
-    """The tokens of each prompt and of each output, estimated from words where they are not given."""
-    words = tasks["prompt"].map(lambda text: len(text.split()))
-    unbroken = tasks["prompt_tokens"].isna() & (tasks["prompt"].map(len) > 40 * (words + 5))  # letters a word
-    warn_of(tasks, unbroken, "have a long prompt with hardly any spaces, whose words cannot be counted: give "
-            "prompt_tokens")
-    prompt = tasks["prompt_tokens"].fillna(count_tokens(words))
-    output = tasks["output_tokens"].fillna(count_tokens(tasks["output_words"]))
-    return prompt.astype("int64"), output.astype("int64")
-
-
-def warn_of(tasks, which, what):
-    if which.any():
-        warn(f"{which.sum()} of {len(tasks)} tasks {what} (first {shown(tasks['label'][which].iloc[0])})")
 
 
 def count_tokens(words):
@@ -338,7 +323,6 @@ def measured_on(tasks, key):
 # Schedules ------------------------------------------------------------------------------------------------------------
 RESULT = ["label", *TIMES, "start_time", "end_computation", "completion_time", "response_time",
           "waiting_time", "uplink_waiting_time", "turnaround_time", "deadline_met", "preemptions"]
-UNPRINTED = ["response_time", "waiting_time", "uplink_waiting_time", "turnaround_time"]  # else the table is too wide
 
 
 def next_run(schedule, waiting, now):
@@ -398,23 +382,19 @@ def check_schedule(tasks, intervals):
     """The intervals grouped by row of `tasks`. UserError unless every task is computed whole, from its arrival on, and
     no two at once."""
     require(isinstance(intervals, pd.DataFrame), "schedule must return a table of common.interval_table")
+    place = "the schedule is wrong"
     row = pd.Index(tasks["label"]).get_indexer(intervals["label"])
-    check_labels(row >= 0, intervals["label"], "is no task of the list")
+    check_rows(row >= 0, intervals["label"], place, "is no task of the list")
+    computed = np.bincount(row, intervals["end"] - intervals["start"], len(tasks))
+    check_rows(computed == tasks["computation_time"], tasks["label"], place, "is not computed whole")
     by_task = intervals.groupby(row)
-    computed = (by_task["end"].sum() - by_task["start"].sum()).reindex(range(len(tasks)))
-    check_labels(computed.to_numpy() == tasks["computation_time"], tasks["label"], "is not computed whole")
-    check_labels(by_task["start"].min().to_numpy() >= tasks["arrival_time"], tasks["label"], "runs before it arrives")
+    began = by_task["start"].min().to_numpy()
+    check_rows(began >= tasks["arrival_time"], tasks["label"], place, "runs before it arrives")
 
     in_time = intervals.sort_values(["start", "end"])
     alone = in_time["start"] >= in_time["end"].shift(fill_value=0)
-    check_labels(alone, in_time["label"], "runs while another task does")
+    check_rows(alone, in_time["label"], place, "runs while another task does")
     return by_task
-
-
-def check_labels(good, labels, what):
-    if not good.all():
-        label = labels.tolist()[np.argmin(good)]
-        raise UserError(f"the schedule is wrong: {shown(label)} {what}")
 
 
 def serve(ready, length):
@@ -586,17 +566,10 @@ def read_bids(bids, model, devices):
     return table.assign(**facts[["type", "host", "capacity"]])[BID_COLUMNS]
 
 
-def draw_links(names, devices, seed):
-    """The table of read_links, drawn. names: of the bidders and, last, the client; devices: table by name, with host.
-    """
-    links = pd.DataFrame(0.0, names, names)
-    for one, other in itertools.combinations(names, 2):
-        if other != "client" and devices["host"][one] == devices["host"][other]:
-            seconds = HOST_LINK
-        else:
-            seconds = round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
-        links.loc[one, other] = links.loc[other, one] = seconds
-    return links
+def draw_link(one, other, devices, seed):
+    if other != "client" and devices["host"][one] == devices["host"][other]:
+        return HOST_LINK
+    return round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
 
 
 def read_links(links, bidders, devices, seed):
@@ -605,7 +578,9 @@ def read_links(links, bidders, devices, seed):
     NAME_links.csv; a pair may be given one way or both. Raises UserError."""
     names = [*bidders, "client"]
     if links is None:
-        return draw_links(names, devices, seed)
+        links = {one: {} for one in names}
+        for one, other in itertools.combinations(names, 2):
+            links[one][other] = draw_link(one, other, devices, seed)
     place = links if isinstance(links, str) else "links"
     rows = read_file(links) if isinstance(links, str) else links
     if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
@@ -699,14 +674,11 @@ def allocation_metrics(result, shares, bidders, held, computation, communication
 
 def check_stages(stages, bids, layers):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
-    used = []
+    used = [i for stage in stages for i in stage["devices"]]
+    require(len(set(used)) == len(used), "the allocation is wrong: a device is used twice")
     for stage in stages:
-        for i in stage["devices"]:
-            most = len(stage["devices"]) * bids["layers"][i]
-            fault = f"the allocation is wrong: {bids['device'][i]} is"
-            require(i not in used, f"{fault} used twice")
-            require(1 <= stage["layers"] <= most, f"{fault} given {stage['layers']} layers, its group can take {most}")
-            used.append(i)
+        most = len(stage["devices"]) * bids["layers"][stage["devices"]].min()
+        require(1 <= stage["layers"] <= most, f"the allocation is wrong: {stage} of {most} layers at most")
     held = sum(stage["layers"] for stage in stages)
     require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
 
@@ -780,6 +752,10 @@ def jain(x, n):
 
 
 # What is written and printed ------------------------------------------------------------------------------------------
+UNSAID = ["tasks", "bids", "links", "objective", "time_limit", "out", "no_plot"]  # settings: not in the heading
+UNPRINTED = ["response_time", "waiting_time", "uplink_waiting_time", "turnaround_time"]  # else the table is too wide
+
+
 def check_writable(out):
     """UserError unless the folder `out` can be written in, or made."""
     parent = os.path.abspath(out)
@@ -806,28 +782,29 @@ def write_files(out, files):
 
 
 def write_file(path, content):
-    if isinstance(content, pd.DataFrame):
-        columns = [column.astype(object).where(column.notna(), None).tolist() for _, column in content.items()]
-        with open(path, "w", encoding="utf-8", newline="") as file:
+    if not isinstance(content, (pd.DataFrame, str)):
+        content.savefig(path)
+        return
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        if isinstance(content, str):
+            file.write(content)
+        else:
+            columns = [column.astype(object).where(column.notna(), None).tolist() for _, column in content.items()]
             writer = csv.writer(file, lineterminator="\n")  # the bytes of to_csv, in two thirds of its time
             writer.writerow(content)
             writer.writerows(zip(*columns))
-    elif isinstance(content, str):
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-    else:
-        content.savefig(path)
 
 
-def report(name, args, settings, metrics, notes, tables, files):
+def report(name, args, metrics, notes, tables, files):
     """Writes the files of a run of the nine, {end of a file's name: content}, then prints it."""
     kind = "scheduler" if "link" in args else "algorithm"
+    used = {key: value for key, value in vars(args).items() if key not in UNSAID}
     sources = {f"{key}_file": source_of(getattr(args, key)) for key in ("tasks", "bids", "links") if key in args}
-    files = {**files, "metrics.csv": pd.DataFrame([{kind: name, **settings, **sources, **metrics}])}
+    files["metrics.csv"] = pd.DataFrame([{kind: name, **used, **sources, **metrics}])
     paths = write_files(args.out, {f"{name}_{end}": content for end, content in files.items()})
 
-    used = ", ".join(f"{key} {value}" for key, value in settings.items())
-    print_lines(f"{name}: {metrics['tasks']:,} tasks, {used}", *notes, "")
+    heading = ", ".join(f"{key} {value}" for key, value in used.items())
+    print_lines(f"{name}: {metrics['tasks']:,} tasks, {heading}", *notes, "")
     print_metrics(metrics)
     for table in tables:
         print_table(table.drop(columns=UNPRINTED, errors="ignore"), TABLE_ROWS, f" in {args.out}")
@@ -872,8 +849,8 @@ def print_table(table, rows=None, more="", keys=1):
         cells = [""] * (height - len(words)) + words
         cells += [cut(format_value(value), 40) for value in table[name][:rows].tolist()]
         width = max(map(len, cells))
-        is_left = len(columns) < keys and table[name].dtype.kind == "O"
-        columns.append([cell.ljust(width) if is_left else cell.rjust(width) for cell in cells])
+        side = "<" if len(columns) < keys and table[name].dtype.kind == "O" else ">"
+        columns.append([f"{cell:{side}{width}}" for cell in cells])
 
     gaps = len(columns) - 1
     wide = sum(len(column[0]) for column in columns)
@@ -905,7 +882,6 @@ LOOKS = {"compute": dict(color=BLUE), "transmit": dict(color="white", edgecolor=
 
 def try_figure(draw_it, *arguments):
     """The figure that draw_it(*arguments) returns; None, with a warning, where matplotlib is missing."""
-    os.environ["MPLBACKEND"] = "agg"  # that of a notebook, handed down to a script, need not be there
     try:
         import matplotlib
     except ImportError:
@@ -1001,8 +977,9 @@ def read_table(rows, what, needed, options):
     content = read_file(rows, dict.fromkeys(kinds, str)) if isinstance(rows, str) else rows
     if not isinstance(content, pd.DataFrame):
         require(isinstance(content, list), f"{place}: not a list of {what}s: {shown(content)}")
-        odd = [row for row in content if not isinstance(row, dict)]
-        require(not odd, f"{place}: not a {what}: {shown(odd)}")
+        for k, row in enumerate(content, 1):
+            if not isinstance(row, dict):
+                raise UserError(f"{place}, row {k}: not a {what}: {shown(row)}")
     table = pd.DataFrame(content)
     require(len(table), f"{place}: no {what}s")
     table = table.reindex(columns=[*kinds, *(key for key in table if key not in kinds)])
@@ -1029,7 +1006,7 @@ def read_numbers(column, kind, place):
 def check_rows(good, column, place, what):
     """UserError about the first row of a column that is not good."""
     if not good.all():
-        k = int(good.to_numpy().argmin())
+        k = int(np.argmin(good))
         value = column.tolist()[k]
         value = "missing;" if pd.isna(value) else shown(value)
         raise UserError(f"{place}, row {k + 1}, {column.name}: {value} {what}")
