@@ -341,14 +341,11 @@ def next_run(schedule, waiting, now):
 
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
-    joined = []
-    for row, start, end in runs:
-        if joined and joined[-1][0] == row and joined[-1][2] == start:
-            start = joined.pop()[1]
-        joined.append((row, start, end))
-    table = pd.DataFrame(joined, columns=["row", "start", "end"], dtype="int64")
-    labels = tasks["label"].to_numpy()[table["row"]]
-    return pd.DataFrame({"label": labels, "start": table["start"], "end": table["end"]})
+    row, start, end = np.array(list(runs), dtype="int64").reshape(-1, 3).T
+    goes_on = (row[1:] == row[:-1]) & (start[1:] == end[:-1])
+    first = np.append(True, ~goes_on)[:len(row)]
+    last = np.append(~goes_on, True)[:len(row)]
+    return pd.DataFrame({"label": tasks["label"].to_numpy()[row[first]], "start": start[first], "end": end[last]})
 
 
 def simulate(tasks, intervals, link):
@@ -996,7 +993,10 @@ def read_table(rows, what, needed, options):
 
 def read_numbers(column, kind, place):
     """A column as numbers; NaN where nothing is given."""
-    numbers = column.map(to_number)
+    try:
+        numbers = column.astype(float)
+    except (TypeError, ValueError):  # one of them is no number: which?
+        numbers = column.map(to_number)
     good = numbers.between(0, 1e9) & ((numbers % 1 == 0) | (kind is float))
     name = "whole number" if kind is int else "number"
     check_rows(good | column.isna(), column, place, f"is not a {name} from 0 to 1e9")
