@@ -136,25 +136,17 @@ def test_the_example_of_the_published_readme_is_a_result_or_one_line(name, run):
 
 
 @pytest.mark.parametrize("name", NINE)
-def test_without_matplotlib_all_but_the_figure_is_there(name, run, monkeypatch):
-    for module in ("matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, module, None)
-    status, out, err = run(quick(name))
-    assert status == 0
-    assert err == "warning: matplotlib is missing, so no figure is drawn\n"
-    written = tables(name)
-    assert files("results") == written
-    assert ".png" not in out and all(table in out for table in written)
-
-
-@pytest.mark.parametrize("name", NINE)
 def test_a_script_needs_only_the_packages_that_it_uses(name, run, monkeypatch):
+    """Without matplotlib all but the figure is there, and that is said."""
     unused = ["transformers", "matplotlib", "matplotlib.figure", "torch"] + ["pulp"] * (name != "optimal")
     for module in unused:
         monkeypatch.setitem(sys.modules, module, None)
-    status, _, err = run(quick(name), "--no-plot")
-    assert (status, err) == (0, "")
-    assert files("results") == tables(name)
+    missing = "warning: matplotlib is missing, so no figure is drawn\n"
+    for flags, warning in ((["--no-plot"], ""), ([], missing)):
+        status, out, err = run(quick(name), *flags)
+        assert (status, err) == (0, warning)
+        assert files("results") == tables(name)
+        assert ".png" not in out and all(table in out for table in tables(name))
 
 
 def test_optimal_without_its_solver_is_one_line(run, monkeypatch):
