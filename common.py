@@ -157,7 +157,7 @@ def schedule_tasks(name, schedule, tasks, doc, settings):
     check_writable(args.out)
     table = read_tasks(args.tasks, model, [device])
 
-    wanted = list(inspect.signature(schedule).parameters)[1:]  # of the settings, beside the table
+    wanted = list(inspect.signature(schedule).parameters)[1:]  # the settings that it takes beside the table
     intervals = schedule(table, **{key: value for key, value in vars(args).items() if key in wanted})
     result, everything = simulate(table, intervals, args.link)
     metrics = scheduling_metrics(table, result, model, device)
@@ -837,21 +837,21 @@ def print_lines(*lines):
 
 
 def print_table(table, rows=None, more="", keys=1):
-    """Prints a pandas table, names stacked, in blocks of columns where it is too wide; all begin with the first `keys`.
-    rows: prints these first ones, the number of the others, and `more`."""
-    height = max(name.count("_") for name in table) + 1
+    """Prints a pandas table, names stacked; one that is too wide in blocks of columns, which all begin with the first
+    `keys`. rows: prints so many, then the number of the others and `more`."""
+    names = [str(name).split("_") for name in table]
+    height = max(map(len, names))
     columns = []
-    for name in table:
-        words = name.split("_")
+    for words, (_, values) in zip(names, table.items()):
         cells = [""] * (height - len(words)) + words
-        cells += [cut(format_value(value), 40) for value in table[name][:rows].tolist()]
+        cells += [cut(format_value(value), 40) for value in values[:rows].tolist()]
         width = max(map(len, cells))
-        side = "<" if len(columns) < keys and table[name].dtype.kind == "O" else ">"
+        side = "<" if len(columns) < keys and values.dtype.kind == "O" else ">"
         columns.append([f"{cell:{side}{width}}" for cell in cells])
 
     gaps = len(columns) - 1
     wide = sum(len(column[0]) for column in columns)
-    gap = " " if wide + gaps <= TEXT_WIDTH < wide + 2 * gaps else "  "  # one, if it fits then
+    gap = " " if wide + gaps <= TEXT_WIDTH < wide + 2 * gaps else "  "  # one space where that is enough to fit
     lead = list(map(gap.join, zip(*columns[:keys])))
     blocks = [lead]
     for column in columns[keys:]:
