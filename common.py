@@ -786,7 +786,9 @@ def write_file(path, content):
         if isinstance(content, str):
             file.write(content)
         else:
-            columns = [column.astype(object).where(column.notna(), None).tolist() for _, column in content.items()]
+            if content.isna().any(axis=None):
+                content = content.astype(object).where(content.notna(), None)  # an empty cell
+            columns = [column.tolist() for _, column in content.items()]
             writer = csv.writer(file, lineterminator="\n")  # the bytes of to_csv, in two thirds of its time
             writer.writerow(content)
             writer.writerows(zip(*columns))
@@ -971,7 +973,7 @@ def read_table(rows, what, needed, options):
     """
     place = rows if isinstance(rows, str) else f"{what}s"
     kinds = {**needed, **options}
-    content = read_file(rows, dict.fromkeys(kinds, str)) if isinstance(rows, str) else rows
+    content = read_file(rows, dict.fromkeys(kinds, object)) if isinstance(rows, str) else rows
     if not isinstance(content, pd.DataFrame):
         require(isinstance(content, list), f"{place}: not a list of {what}s: {shown(content)}")
         for k, row in enumerate(content, 1):
@@ -1012,9 +1014,9 @@ def check_rows(good, column, place, what):
         raise UserError(f"{place}, row {k + 1}, {column.name}: {value} {what}")
 
 
-def read_file(path, kinds=str):
-    """What a JSON file holds, a script's `tasks`, or the table of a CSV file. kinds: that of all its columns, or
-    {column: kind}, where pandas finds those of the others. Raises UserError."""
+def read_file(path, kinds=object):
+    """What a JSON file holds, a script's `tasks`, or the table of a CSV file, of texts. kinds: {column: object} of
+    those that are left as texts, if pandas shall find the types of the others. Raises UserError."""
     kind = os.path.splitext(path)[1].lower()
     try:
         if kind == ".py":
