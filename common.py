@@ -11,7 +11,6 @@ import itertools
 import json
 import math
 import os
-import re
 import runpy
 import signal
 import sys
@@ -121,7 +120,7 @@ POOLS = {  # (device, type, host): a new device is one more of them
 # Settings that a flag may override. The others are set in the script alone.
 FLAGS = {
     "tasks": "a CSV or JSON file in the task format, or a script whose list is taken",
-    "model": "a name in common.MODELS, a folder, a GGUF file or owner/model",
+    "model": "a name in common.MODELS (real.describe prints the line of another)",
     "device": "a type in common.DEVICES",
     "link": "shared or dedicated",
     "pool": "a name in common.POOLS",
@@ -248,141 +247,14 @@ def run(main, name, *arguments):
 
 
 # Models and devices by name -------------------------------------------------------------------------------------------
-# Dense decoders with equal layers, by transformers' model_type. In these the feed-forward block has two matrices ...
-UNGATED = ("apertus arcee biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj jais2 mpt nanochat "
-           "nemotron opt persimmon phi starcoder2 xglm").split()
-# ... and in these a third one gates it.
-GATED = ("cohere cohere2 cwm ernie4_5 exaone exaone4 gemma gemma2 gemma3_text glm glm4 granite hunyuan_v1_dense "
-         "hyperclovax internlm3 llama ministral ministral3 mistral olmo olmo2 olmo3 phi3 qwen2 qwen2_5_vl_text "
-         "qwen2_vl_text qwen3 qwen3_vl_text seed_oss smollm3 stablelm vaultgemma").split()
-
-
 def get_device(name):
     types = {device.type: device for device in DEVICES}
     return types[find_name(name, types, "device")]
 
 
 def get_model(name):
-    """Model of a name in MODELS, a folder with a config.json, a GGUF file, or a hub name (owner/model: network, cache).
-
-    Raises UserError if there is none, or if it is no dense decoder with equal layers.
-    """
-    name = str(name)
-    if "/" not in name and not os.path.exists(name):
-        models = {model.name: model for model in MODELS}
-        return models[find_name(name, models, "model")]
-
-    is_gguf = name.lower().endswith(".gguf")
-    is_hub_name = re.fullmatch(r"[^./~][^/]*/[^/]+", name) and not is_gguf
-    require(is_hub_name or os.path.exists(name), f"model {shown(name)}: no such file or folder")
-    folder, file = name, None
-    if is_gguf:
-        folder, file = os.path.split(os.path.abspath(name))
-
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides its notice that torch is missing
-    try:
-        from transformers import AutoConfig
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, gguf_file=file)
-    except Exception as error:  # transformers and the hub raise many kinds; all mean that it cannot be read
-        raise UserError(f"model {shown(name)}: {format_value(error)}") from error
-    if is_gguf:
-        return model_from_gguf(name, config)
-    return model_from_config(name, config)
-
-
-def model_from_gguf(name, config):
-    """Model of a GGUF file: its bits are the mean over the matrices of all layers, scales included."""
-    from gguf import GGUFReader  # with which transformers read the configuration
-    weights = 0
-    size = 0
-    for tensor in GGUFReader(name).tensors:
-        is_matrix = len(tensor.shape) > 1 and "norm" not in tensor.name
-        if is_matrix and tensor.name.startswith("blk."):
-            weights += int(tensor.n_elements)
-            size += int(tensor.n_bytes)
-    model = model_from_config(name, config, bits=8 * size / max(1, weights))
-    expected = model.layers * model.params
-    require(weights == expected, f"model {shown(name)}: its layers hold {weights:,} weights, and those of a dense "
-                                 f"{config.model_type} of this shape {expected:,}")
-    return model
-
-
-def model_from_config(name, config, bits=None):
-    """Model from the transformers configuration of a dense decoder, or of a model with such a text decoder.
-
-    bits: of a weight; None: those of the quantization that the configuration names, or 16 if it names none.
-    Raises UserError for a type in neither list, and for a quantization that is not understood.
-    """
-    where = f"model {shown(name)}"
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    kind = text.model_type
-    is_known = kind in GATED or kind in UNGATED
-    require(is_known, f"{where}: type {shown(kind)} is not in common's lists of dense decoders with equal layers")
-
-    sizes = {"layers": first_of(text, "num_hidden_layers"), "hidden": first_of(text, "hidden_size"),
-             "heads": first_of(text, "num_attention_heads"),
-             "feed_forward": first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")}
-    if sizes["feed_forward"] is None:
-        sizes["feed_forward"] = 4 * sizes["hidden"]
-    for key, value in sizes.items():
-        check_number(value, f"{where}, {key}", whole=True, positive=True)
-
-    kv_heads = first_of(text, "num_key_value_heads", "num_kv_heads") or 0
-    if first_of(text, "multi_query") and not first_of(text, "new_decoder_architecture"):
-        kv_heads = 1
-    context = first_of(text, "max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
-    if bits is None:
-        bits = quantized_bits(config, where)
-    return Model(name, **sizes, context=context, bits=bits, kv_heads=kv_heads,
-                 head_dim=first_of(text, "head_dim") or 0, gated=kind in GATED)
-
-
-def quantized_bits(config, where):
-    """Bits of a weight under the quantization that a configuration names; 16 without one.
-
-    Scales and zero points are not counted. Raises UserError if the bits are not understood, or not those of all layers.
-    """
-    quantization = first_of(config, "quantization_config", "quantization", "compression_config")
-    if quantization is None:
-        return 16
-    method = quantization.get("quant_method")
-    bits = None
-    if quantization.get("load_in_4bit"):  # bitsandbytes
-        bits = 4
-    elif quantization.get("load_in_8bit") or method in ("fp8", "fbgemm_fp8"):
-        bits = 8
-    elif method == "compressed-tensors":
-        groups = quantization.get("config_groups") or {}
-        widths = {(group.get("weights") or {}).get("num_bits") for group in groups.values()}
-        bits = widths.pop() if len(widths) == 1 else None
-    elif method in ("gptq", "awq", None):  # MLX names no method
-        bits = quantization.get("bits")
-
-    # parts that are left out or have bits of their own: GPTQ's "dynamic"; in MLX's files they are keys
-    parts = list(quantization)
-    for key in ("dynamic", "modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers"):
-        parts += quantization.get(key) or []
-    is_mixed = any(is_of_a_layer(part) for part in parts)
-    is_number = isinstance(bits, (int, float)) and bits > 0
-    require(is_number and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
-                                        f"{shown(quantization)}")
-    return bits
-
-
-def is_of_a_layer(part):
-    """Whether a name or pattern of parts of a model means matrices of its decoder layers."""
-    if re.search("norm|vision|visual", part):
-        return False
-    return re.search(r"layers\W|\.\d+\\?\.|attn|mlp|_proj\b", part) is not None
-
-
-def first_of(config, *keys):
-    """The first of these attributes that a configuration has and that is not None; None without one."""
-    for key in keys:
-        value = getattr(config, key, None)
-        if value is not None:
-            return value
-    return None
+    models = {model.name: model for model in MODELS}
+    return models[find_name(name, models, "model")]
 
 
 # Tasks ----------------------------------------------------------------------------------------------------------------

@@ -40,10 +40,7 @@ def shares(model, device, prompt_tokens, prefill, decode):
 
 
 def main(prog):
-    parser = real.make_parser(prog, __doc__, "device")
-    real.add_checkpoint(parser)
-    real.add_threads(parser)
-    args = parser.parse_args()
+    args = real.make_parser(prog, __doc__, "device", "checkpoint", "threads").parse_args()
     devices = common.DEVICES if args.device is None else [common.get_device(args.device)]
 
     config = real.load_config(args.checkpoint)

@@ -24,18 +24,12 @@ SHOWN = ("measured_share", "measured_seconds")  # what a terminal shows of what 
 PEER_TIMEOUT = 600  # s that a rank waits for another: one that dies is noticed at once, one that hangs after this
 
 
-def check_counts(counts, layers):
-    if min(counts) < 1 or sum(counts) != layers:
-        raise common.UserError(f"stages of {', '.join(map(str, counts))} layers do not make up the model's {layers}")
-
-
 def run_stages(name, config, counts, prompts, tokens, seed=0, sample=False, repeats=1, threads=None):
     """All stages in this process, counts[s] layers in stage s: the rows of real.generate, a dict a stage (layers;
     seconds in its layers, of all tasks once; columns of real.measured_on), and a line that says what was run."""
-    check_counts(counts, config.get_text_config().num_hidden_layers)
     model, text = real.load_whole(name, config, seed)
     text = f"executed in one process: {text}; {real.set_threads(model, threads)}"
-    made_on = real.measured_on(model, real.plan_model(name, config).name)
+    made_on = real.measured_on(model, name)
     passes = real.time_stages(real.decoder_layers(model)[1], counts, model.device)
     rows = list(real.generate(model, prompts, tokens, seed, sample, passes, repeats))
     stages = [dict(layers=n, seconds=sum(seconds) / repeats, **made_on) for n, seconds in zip(counts, passes)]
@@ -43,8 +37,6 @@ def run_stages(name, config, counts, prompts, tokens, seed=0, sample=False, repe
 
 
 # Ranks ----------------------------------------------------------------------------------------------------------------
-
-
 def stop_ranks(prog, message, code):
     """Ends this rank. Of all ranks that stop, the first one says why: the store that torchrun keeps for them counts."""
     line = f"{prog}: {message}"
@@ -127,7 +119,6 @@ def run_ranks(name, config, counts, prompts, tokens, seed=0, sample=False, repea
     size = real.launched()[1]
     if size != len(counts):
         raise common.UserError(f"torchrun has started {size} ranks for {len(counts)} stages: one rank runs one stage")
-    check_counts(counts, config.get_text_config().num_hidden_layers)
     job = (name, config, counts, prompts, tokens, seed, sample, repeats, threads)
     send_job(job)
     return (*run_rank(job), f"executed on {size} ranks: {name or real.RANDOM_TEXT}")
@@ -183,15 +174,13 @@ def run_rank(job):
     rows = list(real.generate(model, prompts, tokens, seed, sample, passes + [sent], repeats, **settings))
     stage = dict(layers=len(layers), seconds=sum(passes[0]) / repeats, base_memory=base, bytes_sent=sent,
                  peak_memory=max([loaded] + [row["peak_memory"] for row in rows]),
-                 **real.measured_on(model, real.plan_model(name, config).name))
+                 **real.measured_on(model, name))
     stages = [None] * size if rank == 0 else None
     distributed.gather_object(stage, stages)
     return (rows, stages) if rank == 0 else None
 
 
 # Command --------------------------------------------------------------------------------------------------------------
-
-
 def measured_table(stages, measured, repeats):
     """Table of the stages as they were measured (dicts of run_stages or run_ranks), beside those of common.evaluate."""
     predicted = stages["computation_time"]
@@ -209,13 +198,8 @@ def measured_table(stages, measured, repeats):
 
 
 def main(prog, run=run_stages):
-    parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out")
-    real.add_script(parser, real.ALLOCATORS)
-    real.add_checkpoint(parser)
-    real.add_sample(parser)
-    real.add_seed(parser)
-    real.add_repeats(parser)
-    real.add_threads(parser)
+    parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out", "checkpoint", "sample", "seed",
+                              "repeats", "threads", scripts=real.ALLOCATORS)
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
     real.check_count(args.repeats, "--repeats")
@@ -224,9 +208,8 @@ def main(prog, run=run_stages):
 
     config = real.load_config(args.checkpoint)
     model = real.plan_model(args.checkpoint, config)
-    pool, case = real.case_of(args, script, model)
-    stages, _ = script.allocate(**case)
-    stages = common.in_seconds(common.evaluate(stages, **case)[0])
+    pool, case, stages = real.allocate(args, script, model)
+    stages = common.in_seconds(stages)
 
     tasks = case["tasks"]
     encode, decode = real.load_tokenizer(args.checkpoint)

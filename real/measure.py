@@ -31,17 +31,10 @@ def measured_tasks(tasks, rows, prompts, made_on):
 
 
 def main(prog):
-    parser = real.make_parser(prog, __doc__, "tasks", "out")
-    real.add_script(parser, real.SCRIPTS)
-    real.add_checkpoint(parser)
-    real.add_sample(parser)
-    real.add_seed(parser)
-    real.add_repeats(parser)
-    real.add_threads(parser)
+    parser = real.make_parser(prog, __doc__, "tasks", "out", "checkpoint", "sample", "seed", "repeats", "threads",
+                              scripts=real.SCRIPTS)
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.SCRIPTS, "tasks")
-    if args.seed is not None and args.checkpoint and not args.sample:
-        raise common.UserError("--seed: has no effect without --sample, as the weights are given")
     seed = int(common.check_number(args.seed or 0, "--seed", whole=True))
     real.check_count(args.repeats, "--repeats")
     given = real.settings_of(args, script, "tasks", "out")
@@ -54,7 +47,7 @@ def main(prog):
     prompts, tokens = real.read_prompts(tasks, encode, plan.context)
     model, text = real.load_whole(args.checkpoint, config, seed)
     print(f"measuring on {text}\n{real.set_threads(model, args.threads)}", flush=True)
-    made_on = real.measured_on(model, plan.name)
+    made_on = real.measured_on(model, args.checkpoint)
 
     rows = []
     try:

@@ -20,49 +20,38 @@ import pandas as pd
 import common
 import FCFS
 import FCIM
+from real import describe
 
 ALLOCATORS = ("FCIM", "HexGen", "PipeDream", "PipeEdge")
 POLICIES = ("ADSA", "SRTF", "FCFS", "LLF")
 SCRIPTS = (*ALLOCATORS, *POLICIES, "optimal")
-REPEATS = 3  # of each task that is measured: the median counts
+FLAGS = {  # of these commands, beside those of the scripts
+    "checkpoint": dict(metavar="NAME", help="a hub name, a folder or a GGUF file (otherwise a small GPT-Neo with "
+                       "random weights)"),
+    "sample": dict(action="store_true", help="draw the tokens, seeded, in place of the likeliest"),
+    "seed": dict(type=int, metavar="N", help="of what is drawn: links and bids, weights, samples"),
+    "repeats": dict(type=int, default=3, metavar="N", help="runs of each task, whose median counts"),
+    "threads": dict(type=int, metavar="N", help="threads of torch on a CPU (otherwise OMP_NUM_THREADS, or the fastest "
+                    "number)"),
+}
 RANDOM = dict(num_layers=12, hidden_size=128, num_heads=4, vocab_size=257, max_position_embeddings=2048,
               attention_types=[[["global", "local"], 6]], bos_token_id=256, eos_token_id=256)  # a GPT-Neo over bytes
+RANDOM_NAME = "random GPT-Neo"
 RANDOM_TEXT = "random weights: timing and placement are real, the text is not"
 
 
 # Command line ---------------------------------------------------------------------------------------------------------
-
-
-def make_parser(prog, doc, *keys):
-    """A parser with a flag for each of the settings `keys` of a script: None where it is not given."""
-    return common.make_parser(prog, doc, plot=False, **dict.fromkeys(keys))
-
-
-def add_script(parser, names):
-    parser.add_argument("script", metavar="SCRIPT", help=f"{', '.join(names)}, or the path of one's own")
-
-
-def add_seed(parser):
-    parser.add_argument("--seed", type=int, metavar="N", help="of what is drawn: links and bids, weights, samples")
-
-
-def add_checkpoint(parser):
-    parser.add_argument("--checkpoint", metavar="NAME", help="a hub name, a folder or a GGUF file (otherwise a small "
-                        "GPT-Neo with random weights)")
-
-
-def add_sample(parser):
-    parser.add_argument("--sample", action="store_true", help="draw the tokens, seeded, in place of the likeliest")
-
-
-def add_repeats(parser):
-    parser.add_argument("--repeats", type=int, default=REPEATS, metavar="N",
-                        help="runs of each task, whose median counts")
-
-
-def add_threads(parser):
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of torch on a CPU (otherwise "
-                        "OMP_NUM_THREADS, or the fastest number)")
+def make_parser(prog, doc, *flags, scripts=()):
+    """A parser with these flags: of FLAGS, or settings of a script (common.FLAGS), None where they are not given. With
+    scripts: it takes one of them as well, or the path of one's own."""
+    settings = [key for key in flags if key not in FLAGS]
+    parser = common.make_parser(prog, doc, plot=False, **dict.fromkeys(settings))
+    if scripts:
+        parser.add_argument("script", metavar="SCRIPT", help=f"{', '.join(scripts)}, or the path of one's own")
+    for key in flags:
+        if key in FLAGS:
+            parser.add_argument(f"--{key}", **FLAGS[key])
+    return parser
 
 
 def check_count(value, flag):
@@ -96,17 +85,18 @@ def settings_of(args, module, *keys):
     return settings
 
 
-def case_of(args, module, model):
-    """The case (common.allocation_case) of an allocation script and its flags, the name of the pool besides."""
-    settings = settings_of(args, module, "tasks", "pool", "seed", "bids", "links")
+def allocate(args, script, model):
+    """What an allocation script and its flags make of a Model: the name of the pool, the case (common.allocation_case)
+    and the table of stages (common.evaluate)."""
+    settings = settings_of(args, script, "tasks", "pool", "seed", "bids", "links")
     settings["seed"] = int(common.check_number(settings["seed"], "--seed", whole=True))
     settings["pool"] = common.find_name(settings["pool"], common.POOLS, "pool")
-    return settings["pool"], common.allocation_case(model=model, **settings)
+    case = common.allocation_case(model=model, **settings)
+    stages, _ = script.allocate(**case)
+    return settings["pool"], case, common.evaluate(stages, **case)[0]
 
 
 # Checkpoints ----------------------------------------------------------------------------------------------------------
-
-
 def import_torch():
     """The modules torch and transformers, quiet on standard error."""
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -120,33 +110,22 @@ def import_torch():
     return torch, transformers
 
 
-def read_checkpoint(name, read, **settings):
-    """A from_pretrained of transformers for a hub name, a folder or a GGUF file; what it raises becomes one line."""
-    is_gguf = name.lower().endswith(".gguf")
-    if (is_gguf or name.count("/") != 1 or name[0] in "./~") and not os.path.exists(name):
-        raise common.UserError(f"checkpoint {name!r}: no such {'file' if is_gguf else 'folder'}")
-    if is_gguf:
-        folder, settings["gguf_file"] = os.path.split(os.path.abspath(name))
-    try:
-        return read(folder if is_gguf else name, trust_remote_code=False, **settings)
-    except Exception as error:  # transformers, safetensors, gguf and the hub raise many kinds
-        raise common.UserError(f"checkpoint {name!r}: {common.format_value(error)}") from error
-
-
 def load_config(name=None):
     """transformers configuration of a checkpoint (hub name, folder, GGUF file) or of a small GPT-Neo (None)."""
     transformers = import_torch()[1]
     if name is None:
         return transformers.GPTNeoConfig(**RANDOM)
-    config = read_checkpoint(name, transformers.AutoConfig.from_pretrained)
+    config = describe.read_checkpoint(name, transformers.AutoConfig.from_pretrained)
     if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         raise common.UserError(f"checkpoint {name!r}: a {config.model_type} is not a causal language model")
     return config
 
 
 def plan_model(name, config):
-    """common's Model of a checkpoint's configuration (name None: of the small one with random weights)."""
-    return common.model_from_config(os.path.basename(name.rstrip("/")) if name else "random GPT-Neo", config)
+    """common's Model of a checkpoint and its configuration (name None: of the small GPT-Neo)."""
+    if name and describe.is_gguf(name):
+        return describe.model_from_gguf(name)
+    return describe.model_from_config(name or RANDOM_NAME, config)
 
 
 def load_tokenizer(name=None):
@@ -156,7 +135,7 @@ def load_tokenizer(name=None):
     if name is None:
         return (lambda text: list(text.encode()) or [256],
                 lambda ids: bytes(i for i in ids if i < 256).decode(errors="replace"))
-    tokenizer = read_checkpoint(name, transformers.AutoTokenizer.from_pretrained)
+    tokenizer = describe.read_checkpoint(name, transformers.AutoTokenizer.from_pretrained)
 
     def encode(text):
         if tokenizer.chat_template:
@@ -252,8 +231,8 @@ def load_model(name, config, first=0, end=None, device="cpu", seed=0):
         model = part.from_pretrained(None, config=config, state_dict=state)
     else:
         dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
-        model, report = read_checkpoint(name, part.from_pretrained, config=config, dtype=dtype,
-                                        output_loading_info=True)
+        model, report = describe.read_checkpoint(name, part.from_pretrained, config=config, dtype=dtype,
+                                                 output_loading_info=True)
         if report["missing_keys"]:
             raise common.UserError(f"checkpoint {name!r}: the weights {min(report['missing_keys'])} are missing")
     keep_own(model, first, end)
@@ -277,8 +256,6 @@ def load_whole(name, config, seed=0):
 
 
 # This machine ---------------------------------------------------------------------------------------------------------
-
-
 def clock(device):
     """Seconds, once a device has done what it was asked for."""
     if device.type == "cuda":
@@ -320,10 +297,11 @@ def processor_name(device):
 
 
 def measured_on(model, name):
-    """What a measurement was made with, as columns of a file: model, processor, weights, threads and torch."""
+    """What a measurement was made with, as columns of a file: checkpoint (its name, or None), processor, weights,
+    threads and torch."""
     import torch
     weights = sum(weight.nbytes for weight in model.parameters())
-    return dict(measured_model=name, measured_device=processor_name(model.device),
+    return dict(measured_model=describe.short_name(name or RANDOM_NAME), measured_device=processor_name(model.device),
                 measured_weights_gb=round(weights / 1e9, 6), measured_threads=torch.get_num_threads(),
                 measured_torch=torch.__version__)
 
@@ -404,8 +382,6 @@ def time_stages(layers, counts, device):
 
 
 # Generation -----------------------------------------------------------------------------------------------------------
-
-
 def read_prompts(tasks, encode, context):
     """Token ids of each prompt and the most tokens to make of it: lists, an entry a task of a table of read_tasks.
 

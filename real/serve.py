@@ -27,12 +27,10 @@ COMPARED = ("mean_waiting_time", "mean_response_time", "mean_turnaround_time", "
 
 
 def main(prog):
-    parser = real.make_parser(prog, __doc__, "tasks", "model", "device", "link", "out")
+    parser = real.make_parser(prog, __doc__, "tasks", "model", "device", "link", "out", "checkpoint", "threads",
+                              "repeats")
     parser.add_argument("scripts", metavar="SCRIPT", nargs="+",
                         help=f"{', '.join(real.POLICIES)}, or the path of one's own")
-    real.add_checkpoint(parser)
-    real.add_threads(parser)
-    real.add_repeats(parser)
     parser.add_argument("--stretch", default="1", metavar="X", help="factor of arrivals, transmissions and deadlines; "
                         "auto: what this machine takes for the list over what the modelled device would")
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
@@ -88,15 +86,23 @@ def main(prog):
 def estimated_seconds(tasks, model, device):
     """What the list would take on the modelled device, in all: by the time that it gives, if that is not measured."""
     estimates = model.layers * common.layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"])
-    is_given = tasks["given_time"].notna() & tasks["measured_model"].isna()
-    return estimates.where(~is_given, tasks["given_time"]).sum()
+    if measured_with(tasks):
+        return estimates.sum()
+    return tasks["given_time"].fillna(estimates).sum()
+
+
+def measured_with(tasks):
+    """Names of the models with which the times of a list were measured: none where they were not."""
+    if "measured_model" not in tasks:
+        return set()
+    return set(tasks["measured_model"].dropna())
 
 
 def measure_alone(tasks, model, plan, prompts, most, repeats):
     """The tasks with what each takes alone on this machine, and the tokens it then makes, or None: a list that was
     measured before is taken as it is."""
-    if tasks["measured_model"].notna().all():
-        others = set(tasks["measured_model"]) - {plan.name}
+    if measured_with(tasks):
+        others = measured_with(tasks) - {plan.name}
         if others:
             common.warn(f"the list was measured with {', '.join(others)}, not with {plan.name}")
         return tasks, [None] * len(tasks)
@@ -115,8 +121,6 @@ def stretched(tasks, factor):
 
 
 # One script -----------------------------------------------------------------------------------------------------------
-
-
 def serve_model(name, schedule, tasks, model, prompts, most, alone, expected_end):
     """Serves the list with one script and a real model: what `serve` returns. alone: the tokens that each task makes
     alone, or None. expected_end: of the last computation, for the progress bar."""
