@@ -20,15 +20,12 @@ REPEATS = 3  # runs, after one that does not count
 
 def time_layer(model, prompt_tokens, output_tokens):
     """Seconds that a layer takes for a prompt and for a token of the output: medians of REPEATS runs."""
-    import torch
     layers = real.decoder_layers(model)[1]
     passes = real.time_stages(layers, [len(layers)], model.device)[0]  # the prompt's, then one for each token
-    ids = torch.ones((1, prompt_tokens), dtype=torch.long, device=model.device)
     runs = []
     for _ in range(1 + REPEATS):
         passes.clear()
-        model.generate(ids, attention_mask=ids, max_new_tokens=output_tokens + 1, min_new_tokens=output_tokens + 1,
-                       do_sample=False, num_beams=1, pad_token_id=0)
+        real.continued(model, [1] * prompt_tokens, output_tokens + 1, min_new_tokens=output_tokens + 1)
         runs.append((passes[0], np.mean(passes[1:])))
     return np.median(runs[1:], axis=0) / len(layers)
 
@@ -43,8 +40,7 @@ def main(prog):
     args = real.make_parser(prog, __doc__, "device", "checkpoint", "threads").parse_args()
     devices = common.DEVICES if args.device is None else [common.get_device(args.device)]
 
-    config = real.load_config(args.checkpoint)
-    plan = real.plan_model(args.checkpoint, config)
+    config, plan = real.read_model(args.checkpoint)
     model, text = real.load_whole(args.checkpoint, config)
     print(f"{text}\n{real.set_threads(model, args.threads)}")
     plan = replace(plan, bits=8 * next(real.decoder_layers(model)[1].parameters()).element_size())

@@ -123,10 +123,10 @@ def model_from_config(name, config):
         context=first_of(text, "max_position_embeddings", "seq_length", "max_seq_len"),
         kv_heads=kv_heads, head_dim=first_of(text, "head_dim"))
 
-    named = [first_of(part, "quantization_config", "quantization", "compression_config") for part in (config, text)]
-    bits = {quantized_bits(name, one) for one in named if one is not None} or {16}
-    common.require(len(bits) == 1, f"checkpoint {name!r}: its quantizations name {sorted(bits)} bits")
-    model.bits = bits.pop()
+    for part in (text, config):  # what the whole names counts before what its text decoder names
+        quantization = first_of(part, "quantization_config", "quantization", "compression_config")
+        if quantization is not None:
+            model.bits = quantized_bits(name, quantization)
     return model
 
 

@@ -108,7 +108,6 @@ def sglang(groups, counts, model, addresses):
 def llama_cpp(groups, counts, model, addresses):
     require_gguf(model.name, "llama.cpp")
     require_single(groups, "llama.cpp")
-    common.require(len(counts) <= MOST_WORKERS, f"llama.cpp takes {MOST_WORKERS} workers at most, not {len(counts)}")
     ports = rpc_ports(addresses)
     lines = ["# the server holds the embeddings, the last worker the output layer besides: -ts counts it as one more",
              "# RPC has no authentication: only in a network that you trust. Older builds call the worker rpc-server",
@@ -170,6 +169,7 @@ def commas(values):
 def llama_flags(path, counts, places):
     """llama.cpp's flags for counts[s] layers on the worker at places[s]: layer i of n goes to the first worker whose
     share of -ts, added up, exceeds i / (n + 1), and the output layer, number n, stands on the last one."""
+    common.require(len(counts) <= MOST_WORKERS, f"llama.cpp takes {MOST_WORKERS} workers at most, not {len(counts)}")
     devices = [f"RPC{s}" for s in range(len(places))]
     shares = [*counts[:-1], counts[-1] + 1]
     return ["-m", path, "--rpc", commas(places), "--device", commas(devices), "-ngl", "all", "-sm", "layer",
@@ -235,7 +235,7 @@ def map_modules(config, counts):
 def config_of(name, layers):
     """transformers configuration of a model: of a built-in one by its type and layers, which place its modules."""
     if name not in TYPES:
-        return real.load_config(name)
+        return real.read_model(name)[0]
     settings = dict(num_hidden_layers=layers)
     if TYPES[name] == "gpt_neo":
         settings = dict(num_layers=layers, attention_types=[[["global"], layers]])

@@ -40,11 +40,10 @@ def main(prog):
     parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out", "seed", scripts=real.ALLOCATORS)
     parser.add_argument("--checkpoint", metavar="FILE", help="a GGUF file", required=True)
     parser.add_argument("--rpc", metavar="A:P,B:P", help="workers that run already, in the order of the stages")
-    parser.add_argument("--tokens", type=int, default=48, metavar="N", help="most tokens of an output")
+    parser.add_argument("--tokens", type=real.positive, default=48, metavar="N",
+                        help="most tokens of an output, at least 8")
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
-    common.check_number(args.tokens, "--tokens", whole=True)
-    common.require(args.tokens >= 8, "--tokens: 8 at least, or there is little to measure")
     out = real.settings_of(args, script, "out")["out"]
     common.check_writable(out)
     completion = find_program(COMPLETION)
@@ -56,7 +55,6 @@ def main(prog):
     groups = [devices.split("+") for devices in table["devices"]]
     export.require_single(groups, "llama.cpp")
     counts = table["layers"].tolist()
-    common.require(len(counts) <= export.MOST_WORKERS, f"llama.cpp takes {export.MOST_WORKERS} workers at most")
     prompts = case["tasks"]["prompt"].tolist()
     tokens = np.minimum(case["tasks"]["output_tokens"], args.tokens).clip(lower=8).tolist()
     print(f"{name}: {len(prompts):,} tasks, {model.name} ({model.layers} layers), pool {pool}, seed {case['seed']}, "

@@ -36,12 +36,10 @@ def main(prog):
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.SCRIPTS, "tasks")
     seed = int(common.check_number(args.seed or 0, "--seed", whole=True))
-    real.check_count(args.repeats, "--repeats")
     given = real.settings_of(args, script, "tasks", "out")
     common.check_writable(given["out"])
 
-    config = real.load_config(args.checkpoint)
-    plan = real.plan_model(args.checkpoint, config)
+    config, plan = real.read_model(args.checkpoint)
     tasks = common.read_tasks(given["tasks"], plan, common.DEVICES[:1])  # of any device: nothing estimated remains
     encode, decode = real.load_tokenizer(args.checkpoint)
     prompts, tokens = real.read_prompts(tasks, encode, plan.context)

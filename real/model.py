@@ -25,14 +25,22 @@ from real import describe
 ALLOCATORS = ("FCIM", "HexGen", "PipeDream", "PipeEdge")
 POLICIES = ("ADSA", "SRTF", "FCFS", "LLF")
 SCRIPTS = (*ALLOCATORS, *POLICIES, "optimal")
+def positive(text):
+    """The number of a flag that counts."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 FLAGS = {  # of these commands, beside those of the scripts
     "checkpoint": dict(metavar="NAME", help="a hub name, a folder or a GGUF file (otherwise a small GPT-Neo with "
                        "random weights)"),
     "sample": dict(action="store_true", help="draw the tokens, seeded, in place of the likeliest"),
     "seed": dict(type=int, metavar="N", help="of what is drawn: links and bids, weights, samples"),
-    "repeats": dict(type=int, default=3, metavar="N", help="runs of each task, whose median counts"),
-    "threads": dict(type=int, metavar="N", help="threads of torch on a CPU (otherwise OMP_NUM_THREADS, or the fastest "
-                    "number)"),
+    "repeats": dict(type=positive, default=3, metavar="N", help="runs of each task, whose median counts"),
+    "threads": dict(type=positive, metavar="N", help="threads of torch on a CPU (otherwise OMP_NUM_THREADS, or the "
+                    "fastest number)"),
 }
 RANDOM = dict(num_layers=12, hidden_size=128, num_heads=4, vocab_size=257, max_position_embeddings=2048,
               attention_types=[[["global", "local"], 6]], bos_token_id=256, eos_token_id=256)  # a GPT-Neo over bytes
@@ -54,16 +62,12 @@ def make_parser(prog, doc, *flags, scripts=()):
     return parser
 
 
-def check_count(value, flag):
-    common.check_number(value, flag, whole=True, positive=True)
-
-
 def load_script(name, names, what):
-    """Name and module of a script: one of `names`, as FCIM, fcim or FCIM.py, or the path of one's own, which must have
-    an `allocate`, say (what)."""
-    stem, ending = os.path.splitext(os.path.basename(name))
-    if ending.lower() != ".py" or not os.path.isfile(name):
-        known = common.find_name(stem if ending.lower() == ".py" else name, names, "script")
+    """Name and module of a script: one of `names`, or the path of one's own, which must have an `allocate`, say (what).
+    """
+    stem = os.path.splitext(os.path.basename(name))[0]
+    if not os.path.isfile(name):
+        known = common.find_name(name, names, "script")
         return known, importlib.import_module(known)
     spec = importlib.util.spec_from_file_location(stem, name)
     module = importlib.util.module_from_spec(spec)
@@ -110,22 +114,19 @@ def import_torch():
     return torch, transformers
 
 
-def load_config(name=None):
-    """transformers configuration of a checkpoint (hub name, folder, GGUF file) or of a small GPT-Neo (None)."""
+def read_model(name=None):
+    """transformers' configuration and common's Model of a checkpoint (hub name, folder, GGUF file), or of a small
+    GPT-Neo (None)."""
     transformers = import_torch()[1]
     if name is None:
-        return transformers.GPTNeoConfig(**RANDOM)
+        config = transformers.GPTNeoConfig(**RANDOM)
+        return config, describe.model_from_config(RANDOM_NAME, config)
     config = describe.read_checkpoint(name, transformers.AutoConfig.from_pretrained)
-    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise common.UserError(f"checkpoint {name!r}: a {config.model_type} is not a causal language model")
-    return config
-
-
-def plan_model(name, config):
-    """common's Model of a checkpoint and its configuration (name None: of the small GPT-Neo)."""
-    if name and describe.is_gguf(name):
-        return describe.model_from_gguf(name)
-    return describe.model_from_config(name or RANDOM_NAME, config)
+    is_causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    common.require(is_causal, f"checkpoint {name!r}: a {config.model_type} is not a causal language model")
+    if describe.is_gguf(name):
+        return config, describe.model_from_gguf(name)
+    return config, describe.model_from_config(name, config)
 
 
 def load_tokenizer(name=None):
@@ -248,8 +249,6 @@ def launched():
 
 def load_whole(name, config, seed=0):
     """The whole model of a checkpoint (on a GPU, if there is one), and a line that says what was loaded."""
-    if launched():
-        raise common.UserError("torchrun is for real.execute")
     device = "cuda" if import_torch()[0].cuda.is_available() else "cpu"
     model = load_model(name, config, device=device, seed=seed)
     return model, f"{name or RANDOM_TEXT} ({len(decoder_layers(model)[1])} layers, {model.dtype}, {device})"
@@ -311,8 +310,7 @@ def set_threads(model, wanted=None):
     or else the number that makes a token fastest; for a GPU none is tried."""
     import torch
     if wanted is not None:
-        check_count(wanted, "--threads")
-        torch.set_num_threads(int(wanted))
+        torch.set_num_threads(wanted)
     elif model.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         times = {}
         for n in thread_counts():
@@ -328,19 +326,13 @@ def set_threads(model, wanted=None):
 def thread_counts():
     """1, 2, 4 .. and, last, as many as there are processors for this process."""
     most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    counts = [1]
-    while 2 * counts[-1] < most:
-        counts.append(2 * counts[-1])
-    return counts + [most] if most > 1 else counts
+    return [n for n in (1, 2, 4, 8, 16, 32, 64) if n < most] + [most]
 
 
 def token_seconds(model, tokens=4):
     """Seconds that a model takes for a token, with a short prompt."""
-    import torch
-    ids = torch.ones((1, 8), dtype=torch.long, device=model.device)
     start = clock(model.device)
-    model.generate(ids, attention_mask=ids, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, num_beams=1,
-                   pad_token_id=0)
+    continued(model, [1] * 8, tokens, min_new_tokens=tokens)
     return (clock(model.device) - start) / tokens
 
 
@@ -415,26 +407,16 @@ def generate(model, prompts, tokens, seed=0, sample=False, notes=(), repeats=1, 
     for note in notes:
         note.clear()
     show = progress_bar(repeats * sum(tokens))
-    asked = made = 0  # tokens: asked for by the runs that are finished, and made by the run under way
-
-    def count(*_):  # a pass through the model makes a token
-        nonlocal made
-        made += 1
-        show(asked + made)
-
-    hook = model.register_forward_hook(count)
-    try:
-        for k, (prompt, most) in enumerate(zip(prompts, tokens), 1):
-            runs = []
-            for _ in range(repeats):
-                runs.append(run_once(model, prompt, most, seed + k, sample, **settings))
-                asked, made = asked + most, 0
-            seconds = [run["seconds"] for run in runs]
-            yield dict(ids=runs[0]["ids"], seconds=float(np.median(seconds)), spread=max(seconds) - min(seconds),
-                       peak_memory=max(run["peak_memory"] for run in runs), growth=max(run["growth"] for run in runs))
-    finally:
-        hook.remove()
-    show(1 + asked)
+    asked = 0  # tokens, by the runs that are finished
+    for k, (prompt, most) in enumerate(zip(prompts, tokens), 1):
+        runs = []
+        for _ in range(repeats):
+            runs.append(run_once(model, prompt, most, seed + k, sample, **settings))
+            asked += most
+            show(asked)
+        seconds = [run["seconds"] for run in runs]
+        yield dict(ids=runs[0]["ids"], seconds=float(np.median(seconds)), spread=max(seconds) - min(seconds),
+                   peak_memory=max(run["peak_memory"] for run in runs), growth=max(run["growth"] for run in runs))
 
 
 def run_once(model, prompt, most, seed, sample, **settings):

@@ -39,13 +39,11 @@ def main(prog):
     given = real.settings_of(args, scripts[0][1], "tasks", "model", "device", "link", "out")
     if args.stretch != "auto":
         common.check_number(args.stretch, "--stretch", positive=True)
-    real.check_count(args.repeats, "--repeats")
     link = common.find_name(given["link"], common.LINKS, "link")
     modelled = common.get_model(given["model"]), common.get_device(given["device"])
     common.check_writable(given["out"])
 
-    config = real.load_config(args.checkpoint)
-    plan = real.plan_model(args.checkpoint, config)
+    config, plan = real.read_model(args.checkpoint)
     tasks = common.read_tasks(given["tasks"], plan, [modelled[1]]).sort_values("arrival_time", kind="stable")
     estimate = estimated_seconds(tasks, *modelled)
     prompts, most = real.read_prompts(tasks, real.load_tokenizer(args.checkpoint)[0], plan.context)
@@ -248,10 +246,8 @@ def computed_times(runs, count):
 def comparison_table(simulated, replayed, measured):
     """A row for each compared metric: what was measured lies error_percent above what was simulated, and
     replay_error_percent above what the script makes of the times that the tasks took when they were served."""
-    table = pd.DataFrame({"metric": COMPARED})
-    columns = {"simulated": simulated, "replayed": replayed, "measured": measured}
-    for column, metrics in columns.items():
-        table[column] = [round(float(metrics[key]), 6) for key in COMPARED]
+    every_metric = pd.DataFrame({"simulated": simulated, "replayed": replayed, "measured": measured})
+    table = every_metric.loc[list(COMPARED)].astype(float).round(6).rename_axis("metric").reset_index()
     for column, expected in (("error_percent", "simulated"), ("replay_error_percent", "replayed")):
         error = 100 * (table["measured"] / table[expected] - 1)
         table[column] = error.where(table[expected] != 0).round(3)
