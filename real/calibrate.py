@@ -2,14 +2,14 @@
 
     python -m real.calibrate --checkpoint HuggingFaceTB/SmolLM2-135M-Instruct --device T4
 """
-import pathlib
+import os
 import sys
 from dataclasses import replace
 
 import numpy as np
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import model as real
@@ -30,12 +30,6 @@ def time_layer(model, prompt_tokens, output_tokens):
     return np.median(runs[1:], axis=0) / len(layers)
 
 
-def shares(model, device, prompt_tokens, prefill, decode):
-    """Shares of a device's arithmetic and bandwidth at which a layer of a Model takes so many seconds."""
-    return (2 * model.params * prompt_tokens / prefill / (device.tflops * 1e12),
-            model.layer_bytes / decode / (device.bandwidth * 1e9))
-
-
 def main(prog):
     args = real.make_parser(prog, __doc__, "device", "checkpoint", "threads").parse_args()
     devices = common.DEVICES if args.device is None else [common.get_device(args.device)]
@@ -52,7 +46,8 @@ def main(prog):
     for device in devices:
         prompt = common.layer_time(plan, device, prompt_tokens, 0)
         token = common.layer_time(plan, device, prompt_tokens, 1) - prompt
-        compute_share, bandwidth_share = shares(plan, device, prompt_tokens, prefill, decode)
+        compute_share = 2 * plan.params * prompt_tokens / prefill / (device.tflops * 1e12)
+        bandwidth_share = plan.layer_bytes / decode / (device.bandwidth * 1e9)
         print(f"{device.type}, predicted: {prompt:.3g} s and {token:.3g} s; the shares that would fit:")
         print(f"    compute_share={compute_share:.3g}, bandwidth_share={bandwidth_share:.3g}")
 

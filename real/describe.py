@@ -8,13 +8,12 @@ type listed below, all of whose matrices have the same bits; of a GGUF file the 
 where they are mixed. What is not understood is refused by its name. Needs transformers, and gguf for a GGUF file.
 """
 import os
-import pathlib
 import re
 import sys
 import textwrap
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 

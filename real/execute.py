@@ -7,7 +7,6 @@ The script's own allocate places the layers of that model; transformers' own gen
 Under torchrun each rank reads and holds its own layers only and passes hidden states on to the next one.
 """
 import os
-import pathlib
 import signal
 import sys
 from datetime import timedelta
@@ -15,7 +14,7 @@ from datetime import timedelta
 import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import model as real

@@ -5,13 +5,12 @@
 """
 import json
 import os
-import pathlib
 import shlex
 import sys
 from dataclasses import replace
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import describe

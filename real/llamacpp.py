@@ -10,7 +10,6 @@ where it was allocated. Its programs are looked for in the folder LLAMA_CPP, or 
 import contextlib
 import ctypes
 import os
-import pathlib
 import re
 import shutil
 import socket
@@ -23,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import describe, export

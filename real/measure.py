@@ -6,13 +6,13 @@
 In the file each task has the computation_time (the median of --repeats runs), memory_gb (beyond the loaded model),
 prompt_tokens and output_tokens that were measured, and what they were measured with.
 """
-import pathlib
+import os
 import sys
 
 import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import model as real

@@ -9,7 +9,7 @@ cache. A result then takes its trans_time over the uplink. Simulated and measure
 and between them what the script makes of the times that the tasks took when they were served (replayed): a machine that
 is faster or slower than when they were timed is told apart from what serving adds.
 """
-import pathlib
+import os
 import sys
 import threading
 import time
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import model as real
@@ -129,8 +129,7 @@ def serve_model(name, schedule, tasks, model, prompts, most, alone, expected_end
     def clock():
         real.clock(model.device)
         now = round((time.perf_counter() - start) * common.US)
-        finished = sum(generation.ids is not None for generation in generations)
-        show(now, f"{name}: {finished} of {len(tasks)} tasks")
+        show(now, name)
         return now
 
     def wait(until):
