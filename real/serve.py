@@ -90,10 +90,10 @@ def estimated_seconds(tasks, model, device):
 
 
 def measured_with(tasks):
-    """Names of the models with which the times of a list were measured: none where they were not."""
-    if "measured_model" not in tasks:
+    """Names of the models with which the times of a list were measured: none where not all were."""
+    if "measured_model" not in tasks or tasks["measured_model"].isna().any():
         return set()
-    return set(tasks["measured_model"].dropna())
+    return set(tasks["measured_model"])
 
 
 def measure_alone(tasks, model, plan, prompts, most, repeats):

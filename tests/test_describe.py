@@ -281,14 +281,14 @@ def test_a_model_that_is_not_there_is_said_so(name, tmp_path, monkeypatch):
 # The command ----------------------------------------------------------------------------------------------------------
 WITHOUT_TORCH = """import runpy, sys
 sys.modules["torch"] = None
-sys.argv[1:] = [{name!r}]
-runpy.run_path({path!r}, run_name="__main__")
+sys.path[0], sys.argv[1:] = {folder!r}, [{name!r}]
+runpy.run_path({folder!r} + "/describe.py", run_name="__main__")
 """
 
 
 def test_the_line_is_printed_ready_to_paste_and_without_torch(tmp_path):
     name = checkpoint(tmp_path, quantization_config=GPTQ)
-    code = WITHOUT_TORCH.format(name=name, path=str(ROOT / "real" / "describe.py"))
+    code = WITHOUT_TORCH.format(name=name, folder=str(ROOT / "real"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", command(name)[1])
     call = ast.parse(done.stdout.strip()).body[0].value.elts[0]

@@ -86,17 +86,6 @@ def test_texts_and_files_are_in_the_order_of_the_list_and_stages_as_allocated(to
     assert tasks_again["prompt"].tolist() == [task["prompt"] for task in tasks]
 
 
-def test_a_script_of_ones_own_is_executed(torch, command, short):
-    flags = write_bids({"GPU 4": 5, "GPU 6": 7})
-    path = ROOT / "reproduce" / "FCIM_links.py"
-    assert command("execute", path, *flags, "--threads", "1", "--repeats", "1", *short)[0] == 0
-    measured = read("FCIM_links_measured")
-    assert sorted(measured["layers"]) == [5, 7]
-    assert measured["measured_threads"].tolist() == [1, 1]
-    pathlib.Path("Mine.py").write_text("tasks = []")
-    assert command("execute", "Mine.py") == (2, "", "real.execute: Mine.py: has no allocate\n")
-
-
 def test_groups_of_devices_are_planned_only(torch, command, short):
     flags = write_bids({"GPU 5": 6, "GPU 6": 6}, 2000)
     status, out, _ = command("execute", "HexGen", "--pool", "workstations", *flags, *short)
