@@ -221,31 +221,6 @@ def every_pipeline(layers, most, times, delay):
     return min(found)
 
 
-def plain_pipeedge(layers, most, times, delay):
-    """PipeEdge's problem by its dynamic program: (least bottleneck, fewest devices that reach it).
-
-    h[S][u][i]: the least bottleneck of the first i layers on the devices of the set S, u being the last of them.
-    """
-    t, D, inf = means(times), len(most), float("inf")
-    link = delay.tolist()
-    h = [[[inf] * (layers + 1) for _ in range(D)] for _ in range(1 << D)]
-    for u in range(D):
-        for n in range(1, min(most[u], layers) + 1):
-            h[1 << u][u][n] = n * t[u]
-    for S in range(1, 1 << D):
-        for u in range(D):
-            for v in range(D):
-                if not S >> u & 1 or S >> v & 1:
-                    continue
-                new = h[S | 1 << v][v]
-                for i in range(1, layers):
-                    so_far = max(h[S][u][i], link[u][v])
-                    if so_far < inf:
-                        for n in range(1, min(most[v], layers - i) + 1):
-                            new[i + n] = min(new[i + n], max(so_far, n * t[v]))
-    return min((h[S][u][layers], bin(S).count("1")) for S in range(1, 1 << D) for u in range(D))
-
-
 # Pipelines with a queue at each stage (reproduce.whole_system): stages of an allocate, a case of common.allocation_case
 
 
