@@ -83,7 +83,7 @@ def adsa(case, alike):
     return by_decision(case, choose)
 
 
-def llf(case, quantum, ticks=True):
+def llf(case, quantum, by_tick=True):
     """One tick at a time; or from one moment to the next at which a task arrives, is done or may take over."""
     remaining = [p for _, p, _, _ in case]
     left, now, running, since, runs = set(range(len(case))), 0, None, 0, []
@@ -105,7 +105,7 @@ def llf(case, quantum, ticks=True):
             running = None
             continue
         moments = [now + 1]
-        if not ticks:
+        if not by_tick:
             moments = [case[j][0] for j in left]
             if running is not None:
                 moments.append(now + remaining[running])
