@@ -32,6 +32,7 @@ COLUMNS = ("label,arrival_time,computation_time,trans_time,deadline,start_time,e
 @settings(max_examples=part_of(400, 10))
 @given(cases(), st.sampled_from(POLICIES), st.sampled_from(common.LINKS))
 def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
+    case = [tuple(seconds * common.US for seconds in task) for task in case]
     intervals = policy.schedule(table(case))
     result, everything = common.simulate(table(case), intervals, link)
     n, start, end, pieces = len(case), {}, {}, dict.fromkeys(range(len(case)), 0)
