@@ -40,14 +40,14 @@ def test_a_policy_equals_its_reference(policy, case, unit, ticks):
 @pytest.mark.parametrize("policy", [SRTF, LLF, ADSA])
 @settings(max_examples=20)
 @given(cases(most=120, longest=20), st.integers(1, 6))
-def test_of_long_lists_too(policy, case, ticks):
+def test_a_policy_equals_its_reference_on_long_lists(policy, case, ticks):
     assert found(policy, case, ticks) == expected(policy, case, ticks)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(max_examples=part_of(150))
 @given(odd_cases())
-def test_of_odd_ranges_too(policy, drawn):
+def test_a_policy_equals_its_reference_on_odd_ranges(policy, drawn):
     case, ticks = drawn
     if policy is LLF:  # so that tasks of equal laxity take turns 60 times at most
         ticks = max(1, ticks, sum(p for _, p, _, _ in case) // 60)
