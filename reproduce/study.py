@@ -216,7 +216,9 @@ def in_columns(table, rows, who, columns, show):
         values = part.set_index("algorithm")[columns]
         settings = dict(zip(rows, map(show_setting, key)))
         lines.append({**settings, **{name: show(*values.loc[name]) for name in who}})
-    return pd.DataFrame(lines)
+    text = pd.DataFrame(lines)
+    text.attrs["keys"] = len(rows)
+    return text
 
 
 def show_setting(value):
@@ -287,7 +289,7 @@ def publish(name, args, parts, tables, figures):
             print(part)
         else:
             print(part[1])
-            common.print_table(part[2])
+            common.print_table(part[2], keys=part[2].attrs.get("keys", 1))
         print("")
     shown = [path for path in paths if not path.endswith(".tex")] + [os.path.join(args.out, f"{name}_*.tex")]
     print(textwrap.fill(f"written: {', '.join(shown)}", 100, break_long_words=False, break_on_hyphens=False))
