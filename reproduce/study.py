@@ -60,10 +60,8 @@ def run(name, doc, cases, run_case, report, runs, columns, methods=None, more=()
             common.write_files(args.out, dict(zip(files, tables)))
         else:
             refuse_without_effect(parser, args)
-        tables = [read_runs(args.source or args.out, file) for file in files]
-        if args.source is not None:  # runs of now lack metrics where no method has any
-            missing = [key for key in columns if key not in tables[0]]
-            common.require(not missing, f"{files[0]}: has no column {', '.join(missing)}")
+        needed = columns if args.source else ()  # runs of now lack metrics where no method has any
+        tables = [read_runs(args.source or args.out, file, needed if file == files[0] else ()) for file in files]
         publish(name, args, *report(*tables))
     common.run(main, f"reproduce.{name}")
 
@@ -98,8 +96,8 @@ def refuse_without_effect(parser, args):
                        f"--{key.replace('_', '-')}: has no effect with --from")
 
 
-def read_runs(folder, file):
-    """A table of runs as it is once read from its file: so it is the same now and later."""
+def read_runs(folder, file, columns=()):
+    """A table of runs, with these columns, as it is once read from its file: so it is the same now and later."""
     path = os.path.join(folder, file)
     try:
         runs = pd.read_csv(path, float_precision="round_trip")
@@ -107,6 +105,8 @@ def read_runs(folder, file):
         raise common.UserError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # of pandas, or not UTF-8
         raise common.UserError(f"{path}: not a CSV file ({common.format_value(error)})") from error
+    missing = [key for key in columns if key not in runs]
+    common.require(not missing, f"{path}: has no column {', '.join(missing)}")
     common.require(len(runs), f"{path}: has no rows")
     return runs.fillna({key: "" for key in TEXTS if key in runs})
 
