@@ -1,24 +1,19 @@
 """reproduce/batching.py: batches against a plain simulation tick by tick, schedule's order, passes, a run."""
-import os
-import pathlib
 from functools import partial
-from unittest import mock
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, part_of, refused, run_main, thorough
-from test_reproduce_tables import check_texts, drawn
+from conftest import part_of
 
 import ADSA
 import common
 import FCFS
 import LLF
 import SRTF
-from reproduce import EDF, batching, stats
+from reproduce import EDF, batching, study
 
-WRITTEN = ["batching.png", "batching_runs.csv", "batching_table.csv"]
 NEO, T4 = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
 
 
@@ -133,21 +128,6 @@ def test_a_batch_takes_no_longer_until_computing_outweighs_reading():
     assert times[3] > times[2]
 
 
-@pytest.mark.parametrize("load", [0.5, 1, 2])
-def test_random_lists_have_their_load(load):
-    tasks = batching.random_tasks(load, 3, 1, NEO, T4)
-    assert len(tasks) == batching.TASKS
-    assert tasks["arrival_time"].is_monotonic_increasing and tasks["arrival_time"].iloc[0] == 0
-    assert tasks["computation_time"].sum() / tasks["arrival_time"].max() == pytest.approx(load, rel=1e-6)
-    slack = (tasks["deadline"] - tasks["arrival_time"]) / (tasks["computation_time"] + tasks["trans_time"])
-    assert slack.between(1.5, 3).all()
-    assert tasks["output_tokens"].between(*batching.OUTPUT).all()
-    assert tasks["prompt_tokens"].between(*batching.PROMPT).all()
-    same = batching.random_tasks(2 * load, 3, 1, NEO, T4)
-    assert same["computation_time"].equals(tasks["computation_time"])
-    assert not batching.random_tasks(load, 3, 2, NEO, T4)["computation_time"].equals(tasks["computation_time"])
-
-
 def test_metrics():
     """Two results over one uplink, first computed first sent; 30 tokens from 1 s to 10 s."""
     tasks = table_of([(1000000, 0, 10, 1, 4000000, 9500000), (1500000, 0, 20, 1, 3000000, 5000000)])[0]
@@ -160,79 +140,24 @@ def test_metrics():
     assert apart["tokens_per_second"] == pytest.approx(30 / 7, abs=1e-6)
 
 
-# Runs -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small(monkeypatch, tmp_path):
-    """Runs the script in this process, on few and short lists."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(batching, "TASKS", 8)
-    monkeypatch.setattr(batching, "BATCH", (1, 2, 4))
-    return partial(run_main, batching.main, "reproduce.batching")
-
-
-def test_a_run_writes_and_prints_what_its_runs_say(small):
-    status, out, err = small("--runs", "2", "--seed", "5")
-    assert (status, err) == (0, "")
-    assert {name for name in files("results") if not name.endswith(".tex")} == set(WRITTEN)
-    runs, table = (pd.read_csv(f"results/batching_{what}.csv") for what in ("runs", "table"))
-    assert len(runs) == 2 * 2 * 3 * 5
-    for row in table.to_dict("records"):
-        mine = runs[(runs["load"] == row["load"]) & (runs["batch"] == row["batch"])]
-        first, values = (mine.loc[mine["algorithm"] == name, row["metric"]].to_numpy()
-                         for name in ("ADSA", row["algorithm"]))
-        assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)
-        if row["algorithm"] != "ADSA":
-            assert row["change"] == pytest.approx(stats.change(first, values)[0], abs=1e-5)
-    assert "\nDeadlines met, load 2: ADSA's change in % against each\n" in out
-    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 120
-
-    # one of them as the parts, called one after the other, have it
-    tasks = batching.random_tasks(2, 5, 1, NEO, T4)
+def test_a_run_is_what_its_parts_say():
+    """And tasks that the memory has no room for are refused."""
+    rows = batching.run_case(2, 5, 1, {"SRTF": "SRTF"}, NEO, T4, "shared")
+    assert [row["batch"] for row in rows] == list(batching.BATCH)
+    draw = np.random.default_rng((5, 1))
+    tasks = study.random_tasks(draw, 40, (10, 300), (50, 1500), (0.5, 5), (1.5, 3), 2, NEO, T4)
     token = batching.pass_time(NEO, T4, np.arange(3)).tolist()
     prompt = batching.pass_time(NEO, T4, tasks["prompt_tokens"].to_numpy()).tolist()
     end, peak = batching.serve_batches(SRTF.schedule, tasks, prompt, token, 1e99, 2)
-    mine = runs[(runs["load"] == 2) & (runs["run"] == 1) & (runs["batch"] == 2) & (runs["algorithm"] == "SRTF")].iloc[0]
     for key, value in batching.measure(tasks, end, "shared").items():
-        assert mine[key] == value
-    assert mine["peak_memory_gb"] == pytest.approx((24 * NEO.layer_bytes + peak) / 1e9)
-
-    # the same of the runs that it has written
-    before = {name: pathlib.Path("results", name).read_bytes() for name in files("results")}
-    again, text, err = small("--from", "results", "--out", "again")
-    assert (again, err) == (0, "")
-    assert text.split("written")[0] == out.split("written")[0]
-    assert {name: pathlib.Path("again", name).read_bytes() for name in files("again")} == before
-    check_texts(drawn(batching.draw_curves, table, list(batching.SCRIPTS)), 15)
+        assert rows[1][key] == value
+    assert rows[1]["peak_memory_gb"] == pytest.approx((24 * NEO.layer_bytes + peak) / 1e9)
+    with pytest.raises(common.UserError, match=r"T4 has 16 GB, too little for the weights of GPT-3 175B \(87.0 GB\) and"):
+        batching.run_case(1, 0, 0, {}, common.get_model("GPT-3 175B"), T4, "shared")
 
 
-@thorough
-def test_the_same_bytes_whatever_the_number_of_processes(small):
-    texts = []
-    for count in (1, 2):
-        with mock.patch.object(os, "cpu_count", lambda count=count: count):
-            assert small("--runs", "2", "--no-plot", "--out", f"by{count}")[0] == 0
-        texts.append([pathlib.Path(f"by{count}", name).read_bytes() for name in files(f"by{count}")])
-    assert texts[0] == texts[1]
-
-
-def test_a_policy_of_your_own(small):
-    pathlib.Path("Mine.py").write_text("import FCFS\ndef schedule(tasks):\n    return FCFS.schedule(tasks)\n")
-    assert small("--runs", "1", "--also", "Mine.py", "--no-plot", "--link", "dedicated")[0] == 0
-    runs = pd.read_csv("results/batching_runs.csv").set_index(["algorithm", "load", "batch"])[list(batching.METRICS)]
-    assert runs.loc["Mine"].equals(runs.loc["FCFS"])
-
-
-@pytest.mark.parametrize("part", ["[:-1]", "[1:]"])
-def test_a_policy_of_your_own_that_leaves_tasks_out_is_named(small, part):
-    pathlib.Path("Lazy.py").write_text(f"import FCFS\ndef schedule(tasks):\n    return FCFS.schedule(tasks){part}\n")
-    refused(small("--runs", "1", "--also", "Lazy.py"), "Lazy: the schedule is wrong: it must run all tasks")
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (("--runs", "0"), "--runs: 0 is not positive"), (("--device", "abacus"), "unknown device 'abacus'"),
-    (("--link", "rope"), "unknown link 'rope'"), (("--also", "none.py"), "--also none.py: FileNotFoundError"),
-    (("--model", "GPT-3 175B"), "T4 has 16 GB, too little for the weights of GPT-3 175B (87.0 GB) and")])
-def test_what_is_refused(small, arguments, message):
-    refused(small(*arguments), message)
+@pytest.mark.parametrize("part", [slice(None, -1), slice(1, None)])
+def test_a_policy_that_leaves_tasks_out_is_refused(part):
+    tasks, prompt = table_of([(0, 10, 4, 5, 0, 99), (0, 10, 3, 5, 0, 99)])
+    with pytest.raises(common.UserError, match="it must run all tasks"):
+        batching.serve_batches(lambda queue: FCFS.schedule(queue)[part], tasks, prompt, [0, 2], 99, 1)

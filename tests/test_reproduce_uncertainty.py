@@ -1,18 +1,16 @@
-"""reproduce/uncertainty.py: online runs against schedules of whole lists and tick by tick, tables and flags."""
-import math
-
+"""reproduce/uncertainty.py: online runs against schedules of whole lists and tick by tick, estimates, changes."""
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, part_of, refused, thorough
+from conftest import part_of
 
 import ADSA
 import common
 import FCFS
 import LLF
 import SRTF
-from reproduce import EDF, stats, uncertainty
+from reproduce import EDF, uncertainty
 
 POLICIES = {"ADSA": ADSA, "FCFS": FCFS, "SRTF": SRTF, "EDF": EDF}
 
@@ -147,86 +145,26 @@ def test_estimates_are_right_in_the_median_and_as_far_off_as_sigma(monkeypatch):
         assert errors[:, k, 0] == pytest.approx(sigma * errors[:, len(uncertainty.SIGMAS) - 1, 0], abs=1e-5)
 
 
-@pytest.mark.parametrize("load", uncertainty.LOADS)
-def test_random_lists_have_the_load_and_deadlines_that_are_set(load):
-    model, device = common.get_model(uncertainty.MODEL), common.get_device(uncertainty.DEVICE)
-    tasks = uncertainty.random_tasks(load, np.random.default_rng(3), model, device)
-    span = tasks["arrival_time"].max() - tasks["arrival_time"].min()
-    assert tasks["computation_time"].sum() / span == pytest.approx(load, rel=1e-6)
-    factor = (tasks["deadline"] - tasks["arrival_time"]) / (tasks["computation_time"] + tasks["trans_time"])
-    assert factor.between(*uncertainty.DEADLINE).all()
-    other = uncertainty.random_tasks(2 * load, np.random.default_rng(3), model, device)
-    for key in ("computation_time", "trans_time", "prompt_tokens", "output_tokens"):
-        assert other[key].tolist() == tasks[key].tolist()
-
-
-# The whole script -----------------------------------------------------------------------------------------------------
-FILES = ["uncertainty_changes.csv", "uncertainty_runs.csv", "uncertainty_table.csv"]
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """Few and short lists."""
-    monkeypatch.setattr(uncertainty, "TASKS", 5)
-    monkeypatch.setattr(uncertainty, "LOADS", (0.9, 1.2))
-    monkeypatch.setattr(uncertainty, "SIGMAS", (0, 1))
-    monkeypatch.setattr(uncertainty, "COSTS", (0.1,))
-
-
-def start(monkeypatch, capsys, *flags):
-    monkeypatch.setattr("sys.argv", ["uncertainty", *flags])
-    uncertainty.main("reproduce.uncertainty")
-    return capsys.readouterr().out
-
-
-def test_tables_and_figure_follow_from_the_runs(small, monkeypatch, capsys, tmp_path):
-    mine = tmp_path / "mine.py"
-    mine.write_text((ROOT / "SRTF.py").read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    out = start(monkeypatch, capsys, "--runs", "2", "--seed", "5", "--also", str(mine), "--out", "one")
-    runs, table, changed = (pd.read_csv(f"one/{name}") for name in (FILES[1], FILES[2], FILES[0]))
-    assert len(runs) == 2 * 2 * 3 * 6
-    assert {*FILES, "uncertainty.png"} <= set(files("one"))
-    wide = runs.pivot(index=["load", "sigma", "cost", "run"], columns="algorithm", values=list(uncertainty.UNITS))
-    for metric in uncertainty.UNITS:
-        assert wide[metric]["mine"].tolist() == wide[metric]["SRTF"].tolist()
-        for name in ("FCFS", uncertainty.EDF):  # look at no length
-            by_sigma = wide[metric][name].unstack("sigma").xs(0, level="cost")
-            assert by_sigma[0].tolist() == by_sigma[1].tolist()
-    for row in table.to_dict("records"):
-        values = wide.loc[(row["load"], row["sigma"], row["cost"])][row["metric"]]
-        assert row["mean"] == pytest.approx(values[row["algorithm"]].mean(), abs=1e-6)
-        change = stats.change(values["ADSA"].to_numpy(dtype=float), values[row["algorithm"]].to_numpy(dtype=float))
-        if row["algorithm"] != "ADSA":
-            assert row["change"] == pytest.approx(change[0], abs=1e-6, nan_ok=True)
+def test_changes_are_those_from_exact_lengths_and_free_preemptions():
+    rng = np.random.default_rng(4)
+    settings = [(0, 0), (1, 0), (0, 0.1)]
+    runs = pd.DataFrame([dict(load=0.9, run=run, sigma=sigma, cost=cost, algorithm=name,
+                              **{metric: rng.uniform(1, 9) for metric in uncertainty.METRICS})
+                         for run in range(5) for sigma, cost in settings for name in ("ADSA", "FCFS")])
+    changed = uncertainty.changes_of_settings(runs, ["ADSA", "FCFS"])
+    assert len(changed) == 2 * 2 * len(uncertainty.METRICS)
+    means = runs.groupby(["algorithm", "sigma", "cost"])[uncertainty.METRICS].mean()
     for row in changed.to_dict("records"):
-        value, before = (wide.loc[setting][row["metric"]][row["algorithm"]].mean() for setting in (
-            (row["load"], row["sigma"], row["cost"]), (row["load"], 0, 0)))
-        percent = 100 * (value / before - 1) if before else math.nan
-        assert row["change"] == pytest.approx(percent, abs=1e-5, nan_ok=True)
-    met = wide["deadlines_met"]
-    assert np.allclose(met * 5 / 100, (met * 5 / 100).round())
-
-    again = start(monkeypatch, capsys, "--from", "one", "--out", "two")
-    assert again.split("\nwritten")[0] == out.split("\nwritten")[0]
-    for name in files("one"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        value = means.loc[(row["algorithm"], row["sigma"], row["cost"]), row["metric"]]
+        exact = means.loc[(row["algorithm"], 0, 0), row["metric"]]
+        assert row["change"] == pytest.approx(100 * (value / exact - 1), abs=1e-5)
 
 
-@thorough
-def test_a_run_is_the_same_however_many_there_are(small, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for number in ("1", "2"):
-        start(monkeypatch, capsys, "--runs", number, "--out", number, "--no-plot")
-    one, two = (pd.read_csv(f"{number}/uncertainty_runs.csv") for number in ("1", "2"))
-    pd.testing.assert_frame_equal(two[two["run"] == 0].reset_index(drop=True), one)
-    assert "uncertainty.png" not in files("1")
-
-
-@pytest.mark.parametrize("flags, message", [
-    (["--runs", "0"], "--runs: 0 is not positive"), (["--link", "none"], "unknown link"),
-    (["--from", "nowhere"], "--from nowhere: no uncertainty_runs.csv"),
-    (["--from", "nowhere", "--seed", "3"], "--seed: has no effect with --from"),
-    (["--also", "nowhere.py"], "--also nowhere.py: "), (["--model", "none"], "unknown model")])
-def test_flags_that_cannot_be_are_refused_in_one_line(flags, message, run):
-    refused(run(str(ROOT / "reproduce" / "uncertainty.py"), *flags), message)
+def test_policies_that_look_at_no_length_do_not_mind_estimates():
+    model, device = common.get_model(uncertainty.MODEL), common.get_device(uncertainty.DEVICE)
+    runs = pd.DataFrame(uncertainty.run_case(0.9, 0, 1, {"FCFS": "FCFS", "EDF": "reproduce.EDF"}, model, device, "shared"))
+    free = runs[runs["cost"] == 0]
+    assert len(runs) == 2 * (len(uncertainty.SIGMAS) + len(uncertainty.COSTS))
+    assert (free.groupby("algorithm")[uncertainty.METRICS].nunique() == 1).all(axis=None)
+    met = runs["deadlines_met"] * uncertainty.TASKS / 100
+    assert np.allclose(met, met.round())

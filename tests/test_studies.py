@@ -32,7 +32,7 @@ def tiny(name):
 
 
 def has_flag(name, flag):
-    return flag in run_here(ROOT / "reproduce" / f"{name}.py", "--help")[1]
+    return f"[{flag} " in run_here(ROOT / "reproduce" / f"{name}.py", "--help")[1]
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_stored_runs_are_read(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_method_of_ones_own(name, tmp_path, monkeypatch):
-    """A copy under another name has the same metrics; one that returns nonsense is named."""
+    """A copy under another name has the same metrics; one that leaves a task or a layer out is named."""
     if not has_flag(name, "--also"):
         pytest.skip("compares no methods")
     monkeypatch.chdir(tmp_path)
@@ -116,6 +116,8 @@ def test_a_method_of_ones_own(name, tmp_path, monkeypatch):
     theirs = runs[runs["algorithm"] == copied].drop(columns="algorithm").reset_index(drop=True)
     pd.testing.assert_frame_equal(mine, theirs)
 
+    if name == "uncertainty":
+        return  # it asks for the next task alone
     shutil.rmtree("results")
     pathlib.Path("Lazy.py").write_text("from FCFS import schedule as whole\n\n\ndef schedule(tasks):\n    return whole("
                                        "tasks)[1:]\n\n\ndef allocate(**_):\n    return [dict(devices=[0], layers=1)], []\n")
@@ -126,12 +128,10 @@ def test_a_method_of_ones_own(name, tmp_path, monkeypatch):
 def test_wrong_flags_are_told_in_one_line(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pathlib.Path(f"{name}_runs.csv").write_text("algorithm,seed\nFCIM,0\n")
-    pathlib.Path("empty").mkdir()
-    pathlib.Path("empty", f"{name}_runs.csv").write_text("algorithm,seed\n")
     for flag, *more, message in [
             ("--runs", "0", "--runs: 0 is not positive"), ("--seed", "1.5", "--seed: "),
             ("--from", "nowhere", f"nowhere/{name}_runs.csv: No such file"),
-            ("--from", "empty", f"{name}_runs.csv: has no rows"), ("--from", ".", f"{name}_runs.csv: has no column "),
+            ("--from", ".", f"{name}_runs.csv: has no column "),
             ("--from", ".", "--runs", "3", "--runs: has no effect with --from"), ("--link", "rope", "unknown link 'rope'"),
             ("--pool", "moon", "unknown pool 'moon'"), ("--device", "abacus", "unknown device 'abacus'"),
             ("--model", "none", "unknown model 'none'"), ("--tasks", "none.csv", "none.csv: No such file"),
@@ -168,6 +168,20 @@ def test_tables_have_a_row_for_each_setting():
     assert "9 runs are few" in study.legend(9)
 
 
+def test_runs_are_read_as_they_were_written(tmp_path):
+    """Floats to the last bit; a text column without a text is no number."""
+    values = np.random.default_rng(0).random(1000)
+    pd.DataFrame({"gap": values, "problem": ""}).to_csv(tmp_path / "runs.csv", index=False)
+    runs = study.read_runs(tmp_path, "runs.csv", ["gap"])
+    assert runs["gap"].tolist() == values.tolist()
+    assert set(runs["problem"]) == {""}
+    (tmp_path / "odd.csv").write_bytes(b"a,b\n\xff,1\n")
+    (tmp_path / "empty.csv").write_text("gap,problem\n")
+    for file, message in (("odd.csv", "not a CSV file"), ("empty.csv", "has no rows"), ("none.csv", "No such file")):
+        with pytest.raises(common.UserError, match=f"{file}: {message}"):
+            study.read_runs(tmp_path, file)
+
+
 @pytest.mark.parametrize("name, text, message", [
     ("Mine.py", "def other(tasks): pass", "has no function schedule"),
     ("Mine.py", "import nothing_of_this_name", "ModuleNotFoundError: No module named"),
@@ -200,7 +214,7 @@ def test_random_lists_have_their_load(load):
     assert random_tasks(2 * load, 1)["computation_time"].equals(tasks["computation_time"])
     assert not random_tasks(load, 2)["computation_time"].equals(tasks["computation_time"])
     words = random_tasks(load, 1, in_words=True)
-    assert words["prompt_tokens"].equals(common.count_tokens(tasks["prompt_tokens"]))
+    assert words["prompt_tokens"].tolist() == common.count_tokens(tasks["prompt_tokens"]).tolist()
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -272,6 +286,7 @@ def test_tables_fit_on_a_page(tmp_path):
 # Figures --------------------------------------------------------------------------------------------------------------
 def check_texts(figure, least=8):
     """That no text of a figure (of at least so many) is small, cut off, or covers another."""
+    figure.set_dpi(100)
     FigureCanvasAgg(figure).draw()
     texts = [text for legend in figure.legends for text in legend.get_texts()]
     for axes in figure.axes:
@@ -340,6 +355,6 @@ def test_looks_differ():
     for methods in (study.ALLOCATORS, study.POLICIES):
         looks = study.looks([*methods, "Mine", "Yours"])
         mine = [looks[name] for name in [*methods, "Mine", "Yours"]]
-        for of_method in zip(*mine[:-2]):
+        for of_method in list(zip(*mine[:-2]))[:3]:  # colours, hatches, markers
             assert len(set(of_method)) == len(methods)
         assert len({look[:2] for look in mine}) == len({look[::2] for look in mine}) == len(mine)
