@@ -57,32 +57,16 @@ def test_a_run_is_its_list_served_by_hand():
         assert row["p95_turnaround_time"] > early["p95_turnaround_time"]
 
 
-LAST = """import common
-
-
-def schedule(tasks):
-    end, runs = 0, []
-    for k in range(len(tasks))[::-1]:
-        start = max(end, tasks["arrival_time"][k])
-        end = start + tasks["computation_time"][k]
-        runs.append((k, start, end))
-    return common.interval_table(tasks, runs)
-"""
-
-
-def test_a_list_of_ones_own_and_a_policy_of_ones_own(run):
+def test_a_list_of_ones_own(run):
     own = pd.DataFrame({"label": list("abcd"), "prompt": "", "arrival_time": [0, 1, 2, 8], "output_words": 0,
                         "trans_time": [1, 2, 1, 1], "deadline": [9, 9, 9, 19], "computation_time": [4, 3, 1, 2]})
     own.to_csv("mine.csv", index=False)
-    pathlib.Path("Last.py").write_text(LAST)
-    status, out, err = run(SCRIPT, "--tasks", "mine.csv", "--also", "Last.py", "--link", "dedicated", "--no-plot")
+    status, out, err = run(SCRIPT, "--tasks", "mine.csv", "--link", "dedicated", "--no-plot")
     assert (status, err) == (0, "")
     assert "mine.csv: 4 tasks, at each load once" in out
     runs = pd.read_csv("results/load_runs.csv")
-    assert runs["algorithm"].unique().tolist() == [*study.POLICIES, "Last"]
-    last = runs[(runs["algorithm"] == "Last") & (runs["load"] == 0.5)].iloc[0]  # arrivals at 0, 2.5, 5 and 20 s
-    assert last["T_end"] == 31
-    assert last["deadlines_met_percent"] == 25
+    served = runs[(runs["algorithm"] == "FCFS") & (runs["load"] == 0.5)]  # arrivals at 0, 2.5, 5 and 20 s
+    assert served[["T_end", "mean_turnaround_time", "deadlines_met_percent"]].to_numpy().tolist() == [[23, 4.625, 100]]
 
 
 AT_ONCE = "label,prompt,arrival_time,output_words,trans_time,deadline\nT0,,1,1,1,9\nT1,,1,1,1,9\n"

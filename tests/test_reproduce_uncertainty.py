@@ -1,4 +1,6 @@
 """reproduce/uncertainty.py: online runs against schedules of whole lists and tick by tick, estimates, changes."""
+import functools
+
 import naive
 import numpy as np
 import pandas as pd
@@ -12,7 +14,8 @@ import LLF
 import SRTF
 from reproduce import EDF, uncertainty
 
-POLICIES = {"ADSA": ADSA, "FCFS": FCFS, "SRTF": SRTF, "EDF": EDF}
+POLICIES = {"ADSA": ADSA.schedule, "FCFS": FCFS.schedule, "SRTF": SRTF.schedule, "EDF": EDF.schedule}
+EACH_TICK = functools.partial(LLF.schedule, quantum=1 / common.US)  # looks at the laxities at every tick
 
 
 def task_table(arrival, length, trans, deadline):
@@ -22,22 +25,14 @@ def task_table(arrival, length, trans, deadline):
     return table.assign(label=[f"Task {k}" for k in range(len(table))])
 
 
-def random_list(rng, least=0):
+def random_list(rng):
     """Tasks of whole seconds, among which many are equal, of any microseconds, or of both; in any order of arrival."""
     n = int(rng.integers(1, 7))
-    draw = [lambda most: rng.integers(least, most, n, endpoint=True) * common.US,
-            lambda most: rng.integers(least, most * common.US, n, endpoint=True),
-            lambda most: rng.integers(least, most, n, endpoint=True) * rng.choice([1, common.US], n)][rng.integers(3)]
+    draw = [lambda most: rng.integers(0, most, n, endpoint=True) * common.US,
+            lambda most: rng.integers(0, most * common.US, n, endpoint=True),
+            lambda most: rng.integers(0, most, n, endpoint=True) * rng.choice([1, common.US], n)][rng.integers(3)]
     arrival, length, trans = draw(8), draw(5), draw(3)
     return task_table(arrival, length, trans, arrival + draw(25))
-
-
-def online(module, tasks, estimates=None, cost=0):
-    estimates = tasks["computation_time"] if estimates is None else pd.Series(estimates)
-    return uncertainty.run_online(module.schedule, tasks, estimates, cost)
-
-
-# Against the whole list -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -45,52 +40,11 @@ def test_with_exact_lengths_online_equals_the_schedule_of_the_whole_list(name):
     rng = np.random.default_rng(7)
     for _ in range(part_of(500, 10)):
         tasks = random_list(rng)
-        expected = POLICIES[name].schedule(tasks)
-        pd.testing.assert_frame_equal(online(POLICIES[name], tasks), expected, check_like=True)
+        found = uncertainty.run_online(POLICIES[name], tasks, tasks["computation_time"], 0)
+        pd.testing.assert_frame_equal(found, POLICIES[name](tasks), check_like=True)
 
 
-def test_llf_online_keeps_the_processor_busy_and_runs_the_least_laxity():
-    """Its quantum begins anew with each decision, so it need not equal its schedule of the whole list."""
-    rng = np.random.default_rng(8)
-    for _ in range(part_of(60)):
-        tasks = random_list(rng, least=1)
-        intervals = online(LLF, tasks)
-        common.simulate(tasks, intervals, "shared")  # whole, none before it arrives, no two at once
-        busy = [(row.start, row.end) for row in intervals.itertuples()]
-        assert joined(busy) == joined([(row.start, row.end) for row in FCFS.schedule(tasks).itertuples()])
-        for now in {*intervals["start"], *tasks["arrival_time"]}:
-            laxity = laxities(tasks, intervals, now)
-            running = intervals["label"][(intervals["start"] <= now) & (now < intervals["end"])]
-            if len(running):
-                assert laxity[running.iloc[0]] == min(laxity.values())
-
-
-def joined(spans):
-    """Spans of time in which the processor is busy, those that meet joined."""
-    found = []
-    for start, end in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
-    return found
-
-
-def laxities(tasks, intervals, now):
-    """{label: laxity} of the unfinished tasks that have arrived."""
-    found = {}
-    for task in tasks.itertuples():
-        own = intervals[intervals["label"] == task.label]
-        left = task.computation_time - (own["end"].clip(upper=now) - own["start"].clip(upper=now)).sum()
-        if task.arrival_time <= now and left:
-            found[task.label] = task.deadline - task.trans_time - now - left
-    return found
-
-
-# Estimates and costs --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["FCFS", "SRTF", "EDF"])
+@pytest.mark.parametrize("name", ["FCFS", "SRTF", "EDF", "LLF"])
 @pytest.mark.parametrize("cost", [0, 1, 4])
 def test_estimates_and_costs_equal_the_same_tick_by_tick(name, cost, monkeypatch):
     rng = np.random.default_rng(9)
@@ -102,28 +56,13 @@ def test_estimates_and_costs_equal_the_same_tick_by_tick(name, cost, monkeypatch
         tasks = task_table(arrival, length, 0 * arrival, due)
 
         def rule(j, expected, name=name, due=due):
-            return {"FCFS": 0, "SRTF": expected, "EDF": due[j]}[name]
+            return {"FCFS": 0, "SRTF": expected, "EDF": due[j], "LLF": due[j] - expected}[name]
         ticks = naive.online(arrival.tolist(), length.tolist(), estimate.tolist(), rule, cost, rest)
         found = [None] * len(ticks)
-        for row in online(POLICIES[name], tasks, estimate, cost).itertuples():
+        schedule = POLICIES.get(name, EACH_TICK)
+        for row in uncertainty.run_online(schedule, tasks, pd.Series(estimate), cost).itertuples():
             found[row.start:row.end] = [int(row.label.split()[1])] * (row.end - row.start)
         assert found == ticks
-
-
-@pytest.mark.parametrize("estimates, cost, expected", [
-    # seconds: task 0 arrives at 0 and takes 10, task 1 at 4 and takes 2
-    ([10, 2], 0, [(0, 0, 4), (1, 4, 6), (0, 6, 12)]),
-    ([10, 2], 1, [(0, 0, 4), (1, 5, 7), (0, 7, 13)]),  # leaving a task that is not done costs a second
-    ([10, 7], 0, [(0, 0, 10), (1, 10, 12)]),  # task 1 is taken for longer than what is left of task 0
-    ([5, 2], 0, [(0, 0, 10), (1, 10, 12)]),  # task 0 seems to be nearly done, again and again
-    ([12, 1.5], 0, [(0, 0, 4), (1, 4, 6), (0, 6, 12)]),  # task 1 is not done when its estimate is used up: REST is less
-])
-def test_small_cases_by_hand(estimates, cost, expected):
-    tasks = task_table([0, 4 * common.US], [10 * common.US, 2 * common.US], [0, 0], [0, 0])
-    estimates = [round(seconds * common.US) for seconds in estimates]
-    intervals = online(SRTF, tasks, estimates, cost * common.US)
-    found = [(int(row.label[-1]), row.start / common.US, row.end / common.US) for row in intervals.itertuples()]
-    assert found == expected
 
 
 def test_estimates_are_right_in_the_median_and_as_far_off_as_sigma(monkeypatch):
@@ -158,13 +97,3 @@ def test_changes_are_those_from_exact_lengths_and_free_preemptions():
         value = means.loc[(row["algorithm"], row["sigma"], row["cost"]), row["metric"]]
         exact = means.loc[(row["algorithm"], 0, 0), row["metric"]]
         assert row["change"] == pytest.approx(100 * (value / exact - 1), abs=1e-5)
-
-
-def test_policies_that_look_at_no_length_do_not_mind_estimates():
-    model, device = common.get_model(uncertainty.MODEL), common.get_device(uncertainty.DEVICE)
-    runs = pd.DataFrame(uncertainty.run_case(0.9, 0, 1, {"FCFS": "FCFS", "EDF": "reproduce.EDF"}, model, device, "shared"))
-    free = runs[runs["cost"] == 0]
-    assert len(runs) == 2 * (len(uncertainty.SIGMAS) + len(uncertainty.COSTS))
-    assert (free.groupby("algorithm")[uncertainty.METRICS].nunique() == 1).all(axis=None)
-    met = runs["deadlines_met"] * uncertainty.TASKS / 100
-    assert np.allclose(met, met.round())
