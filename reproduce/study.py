@@ -18,7 +18,6 @@ import os
 import re
 import sys
 import textwrap
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -101,9 +100,7 @@ def read_runs(folder, file, columns=()):
     """A table of runs, with these columns, as it is once read from its file: so it is the same now and later."""
     path = os.path.join(folder, file)
     try:
-        with warnings.catch_warnings():  # newer releases of pandas are exact unasked, and warn
-            warnings.simplefilter("ignore")
-            runs = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), float_precision="round_trip")
+        runs = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
     except OSError as error:
         raise common.UserError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # of pandas, or not UTF-8

@@ -170,12 +170,10 @@ def test_tables_have_a_row_for_each_setting():
 
 
 def test_runs_are_read_as_they_were_written(tmp_path):
-    """Floats to the last bit; a text column without a text is no number."""
-    values = np.random.default_rng(0).random(1000)
-    pd.DataFrame({"gap": values, "problem": ""}).to_csv(tmp_path / "runs.csv", index=False)
-    runs = study.read_runs(tmp_path, "runs.csv", ["gap"])
-    assert runs["gap"].tolist() == values.tolist()
-    assert set(runs["problem"]) == {""}
+    """A column of texts without a text is no number."""
+    written = pd.DataFrame({"gap": [0.1, 2 / 3], "seed": [0, 1], "problem": ""})
+    written.to_csv(tmp_path / "runs.csv", index=False)
+    assert study.read_runs(tmp_path, "runs.csv", ["gap"]).to_dict("list") == written.to_dict("list")
     (tmp_path / "odd.csv").write_bytes(b"a,b\n\xff,1\n")
     (tmp_path / "empty.csv").write_text("gap,problem\n")
     for file, message in (("odd.csv", "not a CSV file"), ("empty.csv", "has no rows"), ("none.csv", "No such file")):
