@@ -26,7 +26,7 @@ import numpy as np
 import common
 from reproduce import stats, study
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists
@@ -194,5 +194,6 @@ def heading(runs):
 
 
 if __name__ == "__main__":
-    study.run("batching", __doc__, cases, run_case, report, RUNS, ["load", "batch", "tasks", *METRICS], study.POLICIES,
+    study.run("batching", __doc__, cases, run_case, report, RUNS,
+              ["model", "device", "link", "load", "seed", "run", "batch", "tasks", *METRICS], study.POLICIES,
               model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)

@@ -19,7 +19,7 @@ import pandas as pd
 import common
 from reproduce import stats, study
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists
@@ -109,5 +109,6 @@ def heading(runs):
 
 
 if __name__ == "__main__":
-    study.run("load", __doc__, cases, run_case, report, RUNS, ["load", "run", "tasks", "tasks_file", *METRICS],
-              study.POLICIES, tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
+    study.run("load", __doc__, cases, run_case, report, RUNS,
+              ["model", "device", "link", "tasks_file", "load", "seed", "run", "tasks", *METRICS], study.POLICIES,
+              tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)

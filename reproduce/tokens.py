@@ -33,7 +33,7 @@ import common
 import FCIM
 from reproduce import stats, study
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 30  # draws of links and bids in each network
@@ -251,5 +251,6 @@ def heading(runs):
 
 
 if __name__ == "__main__":
-    study.run("tokens", __doc__, cases, run_case, report, RUNS, ["network", "seed", "problem", *METRICS],
-              study.ALLOCATORS, tasks=FCIM.tasks, model=MODEL, pool=POOL, seed=SEED, out=OUT)
+    study.run("tokens", __doc__, cases, run_case, report, RUNS,
+              ["model", "pool", "tasks_file", "network", "seed", "problem", *METRICS], study.ALLOCATORS,
+              tasks=FCIM.tasks, model=MODEL, pool=POOL, seed=SEED, out=OUT)

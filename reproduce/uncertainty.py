@@ -26,7 +26,7 @@ import pandas as pd
 import common
 from reproduce import stats, study
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists and estimates
@@ -189,5 +189,6 @@ def in_percent(changed, rows, who):
 
 
 if __name__ == "__main__":
-    study.run("uncertainty", __doc__, cases, run_case, report, RUNS, ["load", "run", "sigma", "cost", *METRICS],
-              study.POLICIES, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
+    study.run("uncertainty", __doc__, cases, run_case, report, RUNS,
+              ["model", "device", "link", "load", "seed", "run", "sigma", "cost", *METRICS], study.POLICIES,
+              model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
