@@ -145,10 +145,10 @@ def report(runs):
     met = free[(free["metric"] == "deadlines_met") & free["sigma"].isin([0, worst])]
     parts.append(("changes", f"Deadlines met: {who[0]}'s change in % against each",
                   study.changes(met, ["load", "sigma"], who)))
-    of_policies = changed[changed["metric"] == "deadlines_met"]
-    estimated = in_percent(of_policies[of_policies["sigma"] == worst], ["load"], who)
+    of_deadlines = changed[changed["metric"] == "deadlines_met"]
+    estimated = in_percent(of_deadlines[of_deadlines["sigma"] == worst], ["load"], who)
     parts.append(("estimates", f"Deadlines met: change in % from exact lengths to sigma {worst:g}", estimated))
-    dear = in_percent(of_policies[of_policies["cost"] > 0], ["load", "cost"], who)
+    dear = in_percent(of_deadlines[of_deadlines["cost"] > 0], ["load", "cost"], who)
     parts.append(("preemptions", "Deadlines met: change in % from free preemptions", dear))
     figure = (study.draw_lines, SHOWN, "sigma", who, free, "load")
     return parts, {"table": table, "changes": changed}, {"": figure}
@@ -160,8 +160,7 @@ def heading(runs):
     number = runs["run"].nunique()
     return (f"reproduce.uncertainty: {about['model']} on {about['device']}, {about['link']} uplink\n"
             f"{number} random lists of {TASKS} tasks at each load, seed {about['seed']}\n"
-            f"sigma: estimate = length x lognormal(sigma), median 1; once it is used up, {REST} s are taken\n"
-            "to be left\n"
+            f"sigma: estimate = length x lognormal(sigma), median 1; when used up, {REST} s is taken to be left\n"
             "cost: seconds of the processor that a preemption takes\n"
             f"{study.legend(number)}")
 

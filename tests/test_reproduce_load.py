@@ -7,14 +7,10 @@ import pytest
 from conftest import ROOT, refused, thorough
 
 import common
-from reproduce import load, stats, study
+from reproduce import load, stats
 
 MODEL, DEVICE = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
 SCRIPT = str(ROOT / "reproduce" / "load.py")
-
-
-def case(share, own, methods, link="shared", seed=0, run=0):
-    return load.run_case(share, seed, run, own, "", methods, MODEL, DEVICE, link)
 
 
 @pytest.mark.parametrize("rho", [0.5, *(pytest.param(rho, marks=thorough) for rho in (0.3, 0.6))])
@@ -28,7 +24,7 @@ def test_waiting_is_that_of_a_queue_with_a_closed_form(rho):
         draw = np.random.default_rng((3, run))
         tasks["arrival_time"] = np.cumsum(draw.exponential(service, 4000)).astype("int64")
         tasks["computation_time"] = draw.exponential(service, 4000).astype("int64")
-        row, = case(rho, tasks, {"FCFS": "FCFS"}, "dedicated")
+        row, = load.run_case(rho, 3, run, tasks, "", {"FCFS": "FCFS"}, MODEL, DEVICE, "dedicated")
         waiting.append(row["mean_waiting_time"])
     _, low, high = stats.mean(np.array(waiting))
     assert low <= rho / (1 - rho) <= high
@@ -40,21 +36,6 @@ def test_arrivals_are_a_poisson_process():
     gaps = np.concatenate([np.diff(load.random_list(7, run, MODEL, DEVICE)["arrival_time"]) for run in range(10)])
     assert gaps.std() / gaps.mean() == pytest.approx(1, abs=0.05)
     assert (gaps < gaps.mean()).mean() == pytest.approx(1 - 1 / np.e, abs=0.02)
-
-
-def test_a_run_is_its_list_served_by_hand():
-    tasks = study.at_load(load.random_list(7, 1, MODEL, DEVICE), 1.4)
-    assert len(tasks) == 300
-    assert tasks["computation_time"].sum() / np.ptp(tasks["arrival_time"]) == pytest.approx(1.4)
-    rows = case(1.4, None, study.POLICIES, seed=7, run=1)
-    for row, path in zip(rows, study.POLICIES.values()):
-        result, _ = common.simulate(tasks, study.script(path).schedule(tasks), "shared")
-        assert row["deadlines_met_percent"] == pytest.approx(100 * result["deadline_met"].mean())
-        late = np.percentile(result["turnaround_time"], 95) / 1e6
-        assert row["p95_turnaround_time"] == pytest.approx(late, abs=1e-5)
-    for row, early in zip(rows, case(0.3, None, study.POLICIES, seed=7, run=1)):
-        assert row["deadlines_met_percent"] < early["deadlines_met_percent"]
-        assert row["p95_turnaround_time"] > early["p95_turnaround_time"]
 
 
 def test_a_list_of_ones_own(run):

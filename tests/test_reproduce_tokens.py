@@ -9,7 +9,7 @@ from conftest import part_of
 
 import common
 import FCIM
-from reproduce import study, tokens
+from reproduce import tokens
 
 BLOOM = common.get_model("BLOOM-176B")
 
@@ -131,16 +131,6 @@ def test_one_more_device_changes_no_other_link_and_a_network_scales_them_all():
     assert (latency[apart] >= 0.005).all() and (latency[apart] <= 0.02).all()
     assert (bandwidth[apart] >= 5e5).all() and (bandwidth[apart] <= 2e6).all()
     assert len(set(latency[apart])) == 5
-
-
-def test_a_run_is_what_its_parts_say():
-    row, = tokens.run_case(FCIM.tasks, BLOOM, "campus", "Wi-Fi", 1, {"FCIM": "FCIM"})
-    case = study.quiet_case(FCIM.tasks, BLOOM, "campus", 1)
-    latency, bandwidth = tokens.draw_links(case["bids"], 5e-3, 100e6 / 8, 1)
-    case = tokens.plan_with(case, latency, bandwidth)
-    stages, _ = FCIM.allocate(**case)
-    assert {**row, **tokens.run_tokens(stages, case, latency, bandwidth)} == row
-    assert row["paper_completion_time"] == common.evaluate(stages, **case)[3]["completion_time"]
 
 
 def test_a_draw_without_an_allocation_says_why(monkeypatch):
