@@ -65,18 +65,6 @@ def test_small_cases_are_as_tick_by_tick():
     assert min(waited, put_off, full) >= part_of(15)  # more begun than a batch holds; caches that did not fit
 
 
-def test_a_batch_by_hand():
-    """Two at a time, a token 2 alone and 3 together, prompts 10: the third waits for a place, and then for room."""
-    case = [(0, 10, 4, 5, 0, 99), (11, 10, 3, 5, 0, 99), (11, 10, 1, 2, 0, 99)]
-    tasks, prompt = table_of(case)
-    end, peak = batching.serve_batches(FCFS.schedule, tasks, prompt, [0, 2, 3], 99, 2)
-    # 0: its prompt and a token until 12; 1 joins: prompt until 22, tokens at 25, 28, 31: both end; 2: 31 + 10 + 2
-    assert (end.tolist(), peak) == ([31, 31, 43], 10)
-    end, peak = batching.serve_batches(FCFS.schedule, tasks, prompt, [0, 2, 3], 7, 2)
-    # 1 does not fit beside 0, and 2 takes the place: 12 + 10 + 3; then 0 alone until 29; 1: 29 + 10 + 3 x 2
-    assert (end.tolist(), peak) == ([29, 45, 25], 7)
-
-
 def test_a_batch_of_one_takes_what_common_estimates():
     rows = [{"label": f"T{k}", "prompt": "", "arrival_time": 0, "output_words": 0, "prompt_tokens": prompt,
              "output_tokens": tokens, "trans_time": 0, "deadline": 0}

@@ -214,26 +214,6 @@ def test_a_script_that_cannot_be_compared_is_named(name, text, message, tmp_path
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("load", [0.5, 1, 2])
-def test_random_lists_have_their_load(load):
-    model, device = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
-
-    def random_tasks(load, seed, **words):
-        draw = np.random.default_rng(seed)
-        return study.random_tasks(draw, 40, (10, 300), (50, 1500), (0.5, 5), (1.5, 3), load, model, device, **words)
-    tasks = random_tasks(load, 1)
-    assert len(tasks) == 40
-    assert tasks["arrival_time"].is_monotonic_increasing and tasks["arrival_time"].iloc[0] == 0
-    assert tasks["computation_time"].sum() / tasks["arrival_time"].max() == pytest.approx(load, rel=1e-6)
-    slack = (tasks["deadline"] - tasks["arrival_time"]) / (tasks["computation_time"] + tasks["trans_time"])
-    assert slack.between(1.5, 3).all()
-    assert tasks["output_tokens"].between(50, 1500).all() and tasks["prompt_tokens"].between(10, 300).all()
-    assert random_tasks(2 * load, 1)["computation_time"].equals(tasks["computation_time"])
-    assert not random_tasks(load, 2)["computation_time"].equals(tasks["computation_time"])
-    words = random_tasks(load, 1, in_words=True)
-    assert words["prompt_tokens"].tolist() == common.count_tokens(tasks["prompt_tokens"]).tolist()
-
-
 @pytest.mark.parametrize("seed", range(10))
 def test_a_list_at_a_load_keeps_all_but_the_times_between_arrivals(seed):
     draw = np.random.default_rng(seed)
@@ -346,12 +326,3 @@ def test_lines_are_the_means(columns, log):
             mean = table[(table["algorithm"] == name) & (table["metric"] == metric)]["mean"].tolist()
             assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == (loads, mean[:3])
             assert line.get_color() == study.looks(who)[name][0]
-
-
-def test_looks_differ():
-    for methods in (study.ALLOCATORS, study.POLICIES):
-        looks = study.looks([*methods, "Mine", "Yours"])
-        mine = [looks[name] for name in [*methods, "Mine", "Yours"]]
-        for of_method in list(zip(*mine[:-2]))[:3]:  # colours, hatches, markers
-            assert len(set(of_method)) == len(methods)
-        assert len({look[:2] for look in mine}) == len({look[::2] for look in mine}) == len(mine)
