@@ -390,16 +390,16 @@ def draw_lines(panels, x, who, table, columns=None, log=(), claimed=()):
     stats.compare), for each of whose values there is a column of panels; log: x, or metrics, on a logarithmic scale;
     claimed: {metric: the paper's figure}, a dashed line.
     """
+    pieces = [("", table)]
+    if columns is not None:
+        pieces = [(f"{columns} {show_setting(value)}", piece) for value, piece in table.groupby(columns, sort=False)]
     figure = common.new_figure(0.9 + 1.25 * len(panels) + 0.13 * (len(who) // 3))
-    values = [None] if columns is None else table[columns].unique()
-    plots = figure.subplots(len(panels), len(values), squeeze=False, sharex=True, sharey="row")
+    plots = figure.subplots(len(panels), len(pieces), squeeze=False, sharex=True, sharey="row")
     look = looks(who)
     keys = {}
-    for (metric, label), row in zip(panels.items(), plots):
-        row[0].set_ylabel(textwrap.fill(label, 20), fontsize=7)
-        of_metric = table[table["metric"] == metric]
-        for value, axes in zip(values, row):
-            part = of_metric if columns is None else of_metric[of_metric[columns] == value]
+    for (title, piece), column in zip(pieces, plots.T):
+        for metric, axes in zip(panels, column):
+            part = piece[piece["metric"] == metric]
             for name in who:
                 line = part[part["algorithm"] == name].sort_values(x)
                 colour, _, marker, style = look[name]
@@ -419,9 +419,9 @@ def draw_lines(panels, x, who, table, columns=None, log=(), claimed=()):
             if metric in log:
                 axes.set_yscale("log", base=2)
                 axes.yaxis.set_major_formatter("{x:g}")
-    for value, top, bottom in zip(values, plots[0], plots[-1]):
-        if columns is not None:
-            top.set_title(f"{columns} {show_setting(value)}")
-        bottom.set_xlabel(x)
+        column[0].set_title(title)
+        column[-1].set_xlabel(x)
+    for axes, label in zip(plots[:, 0], panels.values()):
+        axes.set_ylabel(textwrap.fill(label, 20), fontsize=7)
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
