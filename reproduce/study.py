@@ -238,11 +238,11 @@ def show_mean(value, low, high):
 
 
 def show_change(value, low, high):
-    """A change in % with its interval; ~ before it if that holds 0."""
+    """A change in % with its interval, if that has a width; ~ before it if it holds 0."""
     if math.isnan(value):
         return "n/a"
     value, low, high = (round(number, 1) + 0 for number in (value, low, high))  # + 0: no minus before a zero
-    if math.isnan(low):
+    if math.isnan(low) or low == high:
         return f"{value:+.1f}"
     return f"{'~' if low <= 0 <= high else ''}{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
