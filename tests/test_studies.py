@@ -106,7 +106,7 @@ def test_stored_runs_are_read(name, tmp_path, monkeypatch):
     assert files(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["batching", "device_loss", "load", "tokens", "uncertainty"])
+@pytest.mark.parametrize("name", sorted({"batching", "device_loss", "load", "tokens", "uncertainty"} & set(STUDIES)))
 def test_the_first_case_gives_the_stored_rows(name, monkeypatch):
     """Without HexGen, whose search takes seconds."""
     found = []
