@@ -115,14 +115,10 @@ def plan_with(case, latency, bandwidth):
     tasks = case["tasks"]
     prompt, output = tasks["prompt_tokens"].mean(), tasks["output_tokens"].mean()
     crossings = 1 + output
-    size = (prompt + output) * token_bytes(case)
+    size = (prompt + output) * case["model"].hidden * VALUE_BYTES
     delay = (crossings * latency + size / bandwidth).round(6)
     links = pd.DataFrame(delay, case["links"].index, case["links"].columns)
     return dict(case, links=links, delay=delay)
-
-
-def token_bytes(case):
-    return case["model"].hidden * VALUE_BYTES
 
 
 # Token by token -------------------------------------------------------------------------------------------------------
@@ -155,16 +151,17 @@ def split_times(case):
     """Seconds a layer that each task's prompt takes on each bidding device, and that one of its tokens takes: two
     arrays (tasks, devices). prompt + output tokens x token is what the bid promises; the two are as the roofline's."""
     tasks = case["tasks"]
-    model = case["model"]
-    prompt, token = [], []
-    for name in case["bids"]["type"]:
-        device = common.get_device(name)
-        prompt.append(common.layer_time(model, device, tasks["prompt_tokens"].to_numpy(), 0))
-        token.append(common.layer_time(model, device, np.ones(len(tasks)), 0))
-    prompt, token = np.array(prompt).T, np.array(token).T
+    prompt = roofline(case, tasks["prompt_tokens"].to_numpy())
+    token = roofline(case, np.ones(len(tasks)))
     whole = prompt + tasks[["output_tokens"]].to_numpy() * token
     scale = case["times"] / whole
     return prompt * scale, token * scale
+
+
+def roofline(case, tokens):
+    """Seconds a layer of a pass of each task's so many tokens on each bidding device: array (tasks, devices)."""
+    devices = [common.get_device(name) for name in case["bids"]["type"]]
+    return np.array([common.layer_time(case["model"], device, tokens, 0) for device in devices]).T
 
 
 def pass_times(stages, case, latency, bandwidth, tokens, times):
@@ -173,7 +170,7 @@ def pass_times(stages, case, latency, bandwidth, tokens, times):
     groups = [stage["devices"] for stage in stages]
     layers = np.array([stage["layers"] for stage in stages])
     way = {"compute": [], "allreduce": [], "links": []}
-    for k, size in enumerate(tokens * token_bytes(case)):
+    for k, size in enumerate(tokens * case["model"].hidden * VALUE_BYTES):
         crossing = latency + size / bandwidth
         (compute,), allreduce, links = common.stage_times(groups, layers, crossing, times[k:k + 1])
         way["compute"].append(compute)

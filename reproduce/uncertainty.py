@@ -146,10 +146,12 @@ def report(runs):
     parts.append(("changes", f"Deadlines met: {who[0]}'s change in % against each",
                   study.changes(met, ["load", "sigma"], who)))
     of_deadlines = changed[changed["metric"] == "deadlines_met"]
-    estimated = in_percent(of_deadlines[of_deadlines["sigma"] == worst], ["load"], who)
-    parts.append(("estimates", f"Deadlines met: change in % from exact lengths to sigma {worst:g}", estimated))
-    dear = in_percent(of_deadlines[of_deadlines["cost"] > 0], ["load", "cost"], who)
-    parts.append(("preemptions", "Deadlines met: change in % from free preemptions", dear))
+    estimated = of_deadlines[of_deadlines["sigma"] == worst]
+    parts.append(("estimates", f"Deadlines met: change in % from exact lengths to sigma {worst:g}",
+                  study.in_columns(estimated, ["load"], who, study.CHANGE, study.show_change)))
+    dear = of_deadlines[of_deadlines["cost"] > 0]
+    parts.append(("preemptions", "Deadlines met: change in % from free preemptions",
+                  study.in_columns(dear, ["load", "cost"], who, study.CHANGE, study.show_change)))
     figure = (study.draw_lines, SHOWN, "sigma", who, free, "load")
     return parts, {"table": table, "changes": changed}, {"": figure}
 
@@ -180,11 +182,6 @@ def changes_of_settings(runs, who):
                     change = stats.change(values[(sigma, cost, name)].to_numpy(), values[(0, 0, name)].to_numpy())
                     rows.append([load, sigma, cost, metric, name, *change])
     return pd.DataFrame(rows, columns=["load", "sigma", "cost", "metric", "algorithm", *study.CHANGE]).round(6)
-
-
-def in_percent(changed, rows, who):
-    """Text of a part of the table of changes_of_settings: a row for each value of the columns `rows`."""
-    return study.in_columns(changed, rows, who, study.CHANGE, study.show_change)
 
 
 if __name__ == "__main__":
