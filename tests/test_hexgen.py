@@ -157,6 +157,13 @@ def test_operators(operator, a, other, drawn, expected, edge):
         assert sorted(i for group in (*groups, used) for i in group) == sorted([0, 1, 2, 4, *others[other]])
 
 
+@pytest.mark.parametrize("k, expected", [(0, [[2], [1, 0]]), (1, [[2, 1], [0]])])
+def test_a_group_of_three_is_split_in_either_place(k, expected):
+    groups = [[0, 1, 2]]
+    HexGen.split(groups=groups, a=0, one=groups[0], rng=Drawn((k, 2)))
+    assert groups == expected
+
+
 def test_a_child_is_made_by_a_chain_of_operators():
     """Which operator, two groups, the other group or the free devices, what the operator draws, one more or none."""
     merge, give, last = (0, 8), (5, 8), (0, 3)
