@@ -149,6 +149,11 @@ def test_a_script_needs_only_the_packages_that_it_uses(name, run, monkeypatch):
         assert ".png" not in out and all(table in out for table in tables(name))
 
 
+def test_a_schedule_gets_the_settings_that_it_takes(run):
+    script = edited("ADSA", ("def schedule(tasks, alike=ALIKE)", "def schedule(tasks, alike)"))
+    assert run(script, "--no-plot")[0] == 0
+
+
 def test_optimal_without_its_solver_is_one_line(run, monkeypatch):
     """Where the program is needed: a list that no bound proves."""
     monkeypatch.setitem(sys.modules, "pulp", None)
