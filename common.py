@@ -179,7 +179,7 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
     model = get_model(args.model)
     args.model = model.name
-    args.pool = find_name(args.pool, POOLS, "pool", "; a line in common.POOLS adds one")
+    args.pool = find_name(args.pool, POOLS, "pool")
     args.seed = int(check_number(args.seed, "--seed", whole=True))
     check_writable(args.out)
     case = allocation_case(args.tasks, model, args.pool, args.seed, args.bids, args.links)
@@ -246,12 +246,12 @@ TIMES = ["arrival_time", "computation_time", "trans_time", "deadline"]
 
 def get_model(name):
     models = {model.name: model for model in MODELS}
-    return models[find_name(name, models, "model", "; a line in common.MODELS adds one")]
+    return models[find_name(name, models, "model")]
 
 
 def get_device(name):
     types = {device.type: device for device in DEVICES}
-    return types[find_name(name, types, "device", "; a line in common.DEVICES adds one")]
+    return types[find_name(name, types, "device")]
 
 
 def read_tasks(tasks, model, devices):
@@ -1024,12 +1024,12 @@ def warn(message):
     print(f"warning: {message}", file=sys.stderr)
 
 
-def find_name(name, names, what, more=""):
-    """The one of `names` that `name` means, case aside and '-' for ' '; UserError lists the choices, and says more."""
+def find_name(name, names, what):
+    """The one of `names` that `name` means, case aside and '-' for ' '; UserError lists the choices."""
     for known in names:
         if known.lower().replace(" ", "-") == str(name).lower().replace(" ", "-"):
             return known
-    raise UserError(f"unknown {what} {shown(name)}: choose from {', '.join(names)}{more}")
+    raise UserError(f"unknown {what} {shown(name)}: choose from {', '.join(names)}")
 
 
 def check_number(value, where, whole=False, positive=False):

@@ -6,6 +6,7 @@
 Tasks are dealt in order of arrival, each to the device with the least work that waits, that is, computation dealt to it
 and not done (ties: the first). Each device orders its own tasks by the policy and has an uplink of its own.
 """
+import functools
 import pathlib
 import sys
 
@@ -73,24 +74,22 @@ def deal(tasks, devices):
 
 
 def report(runs):
-    about, who = runs.iloc[0], list(runs["algorithm"].unique())
+    about = runs.iloc[0]
+    who = list(runs["algorithm"].unique())
+    number = runs["run"].nunique()
     table = stats.compare(runs, ["devices"], "run", who, [MET])
     enough = table[table["mean"] >= GOAL].groupby("algorithm")["devices"].min()
     needed = [enough.get(name, f"more than {runs['devices'].max()}") for name in who]
     heading = (f"reproduce.devices: {about['model']} on {about['device']}, {about['link']} uplink of each device\n"
-               f"lists: {runs['run'].nunique()} of {about['tasks']:,} tasks ({about['source']})\n"
-               f"mean \u00b1 half of its 95 % interval (bootstrap, {stats.RESAMPLES:,} resamples)")
+               f"lists: {number} of {about['tasks']:,} tasks ({about['source']})\n"
+               f"{study.legend(number, changes=False)}")
     parts = [heading,
              ("met", "Deadlines met (%)", study.means(table, ["devices"], who)),
              ("needed", f"Least number of devices that meets {GOAL} % in the mean",
               pd.DataFrame({"policy": who, "devices": needed}))]
-    return parts, {"table": table}, {"": (draw, who, table)}
-
-
-def draw(who, table):
-    figure = study.draw_lines({MET: f"deadlines met (%), dashed: {GOAL}"}, "devices", who, table)
-    figure.axes[0].axhline(GOAL, color="black", linestyle="--", linewidth=1)
-    return figure
+    goal = {MET: (GOAL, f"{GOAL} %")}
+    figure = functools.partial(study.draw_lines, marks=goal), {MET: "deadlines met (%)"}, "devices", who, table
+    return parts, {"table": table}, {"": figure}
 
 
 if __name__ == "__main__":
