@@ -444,8 +444,8 @@ def test_a_csv_file_has_the_bytes_of_pandas(tmp_path_factory, mixed, numbers, na
 def test_a_table_is_printed_in_blocks_of_a_hundred_columns(capsys):
     """Names are stacked; the leading columns stand in every block, and every cell once."""
     common.print_table(pd.DataFrame({"label": ["A", "b\nc"], "end_time": [1.5, 20], "deadline_met": [True, False]}))
-    assert capsys.readouterr().out.splitlines() == ["         end  deadline", "        time       met", "label",
-                                                    "A      1.500      True", "b c   20.000     False"]
+    assert capsys.readouterr().out.splitlines() == ["          end deadline", "         time      met", "label",
+                                                    "A       1.500     True", "b c    20.000    False"]
     wide = pd.DataFrame({"who": ["x"] * 3, "load": [1] * 3, **{f"m_{k}": ["1.0 [2.0, 3.0]"] * 3 for k in range(14)}})
     common.print_table(wide, 2, " in results", keys=2)
     *lines, last = capsys.readouterr().out.splitlines()

@@ -168,7 +168,7 @@ def test_a_schedule_that_returns_nothing_is_told(run):
 @pytest.mark.parametrize("name", [*ALLOCATORS, *SCHEDULERS])
 @pytest.mark.parametrize("flags, what", [
     (["--colour", "red"], "unrecognized arguments: --colour red"), (["--tasks", "none.csv"], "none.csv: No such file"),
-    (["--model", "GPT-5"], "unknown model 'GPT-5': choose from GPT-Neo 1.3B, "), (["--model", "a/b"], "choose from GPT-Neo"),
+    (["--model", "GPT-5"], "unknown model 'GPT-5': choose from GPT-Neo 1.3B, "),
 ])
 def test_a_wrong_flag_is_told_by_every_script(name, flags, what, run):
     refused(run(name, *flags), what)
