@@ -5,18 +5,18 @@
 
 At every arrival and completion the unfinished tasks that have arrived are put in order: by arrival if their
 transmission times are alike, else the longest transmission first. If no slack is negative in that order, its first task
-runs; else the task with the least slack does (preemptive). A slack counts the task's own transmission, not the queue
-for the uplink. (S. Habibi, O. Ercetin, "Edge-LLM Inference With Cost-Aware Layer Allocation and Adaptive Scheduling",
-IEEE Access 13, 2025.)
+runs; else the task with the least slack does (preemptive). Slack includes the task's own transmission, but not its
+wait for the uplink. (S. Habibi, O. Ercetin, "Edge-LLM Inference With Cost-Aware Layer Allocation and Adaptive
+Scheduling", IEEE Access 13, 2025.)
 
-A decision costs O(log n): the least slack of an order stands at the root of a segment tree (Order, at the end).
+A decision costs O(log n): the least slack of an order is kept at the root of a segment tree (Order, at the end).
 """
 import heapq
 import math
 
 import common
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 OUT = "results"  # where the files go

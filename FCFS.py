@@ -1,14 +1,14 @@
-"""First come, first served (FCFS): tasks are computed in the order of arrival, none is preempted.
+"""First come, first served (FCFS): tasks are computed in order of arrival, without preemption.
 
     python FCFS.py
     python FCFS.py --tasks my_tasks.csv --link dedicated
 
-The order every queue has when nothing is known about the tasks; the closed form is Lindley's recursion unrolled
+The usual order when nothing is known about the tasks. End times have a closed form: Lindley's recursion, unrolled
 (D. V. Lindley, "The theory of queues with a single server", 1952).
 """
 import common
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 OUT = "results"  # where the files go

@@ -3,25 +3,25 @@
     python FCIM.py
     python FCIM.py --pool paper --seed 3
 
-In every round each bid within the budget left and the deadline is scored by a weighted sum of L/l, T/l and P/l (device
-count, time and price), each min-max normalized over the round. The least score wins, is never paid less per layer than
-it asks (the reward is individually rational), and leaves the auction. Rounds repeat until all layers are placed; the
-winners run the layers in the order in which they won. (S. Habibi, O. Ercetin, "Edge-LLM Inference With Cost-Aware Layer
-Allocation and Adaptive Scheduling", IEEE Access 13, 2025.)
+In every round, each bid within the deadline and the remaining budget is scored by a weighted sum of L/l, T/l and P/l
+(device count, time and price), each min-max normalized over the round. The bid with the lowest score wins, is paid at
+least what it asks per layer (individual rationality), and leaves the auction. Rounds repeat until all layers are
+placed; the winners run the layers in the order in which they won. (S. Habibi, O. Ercetin, "Edge-LLM Inference With
+Cost-Aware Layer Allocation and Adaptive Scheduling", IEEE Access 13, 2025.)
 """
 from dataclasses import dataclass
 from decimal import Context, Decimal
 
 import common
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go
 WEIGHTS = (0.1, 0.3, 0.6)  # alpha, beta, gamma: of device count, time and price in the score
-DELTA = 0.1  # share of a price's distance from the round's mean, taken off the pay; only where gamma <= alpha + beta
-BUDGET = 1  # P_jm, cents per task: at most BUDGET x tasks of the list is paid in all
-DEADLINE = 24  # T_jm, s per task: a bid that takes longer than DEADLINE x tasks of the list is not valid
+DELTA = 0.1  # penalty on a price per layer above the round's mean; unused where cost comes first (gamma > alpha + beta)
+BUDGET = 2  # P_jm, cents per task: for a list of 5 tasks at most 10 cents are paid in all
+DEADLINE = 60  # T_jm, s per task: for a list of 5 tasks a bid of more than 300 s of computation is not valid
 
 bids = None  # drawn; or your own: [{"device": "GPU 1", "layers": 14, "price": 0.8, "computation_time": 40.0}, ...]
 links = None  # drawn; or your own: {"GPU 1": {"GPU 2": 3.1, ..., "client": 2.0}, ...}, seconds

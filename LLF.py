@@ -3,7 +3,7 @@
     python LLF.py
     python LLF.py --tasks my_tasks.csv --link dedicated
 
-laxity = deadline - trans_time - now - remaining. A waiting task's laxity falls, the running task's stays. At an
+laxity = deadline - trans_time - now - remaining. A waiting task's laxity falls, the running task's is constant. At an
 arrival a strictly smaller laxity preempts; between events a smaller or equal one does, but only once the running
 task has had a quantum, which keeps equal tasks from thrashing. (A. K. Mok, "Fundamental design problems of
 distributed systems for the hard-real-time environment", MIT, 1983.)
@@ -12,7 +12,7 @@ import heapq
 
 import common
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 OUT = "results"  # where the files go

@@ -1,4 +1,4 @@
-"""PipeDream's partitioner: stages as equal as can be, all workers taken as equal.
+"""PipeDream's partitioner: a balanced pipeline for workers that are assumed to be equal.
 
     python PipeDream.py
     python PipeDream.py --pool paper --seed 3
@@ -16,7 +16,7 @@ import numpy as np
 
 import common
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go

@@ -1,14 +1,14 @@
-"""PipeEdge's partitioner: the least bottleneck that any choice and order of different devices can have.
+"""PipeEdge's partitioner: the choice and order of heterogeneous devices whose slowest stage or link is fastest.
 
     python PipeEdge.py
     python PipeEdge.py --pool paper --seed 3
 
-The bottleneck of a pipeline is the slowest of its stages and of the links between them. Decoder layers are alike, so a
-bottleneck B fixes how many layers each device can take, and B is possible if some path over links of B or less visits
-devices that can take all layers. The least such B is found by binary search: exactly for up to EXACT devices; beyond
-them the paths are searched by a beam, which may miss the least. (Y. Hu et al., "PipeEdge: Pipeline Parallelism for
+The bottleneck of a pipeline is its slowest stage or link between stages. Decoder layers are alike, so a bottleneck B
+fixes how many layers each device can take, and B is feasible if a path over links of at most B visits devices that can
+together take all layers. The least feasible B is found by binary search: exactly for up to EXACT devices; beyond, by a
+beam search, which may miss it. (Y. Hu et al., "PipeEdge: Pipeline Parallelism for
 Large-Scale Model Inference on Heterogeneous Edge Devices", DSD 2022; its dynamic program over layers, device sets and
-last device finds the same.)
+last device finds the same optimum.)
 """
 import heapq
 
@@ -16,7 +16,7 @@ import numpy as np
 
 import common
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the links and bids that are drawn
 OUT = "results"  # where the files go

@@ -1,16 +1,16 @@
-"""Shortest remaining time first (SRTF): a task that needs less than is left of the running one preempts it.
+"""Shortest remaining time first (SRTF): a task that needs less time than the running one still does preempts it.
 
     python SRTF.py
     python SRTF.py --tasks my_tasks.csv --link dedicated
 
-Least mean computing delay of all policies (L. Schrage, "A proof of the optimality of the shortest remaining
-processing time discipline", Operations Research 16, 1968); deadlines are not looked at.
+Minimises the mean time from arrival to the end of computation (L. Schrage, "A proof of the optimality of the shortest
+remaining processing time discipline", Operations Research 16, 1968). Deadlines are ignored.
 """
 import heapq
 
 import common
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 OUT = "results"  # where the files go

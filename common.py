@@ -5,17 +5,18 @@ Lists and files hold seconds. Inside, times are whole microseconds, converted on
 times compare equal. Read it from the top: what a user edits, the two kinds of run, then what these call, in order.
 """
 import argparse
+import csv
 import inspect
 import io
 import itertools
 import json
 import math
 import os
-import re
 import runpy
 import signal
 import sys
 import tempfile
+import textwrap
 import warnings
 from dataclasses import dataclass
 
@@ -29,8 +30,9 @@ LINK_SCALE = 3  # s: Rayleigh scale of a link between hosts
 HOST_LINK = 0.02  # s: a link within a host
 OFFER = (0.6, 1)  # a bid offers between these shares of what its device can hold
 MARGIN = (1.1, 1.6)  # a bid asks between these multiples of its true cost
-TABLE_ROWS = 20  # of a longer table only these are printed
-PLOT_ROWS = 30  # tasks: a Gantt chart of more would not be read, an overview is drawn instead
+TABLE_ROWS = 20  # of a longer table of the nine only these are printed
+TEXT_WIDTH = 100  # columns: nothing that is printed is wider
+PLOT_ROWS = 30  # of a longer list only these tasks are drawn
 LINKS = ("shared", "dedicated")
 
 
@@ -121,7 +123,7 @@ POOLS = {  # (device, type, host): a new device is one more of them
 # Settings that a flag may override. The others are set in the script alone.
 FLAGS = {
     "tasks": "a CSV or JSON file in the task format, or a script whose list is taken",
-    "model": "a name in common.MODELS, a folder, a GGUF file or owner/model",
+    "model": "a name in common.MODELS",
     "device": "a type in common.DEVICES",
     "link": "shared or dedicated",
     "pool": "a name in common.POOLS",
@@ -155,58 +157,46 @@ def schedule_tasks(name, schedule, tasks, doc, settings):
     check_writable(args.out)
     table = read_tasks(args.tasks, model, [device])
 
-    wanted = inspect.signature(schedule).parameters  # only the optimum's has link, objective and time limit
-    given = {**settings, **vars(args)}
-    intervals = schedule(table, **{key: given[key] for key in settings if key in wanted})
+    wanted = list(inspect.signature(schedule).parameters)[1:]  # the settings that it takes beside the table
+    intervals = schedule(table, **{key: value for key, value in vars(args).items() if key in wanted})
     result, everything = simulate(table, intervals, args.link)
     metrics = scheduling_metrics(table, result, model, device)
     if metrics["memory_utilization"] > 1:
         warn(f"the tasks need {metrics['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
     metrics.update(intervals.attrs.get("metrics", {}))
 
-    used = dict(model=measured_on(table, "model") or model.name, device=measured_on(table, "device") or device.type,
-                link=args.link, **own_settings(settings))
+    args.model = measured_on(table, "model") or model.name
+    args.device = measured_on(table, "device") or device.type
     result = in_seconds(result)
     everything = in_seconds(everything)
     files = {"tasks.csv": result, "intervals.csv": everything}
-    if not args.no_plot and len(result) <= PLOT_ROWS:
+    if not args.no_plot:
         files["gantt.png"] = try_figure(schedule_figure, name, result, everything)
-    elif not args.no_plot:
-        memory = memory_held(table, result, model)
-        files["overview.png"] = try_figure(overview_figure, name, result, memory, device)
-    report(name, args, used, metrics, intervals.attrs.get("summary", []), [result], files)
+    report(name, args, metrics, intervals.attrs.get("summary", []), [result], files)
 
 
 def allocate_layers(name, allocate, tasks, doc, settings):
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
     model = get_model(args.model)
-    pool = find_name(args.pool, POOLS, "pool")
-    seed = int(check_number(args.seed, "--seed", whole=True))
-    seed_counts = args.bids is None or args.links is None or "seed" in inspect.signature(allocate).parameters
-    require(seed_counts or seed == settings["seed"], "--seed: has no effect, as bids and links are given")
+    args.model = model.name
+    args.pool = find_name(args.pool, POOLS, "pool")
+    args.seed = int(check_number(args.seed, "--seed", whole=True))
     check_writable(args.out)
-    case = allocation_case(args.tasks, model, pool, seed, args.bids, args.links)
+    case = allocation_case(args.tasks, model, args.pool, args.seed, args.bids, args.links)
 
-    own = own_settings(settings)
-    stages, notes = allocate(**case, **own)
+    stages, notes = allocate(**{**vars(args), **case})
     by_stage, result, intervals, metrics = evaluate(stages, **case)
 
-    used = dict(model=model.name, pool=pool, seed=seed, **own)
     by_stage = in_seconds(by_stage)
     result = in_seconds(result).sort_index()
-    intervals = in_seconds(intervals)
-    links = case["links"].rename_axis("").reset_index()
-    files = {"stages.csv": by_stage.drop(columns="allreduce_time"), "tasks.csv": result, "intervals.csv": intervals,
-             "bids.csv": case["bids"], "links.csv": links}
+    files = {"stages.csv": by_stage.drop(columns="allreduce_time"), "tasks.csv": result,
+             "intervals.csv": in_seconds(intervals), "bids.csv": case["bids"],
+             "links.csv": case["links"].rename_axis("").reset_index()}
     if not args.no_plot:
-        files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {pool}", by_stage, len(result))
+        files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {args.pool}", by_stage,
+                                         len(result))
     notes = [*notes, "stages: computation time is the sum over the tasks, link delay that of one task; seconds, cents"]
-    report(name, args, used, metrics, notes, [files["stages.csv"], result], files)
-
-
-def own_settings(settings):
-    """The settings that no flag overrides."""
-    return {key: value for key, value in settings.items() if key not in FLAGS}
+    report(name, args, metrics, notes, [files["stages.csv"], result], files)
 
 
 # Flags, and how a run ends --------------------------------------------------------------------------------------------
@@ -216,13 +206,14 @@ def script_name():
 
 
 def make_parser(name, doc, plot=True, **settings):
-    """A parser with a flag for each of these settings, and --no-plot. A mistake raises UserError."""
+    """A parser of these settings, with a flag for each that FLAGS has, and --no-plot. A mistake raises UserError."""
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = refuse  # one line, without the usage
+    parser.set_defaults(**settings)
     for key, text in FLAGS.items():
         if key in settings:
             kind = float if isinstance(settings[key], (int, float)) else None
-            parser.add_argument("--" + key.replace("_", "-"), default=settings[key], type=kind, help=text)
+            parser.add_argument("--" + key.replace("_", "-"), type=kind, help=text)
     if plot:
         parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     return parser
@@ -230,7 +221,8 @@ def make_parser(name, doc, plot=True, **settings):
 
 def run(main, name, *arguments):
     """main(name, *arguments). What stops it is said in one line on standard error: NoAllocation (exit status 1), a
-    UserError (2), an interrupt (130). A SIGTERM ends it as an exit does: nothing is left behind."""
+    UserError or a package that is missing (2), Ctrl-C (130). SIGTERM ends it as an exit does: nothing is left behind.
+    """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -240,21 +232,21 @@ def run(main, name, *arguments):
     except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
         print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
         sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
-    except OSError as error:  # standard output is full, or its reader, `head` perhaps, has closed it
-        if error.filename is not None:  # not standard output: a file that a script of one's own opens
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where python's own last flush goes
-        sys.exit(141 if isinstance(error, BrokenPipeError) else f"{name}: standard output: {error.strerror}")
+    except BrokenPipeError:  # the reader of what is printed, `head` perhaps, has closed it
+        os._exit(141)
 
 
-# Models and devices by name -------------------------------------------------------------------------------------------
-# Dense decoders with equal layers, by transformers' model_type. In these the feed-forward block has two matrices ...
-UNGATED = ("apertus arcee biogpt bloom codegen falcon gpt2 gpt_bigcode gpt_neo gpt_neox gptj jais2 mpt nanochat "
-           "nemotron opt persimmon phi starcoder2 xglm").split()
-# ... and in these a third one gates it.
-GATED = ("cohere cohere2 cwm ernie4_5 exaone exaone4 gemma gemma2 gemma3_text glm glm4 granite hunyuan_v1_dense "
-         "hyperclovax internlm3 llama ministral ministral3 mistral olmo olmo2 olmo3 phi3 qwen2 qwen2_5_vl_text "
-         "qwen2_vl_text qwen3 qwen3_vl_text seed_oss smollm3 stablelm vaultgemma").split()
+# Tasks ----------------------------------------------------------------------------------------------------------------
+TASK = {"label": str, "prompt": str, "arrival_time": float, "output_words": int, "trans_time": float, "deadline": float}
+TASK_OPTIONS = {"computation_time": float, "prompt_tokens": int, "output_tokens": int, "memory_gb": float,
+                # of a list that real.measure has written; the weights, of the whole model, replace the estimate
+                "measured_model": str, "measured_device": str, "measured_weights_gb": float}
+TIMES = ["arrival_time", "computation_time", "trans_time", "deadline"]
+
+
+def get_model(name):
+    models = {model.name: model for model in MODELS}
+    return models[find_name(name, models, "model")]
 
 
 def get_device(name):
@@ -262,186 +254,42 @@ def get_device(name):
     return types[find_name(name, types, "device")]
 
 
-def get_model(name):
-    """Model of a name in MODELS, a folder with a config.json, a GGUF file, or a hub name (owner/model: network, cache).
-
-    Raises UserError if there is none, or if it is no dense decoder with equal layers.
-    """
-    name = str(name)
-    if "/" not in name and not os.path.exists(name):
-        models = {model.name: model for model in MODELS}
-        return models[find_name(name, models, "model")]
-
-    is_gguf = name.lower().endswith(".gguf")
-    is_hub_name = re.fullmatch(r"[^./~][^/]*/[^/]+", name) and not is_gguf
-    require(is_hub_name or os.path.exists(name), f"model {shown(name)}: no such file or folder")
-    folder, file = name, None
-    if is_gguf:
-        folder, file = os.path.split(os.path.abspath(name))
-
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides its notice that torch is missing
-    try:
-        from transformers import AutoConfig
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, gguf_file=file)
-    except Exception as error:  # transformers and the hub raise many kinds; all mean that it cannot be read
-        raise UserError(f"model {shown(name)}: {format_value(error)}") from error
-    if is_gguf:
-        return model_from_gguf(name, config)
-    return model_from_config(name, config)
-
-
-def model_from_gguf(name, config):
-    """Model of a GGUF file: its bits are the mean over the matrices of all layers, scales included."""
-    from gguf import GGUFReader  # with which transformers read the configuration
-    weights = 0
-    size = 0
-    for tensor in GGUFReader(name).tensors:
-        is_matrix = len(tensor.shape) > 1 and "norm" not in tensor.name
-        if is_matrix and tensor.name.startswith("blk."):
-            weights += int(tensor.n_elements)
-            size += int(tensor.n_bytes)
-    model = model_from_config(name, config, bits=8 * size / max(1, weights))
-    expected = model.layers * model.params
-    require(weights == expected, f"model {shown(name)}: its layers hold {weights:,} weights, and those of a dense "
-                                 f"{config.model_type} of this shape {expected:,}")
-    return model
-
-
-def model_from_config(name, config, bits=None):
-    """Model from the transformers configuration of a dense decoder, or of a model with such a text decoder.
-
-    bits: of a weight; None: those of the quantization that the configuration names, or 16 if it names none.
-    Raises UserError for a type in neither list, and for a quantization that is not understood.
-    """
-    where = f"model {shown(name)}"
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    kind = text.model_type
-    is_known = kind in GATED or kind in UNGATED
-    require(is_known, f"{where}: type {shown(kind)} is not in common's lists of dense decoders with equal layers")
-
-    sizes = {"layers": first_of(text, "num_hidden_layers"), "hidden": first_of(text, "hidden_size"),
-             "heads": first_of(text, "num_attention_heads"),
-             "feed_forward": first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")}
-    if sizes["feed_forward"] is None:
-        sizes["feed_forward"] = 4 * sizes["hidden"]
-    for key, value in sizes.items():
-        check_number(value, f"{where}, {key}", whole=True, positive=True)
-
-    kv_heads = first_of(text, "num_key_value_heads", "num_kv_heads") or 0
-    if first_of(text, "multi_query") and not first_of(text, "new_decoder_architecture"):
-        kv_heads = 1
-    context = first_of(text, "max_position_embeddings", "seq_length", "max_seq_len") or sys.maxsize
-    if bits is None:
-        bits = quantized_bits(config, where)
-    return Model(name, **sizes, context=context, bits=bits, kv_heads=kv_heads,
-                 head_dim=first_of(text, "head_dim") or 0, gated=kind in GATED)
-
-
-def quantized_bits(config, where):
-    """Bits of a weight under the quantization that a configuration names; 16 without one.
-
-    Scales and zero points are not counted. Raises UserError if the bits are not understood, or not those of all layers.
-    """
-    quantization = first_of(config, "quantization_config", "quantization", "compression_config")
-    if quantization is None:
-        return 16
-    method = quantization.get("quant_method")
-    bits = None
-    if quantization.get("load_in_4bit"):  # bitsandbytes
-        bits = 4
-    elif quantization.get("load_in_8bit") or method in ("fp8", "fbgemm_fp8"):
-        bits = 8
-    elif method == "compressed-tensors":
-        groups = quantization.get("config_groups") or {}
-        widths = {(group.get("weights") or {}).get("num_bits") for group in groups.values()}
-        bits = widths.pop() if len(widths) == 1 else None
-    elif method in ("gptq", "awq", None):  # MLX names no method
-        bits = quantization.get("bits")
-
-    # parts that are left out or have bits of their own: GPTQ's "dynamic"; in MLX's files they are keys
-    parts = list(quantization)
-    for key in ("dynamic", "modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers"):
-        parts += quantization.get(key) or []
-    is_mixed = any(is_of_a_layer(part) for part in parts)
-    is_number = isinstance(bits, (int, float)) and bits > 0
-    require(is_number and not is_mixed, f"{where}: its layers are quantized, and to how many bits is not understood: "
-                                        f"{shown(quantization)}")
-    return bits
-
-
-def is_of_a_layer(part):
-    """Whether a name or pattern of parts of a model means matrices of its decoder layers."""
-    if re.search("norm|vision|visual", part):
-        return False
-    return re.search(r"layers\W|\.\d+\\?\.|attn|mlp|_proj\b", part) is not None
-
-
-def first_of(config, *keys):
-    """The first of these attributes that a configuration has and that is not None; None without one."""
-    for key in keys:
-        value = getattr(config, key, None)
-        if value is not None:
-            return value
-    return None
-
-
-# Tasks ----------------------------------------------------------------------------------------------------------------
-TASK = {"label": str, "prompt": str, "arrival_time": float, "output_words": int, "trans_time": float, "deadline": float}
-TASK_OPTIONS = {"computation_time": float, "prompt_tokens": int, "output_tokens": int, "memory_gb": float,
-                # columns that real.measure adds; the weights, of the whole model, take the place of the estimate
-                "measured_model": str, "measured_device": str, "measured_weights_gb": float, "measured_threads": int,
-                "measured_torch": str, "measured_spread": float}
-TIMES = ["arrival_time", "computation_time", "trans_time", "deadline"]
-MOST_SECONDS = 4e12  # of a list in all: int64 holds twice as many microseconds
-
-
 def read_tasks(tasks, model, devices):
     """Table of a list in the task format, or of the path of a CSV or JSON file or a script that holds one.
 
     Columns: label; arrival_time, computation_time (if not given: the mean estimate over the devices), trans_time and
     deadline in whole microseconds; prompt_tokens, output_tokens; kv_bytes (what the task holds beside the weights);
-    given_time (s, or NaN); and the fields of the format. Raises UserError.
+    given_time (s, or NaN); and all others that the list has, as they are. Raises UserError.
     """
     place = tasks if isinstance(tasks, str) else "tasks"
     table = read_table(tasks, "task", TASK, TASK_OPTIONS)
-    label = table["label"]
-    due = table["deadline"]
-    check_rows(~label.duplicated(), label, place, "is there already")
-    check_rows(due >= table["arrival_time"], due, place, "is before arrival_time")
+    check_rows(~table["label"].duplicated(), table["label"], place, "is there already")
+    check_rows(table["deadline"] >= table["arrival_time"], table["deadline"], place, "is before arrival_time")
+    more = [key for key in table if key not in TASK and key not in TASK_OPTIONS and not key.startswith("measured_")]
+    if more:
+        warn(f"{place}: passed on as they are: {', '.join(more)}")
 
-    table = with_tokens(table, model)
-    cache = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
-    table["kv_bytes"] = (table["memory_gb"] * 1e9).fillna(cache)
-
-    table["given_time"] = table["computation_time"]
-    table["computation_time"] = model.layers * layer_times(table, model, devices).mean(axis=1)
-    longest = table["arrival_time"].max() + table["computation_time"].sum() + table["trans_time"].sum()
-    require(longest <= MOST_SECONDS, f"{place}: the times add up to more than {MOST_SECONDS:g} s")
-    return table.assign(**microseconds(table[TIMES]))
-
-
-def with_tokens(table, model):
-    """The table of tasks with the tokens of each, estimated where they are not given, and cut to the context."""
-    text = table["prompt"].str
-    words = text.split().str.len()
-    unbroken = table["prompt_tokens"].isna() & (text.len() > 40 * (words + 5))  # 40 letters a word, and 200 more
-    warn_of(table, unbroken, "have a long prompt with hardly any spaces, whose words cannot be counted: give "
-            "prompt_tokens")
+    # Tokens are estimated from words where they are not given.
+    words = table["prompt"].map(lambda text: len(text.split()))
+    unbroken = table["prompt_tokens"].isna() & (table["prompt"].map(len) > 40 * (words + 5))  # letters a word
+    if unbroken.any():
+        warn(f"{unbroken.sum()} of {len(table)} tasks have a long prompt with hardly any spaces, whose words cannot be "
+             "counted: give prompt_tokens")
     prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
     output = table["output_tokens"].fillna(count_tokens(table["output_words"])).astype("int64")
 
     # The prompt leaves room for the output, at most half of the context; the output ends where the context is full.
-    claimed = np.minimum(output, model.context // 2)
-    table["prompt_tokens"] = np.minimum(prompt, model.context - claimed)
+    table["prompt_tokens"] = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
     table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
     cut = (table["prompt_tokens"] < prompt) | (table["output_tokens"] < output)
-    warn_of(table, cut, f"exceed the {model.context} tokens of {model.name} and run capped")
-    return table
+    if cut.any():
+        warn(f"{cut.sum()} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped")
 
-
-def warn_of(tasks, which, what):
-    if which.any():
-        warn(f"{which.sum()} of {len(tasks)} tasks {what} (first {shown(tasks['label'][which].iloc[0])})")
+    cache = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
+    table["kv_bytes"] = (table["memory_gb"] * 1e9).fillna(cache)
+    table["given_time"] = table["computation_time"]
+    table["computation_time"] = model.layers * layer_times(table, model, devices).mean(axis=1)
+    return table.assign(**microseconds(table[TIMES]))
 
 
 def count_tokens(words):
@@ -475,7 +323,6 @@ def measured_on(tasks, key):
 # Schedules ------------------------------------------------------------------------------------------------------------
 RESULT = ["label", *TIMES, "start_time", "end_computation", "completion_time", "response_time",
           "waiting_time", "uplink_waiting_time", "turnaround_time", "deadline_met", "preemptions"]
-TOO_WIDE = ["response_time", "waiting_time", "uplink_waiting_time", "turnaround_time"]  # for a terminal
 
 
 def next_run(schedule, waiting, now):
@@ -494,14 +341,11 @@ def next_run(schedule, waiting, now):
 
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
-    joined = []
-    for row, start, end in runs:
-        if joined and joined[-1][0] == row and joined[-1][2] == start:
-            start = joined.pop()[1]
-        joined.append((row, start, end))
-    table = pd.DataFrame(joined, columns=["row", "start", "end"], dtype="int64")
-    labels = tasks["label"].to_numpy()[table["row"]]
-    return pd.DataFrame({"label": labels, "start": table["start"], "end": table["end"]})
+    row, start, end = np.array(list(runs), dtype="int64").reshape(-1, 3).T
+    goes_on = (row[1:] == row[:-1]) & (start[1:] == end[:-1])
+    first = np.append(True, ~goes_on)[:len(row)]
+    last = np.append(~goes_on, True)[:len(row)]
+    return pd.DataFrame({"label": tasks["label"].to_numpy()[row[first]], "start": start[first], "end": end[last]})
 
 
 def simulate(tasks, intervals, link):
@@ -521,7 +365,6 @@ def simulate(tasks, intervals, link):
         order = np.lexsort((tasks["arrival_time"], end))
         if "transmission_order" in intervals.attrs:
             order = pd.Index(tasks["label"]).get_indexer(intervals.attrs["transmission_order"])
-            require(sorted(order) == list(range(len(tasks))), "transmission_order must hold every label once")
         completion = np.empty_like(end)
         completion[order] = serve(end[order], trans[order])
 
@@ -536,23 +379,19 @@ def check_schedule(tasks, intervals):
     """The intervals grouped by row of `tasks`. UserError unless every task is computed whole, from its arrival on, and
     no two at once."""
     require(isinstance(intervals, pd.DataFrame), "schedule must return a table of common.interval_table")
+    place = "the schedule is wrong"
     row = pd.Index(tasks["label"]).get_indexer(intervals["label"])
-    check_labels(row >= 0, intervals["label"], "is no task of the list")
+    check_rows(row >= 0, intervals["label"], place, "is no task of the list")
+    computed = np.bincount(row, intervals["end"] - intervals["start"], len(tasks))
+    check_rows(computed == tasks["computation_time"], tasks["label"], place, "is not computed whole")
     by_task = intervals.groupby(row)
-    computed = (by_task["end"].sum() - by_task["start"].sum()).reindex(range(len(tasks)))
-    check_labels(computed.to_numpy() == tasks["computation_time"], tasks["label"], "is not computed whole")
-    check_labels(by_task["start"].min().to_numpy() >= tasks["arrival_time"], tasks["label"], "runs before it arrives")
+    began = by_task["start"].min().to_numpy()
+    check_rows(began >= tasks["arrival_time"], tasks["label"], place, "runs before it arrives")
 
     in_time = intervals.sort_values(["start", "end"])
     alone = in_time["start"] >= in_time["end"].shift(fill_value=0)
-    check_labels(alone, in_time["label"], "runs while another task does")
+    check_rows(alone, in_time["label"], place, "runs while another task does")
     return by_task
-
-
-def check_labels(good, labels, what):
-    if not good.all():
-        label = labels.tolist()[np.argmin(good)]
-        raise UserError(f"the schedule is wrong: {shown(label)} {what}")
 
 
 def serve(ready, length):
@@ -580,10 +419,18 @@ def scheduling_metrics(tasks, result, model, device):
         for percent in (50, 95, 99):
             metrics[f"p{percent}_{key}"] = rounded_seconds(np.percentile(result[key], percent))
 
-    tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
+    # Memory: the weights, as measured with the list or those of the decoder layers, and the caches of all tasks that
+    # are started and unfinished; at one instant those that end go first.
+    freed = pd.DataFrame({"time": result["end_computation"], "bytes": -tasks["kv_bytes"]})
+    taken = pd.DataFrame({"time": result["start_time"], "bytes": tasks["kv_bytes"]})
+    caches = pd.concat([freed, taken]).sort_values("time", kind="stable")["bytes"].cumsum()
+    loaded = tasks["measured_weights_gb"].max() * 1e9
+    weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
+    peak = (weights + caches.max()) / 1e9
+
     T_end = result["completion_time"].max() / US
     span = (T_end - result["arrival_time"].min() / US) or math.nan  # no time may pass
-    peak = memory_held(tasks, result, model)["held"].max()
+    tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
     metrics.update({
         "mean_uplink_waiting_time": rounded_seconds(result["uplink_waiting_time"].mean()),
         "deadlines_met": result["deadline_met"].sum(),
@@ -604,23 +451,8 @@ def rounded_seconds(microseconds):
     return round(float(microseconds) / US, 6)
 
 
-def memory_held(tasks, result, model):
-    """Table of the instants (time) at which a task starts or ends its computation, and the GB (held) of the weights, as
-    measured with the list or those of the decoder layers, and of the caches of the started and unfinished tasks from
-    then on."""
-    loaded = tasks["measured_weights_gb"].max() * 1e9
-    weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
-    caches = over_time(result["start_time"], result["end_computation"], tasks["kv_bytes"])
-    return caches.assign(held=(weights + caches["held"]) / 1e9)
-
-
-def over_time(began, ended, amount):
-    """Table of the instants (time) at which something begins or ends, and the amount that is there (held) from then on;
-    at one instant what ends goes first."""
-    freed = pd.DataFrame({"time": ended, "held": -amount})
-    taken = pd.DataFrame({"time": began, "held": amount})
-    table = pd.concat([freed, taken]).sort_values("time", kind="stable")
-    return table.assign(held=table["held"].cumsum())
+def microseconds(seconds):
+    return np.rint(seconds * US).astype("int64")
 
 
 def in_seconds(table):
@@ -654,11 +486,6 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     bids = read_bids(bids, model, devices)
     names = list(bids["device"])
     links = read_links(links, names, devices, seed)
-    expected = (bids["layers"] * bids["device"].map(devices["layer_time"])).sum()
-    promised = bids["computation_time"].sum()
-    if not expected / 2 <= promised <= 2 * expected:
-        warn(f"the bids promise {promised:g} s in all, the estimate is {expected:g} s: are they for this task list?")
-
     # A bid promises one time for the whole list; each task has the share of it that the estimates give it.
     share = (estimates / estimates.sum()).fillna(1 / len(tasks))[names].to_numpy()
     return {
@@ -710,6 +537,8 @@ def read_bids(bids, model, devices):
     if not isinstance(bids, str) and len(bids) == 0:
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
     table = read_table(bids, "bid", BID, BID_OPTIONS).astype({"layers": "int64"})
+    for key in table.columns.difference([*BID, *BID_OPTIONS]):
+        raise UserError(f"{place}: unknown field {shown(key)}")
     name = table["device"]
     check_rows(name.isin(devices.index), name, place, f"is not in the pool ({', '.join(devices.index)}); a "
                "line in common.POOLS adds it")
@@ -723,43 +552,39 @@ def read_bids(bids, model, devices):
     return table.assign(**facts[["type", "host", "capacity"]])[BID_COLUMNS]
 
 
-def read_links(links, bidders, devices, seed):
-    """Seconds to pass one task's activations over each link: a square table over the bidders and, last, the client.
-    links: None (drawn), a dict of dicts of seconds, or the path of a JSON file of it or of a square CSV as
-    NAME_links.csv; a pair may be given one way or both. devices: table by name, with host. Raises UserError."""
-    names = [*bidders, "client"]
-    place = links if isinstance(links, str) else "links"
-    rows = read_file(links) if isinstance(links, str) else links
-    if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
-        first = rows[rows.columns[0]]
-        check_rows(~first.duplicated(), first, place, "is there already")
-        rows = rows.set_index(first.name).to_dict("index")
-    is_nested = isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
-    require(links is None or is_nested, f"{place}: not a dict of dicts of seconds: {shown(rows)}")
-    delay = np.zeros((len(names), len(names)))
-    for i, j in itertools.combinations(range(len(names)), 2):
-        one = names[i]
-        other = names[j]
-        if links is None:
-            delay[i, j] = draw_link(one, other, devices, seed)
-        else:
-            delay[i, j] = given_link(one, other, rows, f"{place}, {one} to {other}")
-    return pd.DataFrame(delay + delay.T, names, names)
-
-
 def draw_link(one, other, devices, seed):
     if other != "client" and devices["host"][one] == devices["host"][other]:
         return HOST_LINK
     return round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
 
 
-def given_link(one, other, rows, where):
-    """Seconds of a link as a user gives them, one way or both. rows: {name: {name: seconds}}."""
-    cells = rows.get(one, {}).get(other, ""), rows.get(other, {}).get(one, "")
-    ways = [check_number(cell, where) for cell in cells if cell != ""]
-    require(ways, f"{where}: missing")
-    require(ways[0] == ways[-1], f"{where}: {ways[0]} s, but {ways[-1]} s back")
-    return ways[0]
+def read_links(links, bidders, devices, seed):
+    """Seconds to pass one task's activations over each link: a square table over the bidders and, last, the client.
+    links: None (drawn), a dict of dicts of seconds, or the path of a JSON file of it or of a square CSV as
+    NAME_links.csv; a pair may be given one way or both. Raises UserError."""
+    names = [*bidders, "client"]
+    place = links if isinstance(links, str) else "links"
+    if links is not None:
+        rows = read_file(links) if isinstance(links, str) else links
+        if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
+            rows = rows.set_index(rows.columns[0]).T
+        try:
+            given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
+        except ValueError as error:
+            raise UserError(f"{place}: not a dict of dicts of seconds ({error})") from error
+        given = given.where(given.notna(), given.T)  # one way is enough
+
+    seconds = pd.DataFrame(0.0, names, names)
+    for one, other in itertools.combinations(names, 2):
+        if links is None:
+            link = draw_link(one, other, devices, seed)
+        else:
+            where = f"{place}, {one} to {other}"
+            link = check_number(given[one][other], where)
+            back = check_number(given[other][one], where)
+            require(link == back, f"{where}: {link:g} s, but {back:g} s back")
+        seconds.loc[one, other] = seconds.loc[other, one] = link
+    return seconds
 
 
 # Pipelines ------------------------------------------------------------------------------------------------------------
@@ -837,18 +662,13 @@ def allocation_metrics(result, shares, bidders, held, computation, communication
 
 def check_stages(stages, bids, layers):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
-    wrong = "the allocation is wrong:"
-    used = []
+    used = [i for stage in stages for i in stage["devices"]]
+    require(len(set(used)) == len(used), "the allocation is wrong: a device is used twice")
     for stage in stages:
-        for i in stage["devices"]:
-            device = bids["device"][i]
-            most = len(stage["devices"]) * bids["layers"][i]
-            given = f"{device} is given {stage['layers']} of the {most} layers that its group can take"
-            require(i not in used, f"{wrong} {device} is used twice")
-            require(1 <= stage["layers"] <= most, f"{wrong} {given}")
-            used.append(i)
+        most = len(stage["devices"]) * bids["layers"][stage["devices"]].min()
+        require(1 <= stage["layers"] <= most, f"the allocation is wrong: {stage} of {most} layers at most")
     held = sum(stage["layers"] for stage in stages)
-    require(held == layers, f"{wrong} it holds {held} of {layers} layers")
+    require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
 
 
 def stage_times(groups, layers, delay, times):
@@ -863,10 +683,6 @@ def stage_times(groups, layers, delay, times):
     ways = zip([client, *groups], [*groups, client])
     hops = np.array([delay[np.ix_(one, other)].min() for one, other in ways])  # the quickest pair carries them
     return microseconds(compute * layers), microseconds(allreduce * layers), microseconds(hops)
-
-
-def microseconds(seconds):
-    return np.rint(seconds * US).astype("int64")
 
 
 def group_times(times, delay, group):
@@ -924,13 +740,16 @@ def jain(x, n):
 
 
 # What is written and printed ------------------------------------------------------------------------------------------
+UNSAID = ["tasks", "bids", "links", "objective", "time_limit", "out", "no_plot"]  # settings: not in the heading
+UNPRINTED = ["response_time", "waiting_time", "uplink_waiting_time", "turnaround_time"]  # else the table is too wide
+
+
 def check_writable(out):
     """UserError unless the folder `out` can be written in, or made."""
-    require(out, "--out: names no folder")
     parent = os.path.abspath(out)
-    while not os.path.lexists(parent):
+    while not os.path.exists(parent):
         parent = os.path.dirname(parent)
-    is_open = os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)
+    is_open = os.path.isdir(parent) and os.access(parent, os.W_OK)
     require(is_open, f"--out {out}: {parent} is not a folder that can be written in")
 
 
@@ -951,30 +770,36 @@ def write_files(out, files):
 
 
 def write_file(path, content):
-    if isinstance(content, pd.DataFrame):
-        content.to_csv(path, index=False)
-    elif isinstance(content, str):
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-    else:
+    if not isinstance(content, (pd.DataFrame, str)):
         content.savefig(path)
+        return
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        if isinstance(content, str):
+            file.write(content)
+        else:
+            if content.isna().any(axis=None):
+                content = content.astype(object).where(content.notna(), None)  # an empty cell
+            columns = [column.tolist() for _, column in content.items()]
+            writer = csv.writer(file, lineterminator="\n")  # the bytes of to_csv, in two thirds of its time
+            writer.writerow(content)
+            writer.writerows(zip(*columns))
 
 
-def report(name, args, settings, metrics, notes, tables, files):
+def report(name, args, metrics, notes, tables, files):
     """Writes the files of a run of the nine, {end of a file's name: content}, then prints it."""
     kind = "scheduler" if "link" in args else "algorithm"
+    used = {key: value for key, value in vars(args).items() if key not in UNSAID}
     sources = {f"{key}_file": source_of(getattr(args, key)) for key in ("tasks", "bids", "links") if key in args}
-    files = {**files, "metrics.csv": pd.DataFrame([{kind: name, **settings, **sources, **metrics}])}
+    files["metrics.csv"] = pd.DataFrame([{kind: name, **used, **sources, **metrics}])
     paths = write_files(args.out, {f"{name}_{end}": content for end, content in files.items()})
 
-    used = ", ".join(f"{key} {value}" for key, value in settings.items())
-    print(f"{name}: {metrics['tasks']:,} tasks, {used}")
-    print(*notes, "", sep="\n")
-    print_metrics(metrics)
+    heading = ", ".join(f"{key} {value}" for key, value in used.items())
+    print_lines(f"{name}: {metrics['tasks']:,} tasks, {heading}", *notes, "")
+    print_lines(*pd.Series(metrics, dtype=object).map(format_value).to_string().splitlines(), "")
     for table in tables:
-        print_table(table.drop(columns=TOO_WIDE, errors="ignore"), f" in {args.out}")
+        print_table(table.drop(columns=UNPRINTED, errors="ignore"), TABLE_ROWS, f" in {args.out}")
         print("")
-    print(f"written: {', '.join(paths)}")
+    print_lines(f"written: {', '.join(paths)}")
 
 
 def source_of(rows):
@@ -984,30 +809,24 @@ def source_of(rows):
     return rows if isinstance(rows, str) else os.path.basename(sys.argv[0])
 
 
-def print_metrics(metrics):
-    """Prints the metrics: a small table of those that have percentiles, then the others, a line each."""
-    others = dict(metrics)
-    rows = []
-    if "p99_waiting_time" in metrics:
-        for time in ("waiting", "response", "turnaround"):
-            columns = {column: others.pop(f"{column}_{time}_time") for column in ("mean", "p50", "p95", "p99")}
-            rows.append({"time (s)": time, **columns})
-        print_table(pd.DataFrame(rows))
-        print("")
-    print(pd.Series(others, dtype=object).map(format_value).to_string())
-    print("")
+def print_lines(*lines):
+    """Prints lines of text, too long ones in several."""
+    for line in lines:
+        print(textwrap.fill(line, TEXT_WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
 
 
-def print_table(table, more=""):
-    """Prints a pandas table with its long names stacked; of rows past TABLE_ROWS the number, and `more`."""
-    names = [name.split("_") for name in table]
+def print_table(table, rows=None, more="", keys=1):
+    """Prints a table, long names stacked; one that is too wide in blocks of columns, each led by the first `keys`.
+    rows: prints only these first ones, then the number of the others, and `more`."""
+    text = table[:rows].apply(lambda column: column.map(lambda value: cut(format_value(value), 40)))
+    text = text.set_index(list(text)[:keys])
+    names = [name.split("_") for name in text]
     height = max(map(len, names))
-    cells = table[:TABLE_ROWS].apply(lambda column: column.map(format_value))
-    cells.columns = pd.MultiIndex.from_tuples([[""] * (height - len(name)) + name for name in names])
-    for line in cells.to_string(index=False, sparsify=False).splitlines():
+    text.columns = pd.MultiIndex.from_tuples([[""] * (height - len(words)) + words for words in names])
+    for line in text.to_string(line_width=TEXT_WIDTH, sparsify=False).splitlines():
         print(line.rstrip())
-    if len(table) > TABLE_ROWS:
-        print(f"... and {len(table) - TABLE_ROWS:,} more rows{more}")
+    if len(table) > len(text):
+        print(f"... and {len(table) - len(text):,} more rows{more}")
 
 
 def format_value(value):
@@ -1025,7 +844,6 @@ LOOKS = {"compute": dict(color=BLUE), "transmit": dict(color="white", edgecolor=
 
 def try_figure(draw_it, *arguments):
     """The figure that draw_it(*arguments) returns; None, with a warning, where matplotlib is missing."""
-    os.environ["MPLBACKEND"] = "agg"  # that of a notebook, handed down to a script, need not be there
     try:
         import matplotlib
     except ImportError:
@@ -1041,14 +859,17 @@ def new_figure(height):
     return Figure((3.5, height), dpi=300)
 
 
-def schedule_figure(title, result, intervals):
-    """Figure of a schedule (tables of simulate, in seconds): a Gantt chart."""
-    figure = new_figure(1.2 + 0.2 * max(3, len(result)))
+def schedule_figure(name, result, intervals):
+    """Figure of a schedule (tables of simulate, in seconds): a Gantt chart, of a long list of its first tasks."""
+    rows = min(len(result), PLOT_ROWS)
+    title = name if rows == len(result) else f"{name}: first {rows} of {len(result):,} tasks"
+    figure = new_figure(1.2 + 0.2 * max(3, rows))
     return finish_figure(figure, draw_schedule(figure.subplots(), title, result, intervals))
 
 
-def draw_schedule(axes, title, result, intervals):
-    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival. Returns its legend."""
+def draw_schedule(axes, title, result, intervals, until=0):
+    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival. Returns its legend.
+    until: s that the scale of time reaches at least, where several schedules of a list are to have the same."""
     rows = result.sort_values("arrival_time", kind="stable")[:PLOT_ROWS].reset_index(drop=True)
     keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0)}
     bars = {}
@@ -1057,7 +878,7 @@ def draw_schedule(axes, title, result, intervals):
     keys.update(draw_rows(axes, rows["label"].map(shorten), bars))
 
     # Every bar is whole. A deadline far beyond the bars would squeeze them: it becomes an arrow at the edge.
-    left, last = rows["arrival_time"].min(), rows["completion_time"].max()
+    left, last = rows["arrival_time"].min(), max(until, rows["completion_time"].max())
     near = rows["deadline"] <= left + 1.5 * (last - left)
     right = max(last, left + 1e-3, *rows["deadline"][near])
     axes.set_xlim(left, right + 0.02 * (right - left))
@@ -1076,44 +897,6 @@ def draw_rows(axes, names, bars):
     axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
     return {kind: axes.barh(at, width, 0.64, start, linewidth=0.4, **LOOKS[kind])
             for kind, (at, width, start) in bars.items() if np.any(width)}
-
-
-def overview_figure(title, result, memory, device):
-    """Figure of a long schedule (table in seconds): distributions of waiting and turnaround; tasks in the system and
-    memory (table of memory_held) over time."""
-    figure = new_figure(5)
-    top, middle, bottom = figure.subplots(3, 1)
-    keys = {}
-    keys["waiting"], = draw_distribution(top, result["waiting_time"], color=ORANGE, linestyle="--")
-    keys["turnaround"], = draw_distribution(top, result["turnaround_time"], color=BLUE)
-    set_time_scale(top, result["turnaround_time"])
-    title = f"{title}: {result['deadline_met'].sum():,} of {len(result):,} deadlines met"
-    top.set(title=title, xlabel="time of a task (s)", ylabel="share of tasks")
-
-    present = over_time(result["arrival_time"], result["completion_time"], 1)
-    middle.step(present["time"], present["held"], color=BLUE, linewidth=0.8, where="post")
-    middle.set_ylabel("tasks in system")
-    keys["memory held"], = bottom.step(memory["time"], memory["held"], color=SKY, linewidth=0.8, where="post")
-    keys[f"memory of a {device.type}"] = bottom.axhline(device.memory, color=RED, linestyle=":", linewidth=1)
-    bottom.set(xlabel="time (s)", ylabel="memory (GB)")
-    for axes in (middle, bottom):
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(result["arrival_time"].min(), result["completion_time"].max())
-    return finish_figure(figure, keys)
-
-
-def draw_distribution(axes, values, **style):
-    """Draws the share of the values that are at most so large; a thousand steps show it. Returns the lines."""
-    shares = np.linspace(0, 1, min(len(values), 1000) + 1)
-    return axes.step(np.quantile(values, shares), shares, where="post", linewidth=1.2, **style)
-
-
-def set_time_scale(axes, values):
-    """A logarithmic scale where most values span more than two decades; from 0 on in either case."""
-    low, high = values.quantile(0.05), values.quantile(0.95)
-    if high > 100 * low:
-        axes.set_xscale("symlog", linthresh=max(low, high / 1e4))
-    axes.set_xlim(left=0)
 
 
 def layers_figure(title, stages, tasks):
@@ -1147,33 +930,31 @@ def shorten(name):
 
 # Lists and files ------------------------------------------------------------------------------------------------------
 def read_table(rows, what, needed, options):
-    """Table of a list of dicts, or of the path of a file of them, with a column for each field of needed and options.
+    """Table of a list of dicts, or of the path of a file of them: the columns of needed and options, then all others.
 
     what: "task" or "bid"; needed, options: {field: str, int or float}. Numbers are from 0 to 1e9; a field of options
     that a row does not give is NaN. UserError names the place, row and field of what is not as it must be.
     """
     place = rows if isinstance(rows, str) else f"{what}s"
-    content = read_file(rows) if isinstance(rows, str) else rows
-    is_list = isinstance(content, (list, tuple, pd.DataFrame))
-    require(is_list, f"{place}: not a list of {what}s: {shown(content)}")
-    table = pd.DataFrame(content, dtype=object)
-    require(len(table), f"{place}: no {what}s")
     kinds = {**needed, **options}
-    for field in table:
-        row = table[field].notna().to_numpy().argmax() + 1
-        require(field in kinds, f"{place}, row {row}: unknown field {shown(field)}")
-
-    given = [field for field in kinds if field in needed or field in table]
-    table = table.reindex(columns=given)
-    for field in given:
+    content = read_file(rows, dict.fromkeys(kinds, object)) if isinstance(rows, str) else rows
+    if not isinstance(content, pd.DataFrame):
+        require(isinstance(content, list), f"{place}: not a list of {what}s: {shown(content)}")
+        for k, row in enumerate(content, 1):
+            if not isinstance(row, dict):
+                raise UserError(f"{place}, row {k}: not a {what}: {shown(row)}")
+    table = pd.DataFrame(content)
+    require(len(table), f"{place}: no {what}s")
+    table = table.reindex(columns=[*kinds, *(key for key in table if key not in kinds)])
+    for field, kind in kinds.items():
         column = table[field] if field == "prompt" else table[field].replace("", np.nan)
         if field in needed:
-            check_rows(column.notna(), column, place, f"missing; the fields of a {what} are {', '.join(needed)}")
-        if kinds[field] is str:
+            check_rows(column.notna(), column, place, f"the fields of a {what} are {', '.join(needed)}")
+        if kind is str:
             table[field] = column.map(str, na_action="ignore")
         else:
-            table[field] = read_numbers(column, kinds[field], place)
-    return table.reindex(columns=list(kinds))
+            table[field] = read_numbers(column, kind, place)
+    return table
 
 
 def read_numbers(column, kind, place):
@@ -1182,22 +963,24 @@ def read_numbers(column, kind, place):
         numbers = column.astype(float)
     except (TypeError, ValueError):  # one of them is no number: which?
         numbers = column.map(to_number)
-    check_rows(numbers.between(0, 1e9) | column.isna(), column, place, "is not a number from 0 to 1e9")
-    check_rows((numbers % 1 == 0) | column.isna() | (kind is float), column, place, "is not a whole number")
+    good = numbers.between(0, 1e9) & ((numbers % 1 == 0) | (kind is float))
+    name = "whole number" if kind is int else "number"
+    check_rows(good | column.isna(), column, place, f"is not a {name} from 0 to 1e9")
     return numbers
 
 
 def check_rows(good, column, place, what):
     """UserError about the first row of a column that is not good."""
     if not good.all():
-        k = int(good.to_numpy().argmin())
+        k = int(np.argmin(good))
         value = column.tolist()[k]
-        value = "" if pd.isna(value) else f"{shown(value)} "
-        raise UserError(f"{place}, row {k + 1}, {column.name}: {value}{what}")
+        value = "missing;" if pd.isna(value) else shown(value)
+        raise UserError(f"{place}, row {k + 1}, {column.name}: {value} {what}")
 
 
-def read_file(path):
-    """The rows of a CSV file (a table of texts), what a JSON file holds, or a script's `tasks`. Raises UserError."""
+def read_file(path, kinds=object):
+    """What a JSON file holds, a script's `tasks`, or the table of a CSV file, of texts. kinds: {column: object} of
+    those that are left as texts, if pandas shall find the types of the others. Raises UserError."""
     kind = os.path.splitext(path)[1].lower()
     try:
         if kind == ".py":
@@ -1207,17 +990,16 @@ def read_file(path):
         if kind == ".json":
             return json.loads(content)
         is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # as PowerShell's `>` writes
-        encoding = "utf-16" if is_utf16 else "utf-8"
-        table = pd.read_csv(io.BytesIO(content), encoding=encoding, dtype=str, keep_default_na=False)
+        table = pd.read_csv(io.BytesIO(content), encoding="utf-16" if is_utf16 else "utf-8", dtype=kinds,
+                            keep_default_na=False, na_values=[""], low_memory=False)
     except OSError as error:
-        raise UserError(f"{path or shown(path)}: {error.strerror}") from error
-    except Exception as error:  # not UTF-8, not JSON, not CSV, or whatever a script may raise
-        what = {".py": "script with a list `tasks`", ".json": "JSON file"}.get(kind, "CSV file")
-        raise UserError(f"{path}: not a {what} ({format_value(error) or type(error).__name__})") from error
+        raise UserError(f"{path}: {error.strerror}") from error
+    except Exception as error:  # not JSON, not CSV, or whatever a script may raise
+        raise UserError(f"{path}: {type(error).__name__}: {format_value(error)}") from error
     require(";" not in table.columns[0], f"{path}: no commas in the header: are the columns separated by ';'?")
     is_wide = len(table) > 0 and not isinstance(table.index, pd.RangeIndex)
     require(not is_wide, f"{path}, row 1: more fields than in the header")
-    return table
+    return table.fillna({"prompt": ""})  # which may be empty
 
 
 # Names, numbers, errors -----------------------------------------------------------------------------------------------
@@ -1253,9 +1035,9 @@ def find_name(name, names, what):
 def check_number(value, where, whole=False, positive=False):
     """The value as a number, if it is one from 0 to 1e9 (so that sums stay exact); UserError says what it is."""
     number = to_number(value)
-    require(0 <= number <= 1e9, f"{where}: {shown(value)} is not a number from 0 to 1e9")
-    require(not whole or number % 1 == 0, f"{where}: {shown(value)} is not a whole number")
-    require(not positive or number > 0, f"{where}: {shown(value)} is not positive")
+    good = 0 <= number <= 1e9 and (number % 1 == 0 or not whole) and (number > 0 or not positive)
+    name = "whole number" if whole else "number"
+    require(good, f"{where}: {shown(value)} is not a {name} from 0 to 1e9")
     return number
 
 
@@ -1269,5 +1051,8 @@ def to_number(value):
 
 def shown(value):
     """A value from the user for a message: quoted, in one short line."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return cut(repr(value), 60)
+
+
+def cut(text, length):
+    return text if len(text) <= length else text[:length - 3] + "..."

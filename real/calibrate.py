@@ -2,14 +2,14 @@
 
     python -m real.calibrate --checkpoint HuggingFaceTB/SmolLM2-135M-Instruct --device T4
 """
-import pathlib
+import os
 import sys
 from dataclasses import replace
 
 import numpy as np
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import model as real
@@ -20,34 +20,21 @@ REPEATS = 3  # runs, after one that does not count
 
 def time_layer(model, prompt_tokens, output_tokens):
     """Seconds that a layer takes for a prompt and for a token of the output: medians of REPEATS runs."""
-    import torch
     layers = real.decoder_layers(model)[1]
     passes = real.time_stages(layers, [len(layers)], model.device)[0]  # the prompt's, then one for each token
-    ids = torch.ones((1, prompt_tokens), dtype=torch.long, device=model.device)
     runs = []
     for _ in range(1 + REPEATS):
         passes.clear()
-        model.generate(ids, attention_mask=ids, max_new_tokens=output_tokens + 1, min_new_tokens=output_tokens + 1,
-                       do_sample=False, num_beams=1, pad_token_id=0)
+        real.continued(model, [1] * prompt_tokens, output_tokens + 1, min_new_tokens=output_tokens + 1)
         runs.append((passes[0], np.mean(passes[1:])))
     return np.median(runs[1:], axis=0) / len(layers)
 
 
-def shares(model, device, prompt_tokens, prefill, decode):
-    """Shares of a device's arithmetic and bandwidth at which a layer of a Model takes so many seconds."""
-    return (2 * model.params * prompt_tokens / prefill / (device.tflops * 1e12),
-            model.layer_bytes / decode / (device.bandwidth * 1e9))
-
-
 def main(prog):
-    parser = real.make_parser(prog, __doc__, "device")
-    real.add_checkpoint(parser)
-    real.add_threads(parser)
-    args = parser.parse_args()
+    args = real.make_parser(prog, __doc__, "device", "checkpoint", "threads").parse_args()
     devices = common.DEVICES if args.device is None else [common.get_device(args.device)]
 
-    config = real.load_config(args.checkpoint)
-    plan = real.plan_model(args.checkpoint, config)
+    config, plan = real.read_model(args.checkpoint)
     model, text = real.load_whole(args.checkpoint, config)
     print(f"{text}\n{real.set_threads(model, args.threads)}")
     plan = replace(plan, bits=8 * next(real.decoder_layers(model)[1].parameters()).element_size())
@@ -59,7 +46,8 @@ def main(prog):
     for device in devices:
         prompt = common.layer_time(plan, device, prompt_tokens, 0)
         token = common.layer_time(plan, device, prompt_tokens, 1) - prompt
-        compute_share, bandwidth_share = shares(plan, device, prompt_tokens, prefill, decode)
+        compute_share = 2 * plan.params * prompt_tokens / prefill / (device.tflops * 1e12)
+        bandwidth_share = plan.layer_bytes / decode / (device.bandwidth * 1e9)
         print(f"{device.type}, predicted: {prompt:.3g} s and {token:.3g} s; the shares that would fit:")
         print(f"    compute_share={compute_share:.3g}, bandwidth_share={bandwidth_share:.3g}")
 

@@ -7,7 +7,6 @@ The script's own allocate places the layers of that model; transformers' own gen
 Under torchrun each rank reads and holds its own layers only and passes hidden states on to the next one.
 """
 import os
-import pathlib
 import signal
 import sys
 from datetime import timedelta
@@ -15,7 +14,7 @@ from datetime import timedelta
 import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import model as real
@@ -24,18 +23,12 @@ SHOWN = ("measured_share", "measured_seconds")  # what a terminal shows of what 
 PEER_TIMEOUT = 600  # s that a rank waits for another: one that dies is noticed at once, one that hangs after this
 
 
-def check_counts(counts, layers):
-    if min(counts) < 1 or sum(counts) != layers:
-        raise common.UserError(f"stages of {', '.join(map(str, counts))} layers do not make up the model's {layers}")
-
-
 def run_stages(name, config, counts, prompts, tokens, seed=0, sample=False, repeats=1, threads=None):
     """All stages in this process, counts[s] layers in stage s: the rows of real.generate, a dict a stage (layers;
     seconds in its layers, of all tasks once; columns of real.measured_on), and a line that says what was run."""
-    check_counts(counts, config.get_text_config().num_hidden_layers)
     model, text = real.load_whole(name, config, seed)
     text = f"executed in one process: {text}; {real.set_threads(model, threads)}"
-    made_on = real.measured_on(model, real.plan_model(name, config).name)
+    made_on = real.measured_on(model, name)
     passes = real.time_stages(real.decoder_layers(model)[1], counts, model.device)
     rows = list(real.generate(model, prompts, tokens, seed, sample, passes, repeats))
     stages = [dict(layers=n, seconds=sum(seconds) / repeats, **made_on) for n, seconds in zip(counts, passes)]
@@ -43,8 +36,6 @@ def run_stages(name, config, counts, prompts, tokens, seed=0, sample=False, repe
 
 
 # Ranks ----------------------------------------------------------------------------------------------------------------
-
-
 def stop_ranks(prog, message, code):
     """Ends this rank. Of all ranks that stop, the first one says why: the store that torchrun keeps for them counts."""
     line = f"{prog}: {message}"
@@ -73,7 +64,7 @@ def main_of_rank(prog):
         if rank == 0:
             main(prog, run_ranks)
         else:
-            run_rank(receive_job())
+            run_rank(**share())
         leave()
     except (common.UserError, common.NoAllocation) as error:
         stop_ranks(prog, str(error), 2 if isinstance(error, common.UserError) else 1)
@@ -109,40 +100,33 @@ def leave():
     os._exit(0)
 
 
-def send_job(job):
+def share(job=None):
+    """The first rank's job, on every rank."""
     from torch import distributed
-    distributed.broadcast_object_list([job], 0)
+    jobs = [job]
+    distributed.broadcast_object_list(jobs, 0)
+    return jobs[0]
 
 
-def receive_job():
-    from torch import distributed
-    job = [None]
-    distributed.broadcast_object_list(job, 0)
-    return job[0]
-
-
-def run_ranks(name, config, counts, prompts, tokens, seed=0, sample=False, repeats=1, threads=None):
+def run_ranks(**job):
     """On the first rank: what run_stages returns, of a pipeline whose stage r runs on rank r. A stage has peak_memory,
     base_memory (before loading; bytes) and bytes_sent (a list, the hidden states of each pass of each run) besides."""
     size = real.launched()[1]
-    if size != len(counts):
-        raise common.UserError(f"torchrun has started {size} ranks for {len(counts)} stages: one rank runs one stage")
-    check_counts(counts, config.get_text_config().num_hidden_layers)
-    job = (name, config, counts, prompts, tokens, seed, sample, repeats, threads)
-    send_job(job)
-    return (*run_rank(job), f"executed on {size} ranks: {name or real.RANDOM_TEXT}")
+    stages = len(job["counts"])
+    common.require(size == stages, f"torchrun has started {size} ranks for {stages} stages: one rank runs one stage")
+    share(job)
+    return (*run_rank(**job), f"executed on {size} ranks: {job['name'] or real.RANDOM_TEXT}")
 
 
-def run_rank(job):
-    """A rank's stage of a job (the arguments of run_ranks); on the first rank the rows of real.generate and what is
-    known of each stage, on the others None.
+def run_rank(name, config, counts, prompts, tokens, seed=0, sample=False, repeats=1, threads=None):
+    """A rank's stage of a job: on the first rank the rows of real.generate and what is known of each stage, on the
+    others None.
 
     generate runs on every rank, on a model of the rank's own layers: hooks receive the hidden states before the first
     of them and send those after the last. The last rank's token is everyone's, so that it alone samples: GPUs of
     different types draw differently from one seed."""
     import torch
     from torch import distributed
-    name, config, counts, prompts, tokens, seed, sample, repeats, threads = job
     rank, size = real.launched()
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -183,58 +167,46 @@ def run_rank(job):
     rows = list(real.generate(model, prompts, tokens, seed, sample, passes + [sent], repeats, **settings))
     stage = dict(layers=len(layers), seconds=sum(passes[0]) / repeats, base_memory=base, bytes_sent=sent,
                  peak_memory=max([loaded] + [row["peak_memory"] for row in rows]),
-                 **real.measured_on(model, real.plan_model(name, config).name))
+                 **real.measured_on(model, name))
     stages = [None] * size if rank == 0 else None
     distributed.gather_object(stage, stages)
     return (rows, stages) if rank == 0 else None
 
 
 # Command --------------------------------------------------------------------------------------------------------------
-
-
 def measured_table(stages, measured, repeats):
     """Table of the stages as they were measured (dicts of run_stages or run_ranks), beside those of common.evaluate."""
     predicted = stages["computation_time"]
-    seconds = pd.Series([stage["seconds"] for stage in measured])
+    found = pd.DataFrame(measured)
     table = stages[["stage", "devices", "layers"]].assign(
-        predicted_share=predicted / (predicted.sum() or 1), measured_share=seconds / seconds.sum(),
-        measured_seconds=seconds).round(6)
-    if "bytes_sent" in measured[0]:
-        table["peak_memory_gb"] = [round(stage["peak_memory"] / 1e9, 6) for stage in measured]
-        table["bytes_sent"] = [sum(stage["bytes_sent"]) // repeats for stage in measured]
-    for key in measured[0]:
-        if key.startswith("measured_"):
-            table[key] = [stage[key] for stage in measured]
-    return table
+        predicted_share=predicted / (predicted.sum() or 1), measured_share=found["seconds"] / found["seconds"].sum(),
+        measured_seconds=found["seconds"])
+    if "bytes_sent" in found:
+        table["peak_memory_gb"] = found["peak_memory"] / 1e9
+        table["bytes_sent"] = found["bytes_sent"].map(sum) // repeats
+    return table.round(6).join(found.filter(like="measured_"))
 
 
 def main(prog, run=run_stages):
-    parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out")
-    real.add_script(parser, real.ALLOCATORS)
-    real.add_checkpoint(parser)
-    real.add_sample(parser)
-    real.add_seed(parser)
-    real.add_repeats(parser)
-    real.add_threads(parser)
+    parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out", "checkpoint", "sample", "seed",
+                              "repeats", "threads", scripts=real.ALLOCATORS)
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
-    real.check_count(args.repeats, "--repeats")
     out = real.settings_of(args, script, "out")["out"]
     common.check_writable(out)
 
-    config = real.load_config(args.checkpoint)
-    model = real.plan_model(args.checkpoint, config)
-    pool, case = real.case_of(args, script, model)
-    stages, _ = script.allocate(**case)
-    stages = common.in_seconds(common.evaluate(stages, **case)[0])
+    config, model = real.read_model(args.checkpoint)
+    pool, case, stages = real.allocate(args, script, model)
+    stages = common.in_seconds(stages)
 
     tasks = case["tasks"]
     encode, decode = real.load_tokenizer(args.checkpoint)
     prompts, tokens = real.read_prompts(tasks, encode, model.context)
     print(f"{name}: {len(tasks):,} tasks, {model.name} ({model.layers} layers), pool {pool} ({len(case['bids'])} "
           f"devices bid), seed {case['seed']}\n", flush=True)
-    rows, measured, text = run(args.checkpoint, config, stages["layers"].tolist(), prompts, tokens, case["seed"],
-                               args.sample, args.repeats, args.threads)
+    rows, measured, text = run(name=args.checkpoint, config=config, counts=stages["layers"].tolist(), prompts=prompts,
+                               tokens=tokens, seed=case["seed"], sample=args.sample, repeats=args.repeats,
+                               threads=args.threads)
 
     table = measured_table(stages, measured, args.repeats)
     texts = real.texts_table(tasks, rows, decode)

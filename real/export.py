@@ -4,14 +4,16 @@
     python -m real.export PipeEdge llama.cpp --model SmolLM2.gguf --addresses 192.168.1.2,192.168.1.3
 """
 import json
-import pathlib
+import os
 import shlex
 import sys
+from dataclasses import replace
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
+from real import describe
 from real import model as real
 
 ENDS = "# the first stage holds the embeddings besides, the last one the head"
@@ -25,21 +27,18 @@ HEXGEN_SIZES = {  # layers, hidden size, feed-forward size: the Llama models tha
 
 
 def main(prog):
-    parser = real.make_parser(prog, __doc__, "tasks", "model", "pool", "bids", "links", "out")
-    real.add_script(parser, real.ALLOCATORS)
+    parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out", "seed", scripts=real.ALLOCATORS)
     parser.add_argument("engine", metavar="ENGINE", help=", ".join(ENGINES))
     parser.add_argument("--addresses", metavar="A,B,..", help="of the devices, in the order of the stages")
-    real.add_seed(parser)
+    parser.add_argument("--model", metavar="NAME", help="a hub name, a folder, a GGUF file, or a name in common.MODELS")
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
     engine = common.find_name(args.engine, ENGINES, "engine")
     given = real.settings_of(args, script, "model", "out")
     common.check_writable(given["out"])
 
-    model = common.get_model(given["model"])
-    pool, case = real.case_of(args, script, model)
-    stages, _ = script.allocate(**case)
-    table = common.evaluate(stages, **case)[0]
+    model = find_model(given["model"])
+    pool, case, table = real.allocate(args, script, model)
     groups = [devices.split("+") for devices in table["devices"]]
     addresses = read_addresses(args.addresses, len(each_device(groups)))
     text = ENGINES[engine](groups, table["layers"].tolist(), model, addresses)
@@ -48,6 +47,13 @@ def main(prog):
     paths = common.write_files(given["out"], {f"{name}_{engine}.{ending}": text + "\n"})
     print(f"{name}: {model.name} ({model.layers} layers), pool {pool}, seed {case['seed']}, for {engine}\n\n{text}\n\n"
           f"written: {', '.join(paths)}")
+
+
+def find_model(name):
+    """The Model of a checkpoint, under its whole name, or of a name in common.MODELS."""
+    if "/" in name or os.path.exists(name):
+        return replace(describe.read_model(name), name=name)
+    return common.get_model(name)
 
 
 def read_addresses(text, count):
@@ -99,9 +105,8 @@ def sglang(groups, counts, model, addresses):
 
 
 def llama_cpp(groups, counts, model, addresses):
-    require_gguf(model, "llama.cpp")
+    require_gguf(model.name, "llama.cpp")
     require_single(groups, "llama.cpp")
-    common.require(len(counts) <= MOST_WORKERS, f"llama.cpp takes {MOST_WORKERS} workers at most, not {len(counts)}")
     ports = rpc_ports(addresses)
     lines = ["# the server holds the embeddings, the last worker the output layer besides: -ts counts it as one more",
              "# RPC has no authentication: only in a network that you trust. Older builds call the worker rpc-server",
@@ -114,7 +119,7 @@ def llama_cpp(groups, counts, model, addresses):
 
 
 def prima_cpp(groups, counts, model, addresses):
-    require_gguf(model, "prima.cpp")
+    require_gguf(model.name, "prima.cpp")
     require_single(groups, "prima.cpp")
     lines = ["# rank 0 holds the embeddings and the output layer besides; the devices form a ring", PLACES]
     for rank, (device,) in enumerate(groups):
@@ -146,8 +151,6 @@ ENGINES = {"device_map": device_map, "vllm": vllm, "SGLang": sglang, "llama.cpp"
 
 
 # What they share ------------------------------------------------------------------------------------------------------
-
-
 def each_device(groups):
     return [device for group in groups for device in group]
 
@@ -165,6 +168,7 @@ def commas(values):
 def llama_flags(path, counts, places):
     """llama.cpp's flags for counts[s] layers on the worker at places[s]: layer i of n goes to the first worker whose
     share of -ts, added up, exceeds i / (n + 1), and the output layer, number n, stands on the last one."""
+    common.require(len(counts) <= MOST_WORKERS, f"llama.cpp takes {MOST_WORKERS} workers at most, not {len(counts)}")
     devices = [f"RPC{s}" for s in range(len(places))]
     shares = [*counts[:-1], counts[-1] + 1]
     return ["-m", path, "--rpc", commas(places), "--device", commas(devices), "-ngl", "all", "-sm", "layer",
@@ -196,9 +200,8 @@ def require_checkpoint(model, engine):
                    "in: --model owner/model, or a folder")
 
 
-def require_gguf(model, engine):
-    common.require(model.name.lower().endswith(".gguf"), f"{engine} needs a GGUF file: --model MODEL.gguf, not "
-                   f"{model.name}")
+def require_gguf(name, engine):
+    common.require(describe.is_gguf(name), f"{engine} needs a GGUF file: MODEL.gguf, not {name}")
 
 
 def map_modules(config, counts):
@@ -231,7 +234,7 @@ def map_modules(config, counts):
 def config_of(name, layers):
     """transformers configuration of a model: of a built-in one by its type and layers, which place its modules."""
     if name not in TYPES:
-        return real.load_config(name)
+        return real.read_model(name)[0]
     settings = dict(num_hidden_layers=layers)
     if TYPES[name] == "gpt_neo":
         settings = dict(num_layers=layers, attention_types=[[["global"], layers]])

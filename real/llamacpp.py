@@ -10,7 +10,6 @@ where it was allocated. Its programs are looked for in the folder LLAMA_CPP, or 
 import contextlib
 import ctypes
 import os
-import pathlib
 import re
 import shutil
 import socket
@@ -23,10 +22,10 @@ import numpy as np
 import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
-from real import export
+from real import describe, export
 from real import model as real
 
 COMPLETION = ("llama-completion", "llama-cli")  # the first that is found; older builds have the second only
@@ -37,30 +36,24 @@ HOW_TO = ("build it with -DGGML_RPC=ON, from the source distribution of PyPI's l
 
 
 def main(prog):
-    parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out")
-    real.add_script(parser, real.ALLOCATORS)
+    parser = real.make_parser(prog, __doc__, "tasks", "pool", "bids", "links", "out", "seed", scripts=real.ALLOCATORS)
     parser.add_argument("--checkpoint", metavar="FILE", help="a GGUF file", required=True)
     parser.add_argument("--rpc", metavar="A:P,B:P", help="workers that run already, in the order of the stages")
-    parser.add_argument("--tokens", type=int, default=48, metavar="N", help="most tokens of an output")
-    real.add_seed(parser)
+    parser.add_argument("--tokens", type=real.positive, default=48, metavar="N",
+                        help="most tokens of an output, at least 8")
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
-    common.check_number(args.tokens, "--tokens", whole=True)
-    common.require(args.tokens >= 8, "--tokens: 8 at least, or there is little to measure")
     out = real.settings_of(args, script, "out")["out"]
     common.check_writable(out)
     completion = find_program(COMPLETION)
     worker = None if args.rpc else find_program(WORKER)
 
-    model = common.get_model(args.checkpoint)
-    export.require_gguf(model, "llama.cpp")
-    pool, case = real.case_of(args, script, model)
-    stages, _ = script.allocate(**case)
-    table = common.evaluate(stages, **case)[0]
+    export.require_gguf(args.checkpoint, "llama.cpp")
+    model = describe.read_model(args.checkpoint)
+    pool, case, table = real.allocate(args, script, model)
     groups = [devices.split("+") for devices in table["devices"]]
     export.require_single(groups, "llama.cpp")
     counts = table["layers"].tolist()
-    common.require(len(counts) <= export.MOST_WORKERS, f"llama.cpp takes {export.MOST_WORKERS} workers at most")
     prompts = case["tasks"]["prompt"].tolist()
     tokens = np.minimum(case["tasks"]["output_tokens"], args.tokens).clip(lower=8).tolist()
     print(f"{name}: {len(prompts):,} tasks, {model.name} ({model.layers} layers), pool {pool}, seed {case['seed']}, "
@@ -94,8 +87,6 @@ def main(prog):
 
 
 # llama.cpp's programs -------------------------------------------------------------------------------------------------
-
-
 def find_program(names):
     """Path of the first of these programs in the folder LLAMA_CPP (or its bin), or on PATH. Raises UserError."""
     folder = os.environ.get("LLAMA_CPP")
@@ -197,8 +188,6 @@ def complete(program, path, counts, places, prompt, most):
 
 
 # Its log --------------------------------------------------------------------------------------------------------------
-
-
 def check_places(log, counts):
     """UserError unless a log says that layer after layer stands as counts says, and the output layer on the last."""
     placed = {int(layer): device
@@ -231,8 +220,6 @@ def cpu_seconds(pids):
 
 
 # Predicted beside measured --------------------------------------------------------------------------------------------
-
-
 def local_table(table, places, alone, measured):
     """Table of the stages, in milliseconds a token. alone: measured of all layers but one on a worker, of one layer on
     a second, of the head on a third; measured: of each stage. A worker's own work is what the second takes beyond a

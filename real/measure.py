@@ -6,13 +6,13 @@
 In the file each task has the computation_time (the median of --repeats runs), memory_gb (beyond the loaded model),
 prompt_tokens and output_tokens that were measured, and what they were measured with.
 """
-import pathlib
+import os
 import sys
 
 import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import model as real
@@ -31,30 +31,21 @@ def measured_tasks(tasks, rows, prompts, made_on):
 
 
 def main(prog):
-    parser = real.make_parser(prog, __doc__, "tasks", "out")
-    real.add_script(parser, real.SCRIPTS)
-    real.add_checkpoint(parser)
-    real.add_sample(parser)
-    real.add_seed(parser)
-    real.add_repeats(parser)
-    real.add_threads(parser)
+    parser = real.make_parser(prog, __doc__, "tasks", "out", "checkpoint", "sample", "seed", "repeats", "threads",
+                              scripts=real.SCRIPTS)
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.SCRIPTS, "tasks")
-    if args.seed is not None and args.checkpoint and not args.sample:
-        raise common.UserError("--seed: has no effect without --sample, as the weights are given")
     seed = int(common.check_number(args.seed or 0, "--seed", whole=True))
-    real.check_count(args.repeats, "--repeats")
     given = real.settings_of(args, script, "tasks", "out")
     common.check_writable(given["out"])
 
-    config = real.load_config(args.checkpoint)
-    plan = real.plan_model(args.checkpoint, config)
+    config, plan = real.read_model(args.checkpoint)
     tasks = common.read_tasks(given["tasks"], plan, common.DEVICES[:1])  # of any device: nothing estimated remains
     encode, decode = real.load_tokenizer(args.checkpoint)
     prompts, tokens = real.read_prompts(tasks, encode, plan.context)
     model, text = real.load_whole(args.checkpoint, config, seed)
     print(f"measuring on {text}\n{real.set_threads(model, args.threads)}", flush=True)
-    made_on = real.measured_on(model, plan.name)
+    made_on = real.measured_on(model, args.checkpoint)
 
     rows = []
     try:

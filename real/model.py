@@ -20,61 +20,54 @@ import pandas as pd
 import common
 import FCFS
 import FCIM
+from real import describe
 
 ALLOCATORS = ("FCIM", "HexGen", "PipeDream", "PipeEdge")
 POLICIES = ("ADSA", "SRTF", "FCFS", "LLF")
 SCRIPTS = (*ALLOCATORS, *POLICIES, "optimal")
-REPEATS = 3  # of each task that is measured: the median counts
+def positive(text):
+    """The number of a flag that counts."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+FLAGS = {  # of these commands, beside those of the scripts
+    "checkpoint": dict(metavar="NAME", help="a hub name, a folder or a GGUF file (otherwise a small GPT-Neo with "
+                       "random weights)"),
+    "sample": dict(action="store_true", help="draw the tokens, seeded, in place of the likeliest"),
+    "seed": dict(type=int, metavar="N", help="of what is drawn: links and bids, weights, samples"),
+    "repeats": dict(type=positive, default=3, metavar="N", help="runs of each task, whose median counts"),
+    "threads": dict(type=positive, metavar="N", help="threads of torch on a CPU (otherwise OMP_NUM_THREADS, or the "
+                    "fastest number)"),
+}
 RANDOM = dict(num_layers=12, hidden_size=128, num_heads=4, vocab_size=257, max_position_embeddings=2048,
               attention_types=[[["global", "local"], 6]], bos_token_id=256, eos_token_id=256)  # a GPT-Neo over bytes
+RANDOM_NAME = "random GPT-Neo"
 RANDOM_TEXT = "random weights: timing and placement are real, the text is not"
 
 
 # Command line ---------------------------------------------------------------------------------------------------------
-
-
-def make_parser(prog, doc, *keys):
-    """A parser with a flag for each of the settings `keys` of a script: None where it is not given."""
-    return common.make_parser(prog, doc, plot=False, **dict.fromkeys(keys))
-
-
-def add_script(parser, names):
-    parser.add_argument("script", metavar="SCRIPT", help=f"{', '.join(names)}, or the path of one's own")
-
-
-def add_seed(parser):
-    parser.add_argument("--seed", type=int, metavar="N", help="of what is drawn: links and bids, weights, samples")
-
-
-def add_checkpoint(parser):
-    parser.add_argument("--checkpoint", metavar="NAME", help="a hub name, a folder or a GGUF file (otherwise a small "
-                        "GPT-Neo with random weights)")
-
-
-def add_sample(parser):
-    parser.add_argument("--sample", action="store_true", help="draw the tokens, seeded, in place of the likeliest")
-
-
-def add_repeats(parser):
-    parser.add_argument("--repeats", type=int, default=REPEATS, metavar="N",
-                        help="runs of each task, whose median counts")
-
-
-def add_threads(parser):
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of torch on a CPU (otherwise "
-                        "OMP_NUM_THREADS, or the fastest number)")
-
-
-def check_count(value, flag):
-    common.check_number(value, flag, whole=True, positive=True)
+def make_parser(prog, doc, *flags, scripts=()):
+    """A parser with these flags: of FLAGS, or settings of a script (common.FLAGS), None where they are not given. With
+    scripts: it takes one of them as well, or the path of one's own."""
+    settings = [key for key in flags if key not in FLAGS]
+    parser = common.make_parser(prog, doc, plot=False, **dict.fromkeys(settings))
+    if scripts:
+        parser.add_argument("script", metavar="SCRIPT", help=f"{', '.join(scripts)}, or the path of one's own")
+    for key in flags:
+        if key in FLAGS:
+            parser.add_argument(f"--{key}", **FLAGS[key])
+    return parser
 
 
 def load_script(name, names, what):
-    """Name and module of a script: one of `names`, as FCIM, fcim or FCIM.py, or the path of one's own, which must have
-    an `allocate`, say (what)."""
-    stem, ending = os.path.splitext(os.path.basename(name))
-    if ending.lower() != ".py" or not os.path.isfile(name):
-        known = common.find_name(stem if ending.lower() == ".py" else name, names, "script")
+    """Name and module of a script: one of `names`, or the path of one's own, which must have an `allocate`, say (what).
+    """
+    stem = os.path.splitext(os.path.basename(name))[0]
+    if not os.path.isfile(name):
+        known = common.find_name(name, names, "script")
         return known, importlib.import_module(known)
     spec = importlib.util.spec_from_file_location(stem, name)
     module = importlib.util.module_from_spec(spec)
@@ -96,17 +89,18 @@ def settings_of(args, module, *keys):
     return settings
 
 
-def case_of(args, module, model):
-    """The case (common.allocation_case) of an allocation script and its flags, the name of the pool besides."""
-    settings = settings_of(args, module, "tasks", "pool", "seed", "bids", "links")
+def allocate(args, script, model):
+    """What an allocation script and its flags make of a Model: the name of the pool, the case (common.allocation_case)
+    and the table of stages (common.evaluate)."""
+    settings = settings_of(args, script, "tasks", "pool", "seed", "bids", "links")
     settings["seed"] = int(common.check_number(settings["seed"], "--seed", whole=True))
     settings["pool"] = common.find_name(settings["pool"], common.POOLS, "pool")
-    return settings["pool"], common.allocation_case(model=model, **settings)
+    case = common.allocation_case(model=model, **settings)
+    stages, _ = script.allocate(**case)
+    return settings["pool"], case, common.evaluate(stages, **case)[0]
 
 
 # Checkpoints ----------------------------------------------------------------------------------------------------------
-
-
 def import_torch():
     """The modules torch and transformers, quiet on standard error."""
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -120,33 +114,19 @@ def import_torch():
     return torch, transformers
 
 
-def read_checkpoint(name, read, **settings):
-    """A from_pretrained of transformers for a hub name, a folder or a GGUF file; what it raises becomes one line."""
-    is_gguf = name.lower().endswith(".gguf")
-    if (is_gguf or name.count("/") != 1 or name[0] in "./~") and not os.path.exists(name):
-        raise common.UserError(f"checkpoint {name!r}: no such {'file' if is_gguf else 'folder'}")
-    if is_gguf:
-        folder, settings["gguf_file"] = os.path.split(os.path.abspath(name))
-    try:
-        return read(folder if is_gguf else name, trust_remote_code=False, **settings)
-    except Exception as error:  # transformers, safetensors, gguf and the hub raise many kinds
-        raise common.UserError(f"checkpoint {name!r}: {common.format_value(error)}") from error
-
-
-def load_config(name=None):
-    """transformers configuration of a checkpoint (hub name, folder, GGUF file) or of a small GPT-Neo (None)."""
+def read_model(name=None):
+    """transformers' configuration and common's Model of a checkpoint (hub name, folder, GGUF file), or of a small
+    GPT-Neo (None)."""
     transformers = import_torch()[1]
     if name is None:
-        return transformers.GPTNeoConfig(**RANDOM)
-    config = read_checkpoint(name, transformers.AutoConfig.from_pretrained)
-    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise common.UserError(f"checkpoint {name!r}: a {config.model_type} is not a causal language model")
-    return config
-
-
-def plan_model(name, config):
-    """common's Model of a checkpoint's configuration (name None: of the small one with random weights)."""
-    return common.model_from_config(os.path.basename(name.rstrip("/")) if name else "random GPT-Neo", config)
+        config = transformers.GPTNeoConfig(**RANDOM)
+        return config, describe.model_from_config(RANDOM_NAME, config)
+    config = describe.read_checkpoint(name, transformers.AutoConfig.from_pretrained)
+    is_causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    common.require(is_causal, f"checkpoint {name!r}: a {config.model_type} is not a causal language model")
+    if describe.is_gguf(name):
+        return config, describe.model_from_gguf(name)
+    return config, describe.model_from_config(name, config)
 
 
 def load_tokenizer(name=None):
@@ -156,7 +136,7 @@ def load_tokenizer(name=None):
     if name is None:
         return (lambda text: list(text.encode()) or [256],
                 lambda ids: bytes(i for i in ids if i < 256).decode(errors="replace"))
-    tokenizer = read_checkpoint(name, transformers.AutoTokenizer.from_pretrained)
+    tokenizer = describe.read_checkpoint(name, transformers.AutoTokenizer.from_pretrained)
 
     def encode(text):
         if tokenizer.chat_template:
@@ -252,8 +232,8 @@ def load_model(name, config, first=0, end=None, device="cpu", seed=0):
         model = part.from_pretrained(None, config=config, state_dict=state)
     else:
         dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
-        model, report = read_checkpoint(name, part.from_pretrained, config=config, dtype=dtype,
-                                        output_loading_info=True)
+        model, report = describe.read_checkpoint(name, part.from_pretrained, config=config, dtype=dtype,
+                                                 output_loading_info=True)
         if report["missing_keys"]:
             raise common.UserError(f"checkpoint {name!r}: the weights {min(report['missing_keys'])} are missing")
     keep_own(model, first, end)
@@ -269,16 +249,12 @@ def launched():
 
 def load_whole(name, config, seed=0):
     """The whole model of a checkpoint (on a GPU, if there is one), and a line that says what was loaded."""
-    if launched():
-        raise common.UserError("torchrun is for real.execute")
     device = "cuda" if import_torch()[0].cuda.is_available() else "cpu"
     model = load_model(name, config, device=device, seed=seed)
     return model, f"{name or RANDOM_TEXT} ({len(decoder_layers(model)[1])} layers, {model.dtype}, {device})"
 
 
 # This machine ---------------------------------------------------------------------------------------------------------
-
-
 def clock(device):
     """Seconds, once a device has done what it was asked for."""
     if device.type == "cuda":
@@ -320,10 +296,11 @@ def processor_name(device):
 
 
 def measured_on(model, name):
-    """What a measurement was made with, as columns of a file: model, processor, weights, threads and torch."""
+    """What a measurement was made with, as columns of a file: checkpoint (its name, or None), processor, weights,
+    threads and torch."""
     import torch
     weights = sum(weight.nbytes for weight in model.parameters())
-    return dict(measured_model=name, measured_device=processor_name(model.device),
+    return dict(measured_model=describe.short_name(name or RANDOM_NAME), measured_device=processor_name(model.device),
                 measured_weights_gb=round(weights / 1e9, 6), measured_threads=torch.get_num_threads(),
                 measured_torch=torch.__version__)
 
@@ -333,8 +310,7 @@ def set_threads(model, wanted=None):
     or else the number that makes a token fastest; for a GPU none is tried."""
     import torch
     if wanted is not None:
-        check_count(wanted, "--threads")
-        torch.set_num_threads(int(wanted))
+        torch.set_num_threads(wanted)
     elif model.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         times = {}
         for n in thread_counts():
@@ -350,19 +326,13 @@ def set_threads(model, wanted=None):
 def thread_counts():
     """1, 2, 4 .. and, last, as many as there are processors for this process."""
     most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    counts = [1]
-    while 2 * counts[-1] < most:
-        counts.append(2 * counts[-1])
-    return counts + [most] if most > 1 else counts
+    return [n for n in (1, 2, 4, 8, 16, 32, 64) if n < most] + [most]
 
 
 def token_seconds(model, tokens=4):
     """Seconds that a model takes for a token, with a short prompt."""
-    import torch
-    ids = torch.ones((1, 8), dtype=torch.long, device=model.device)
     start = clock(model.device)
-    model.generate(ids, attention_mask=ids, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, num_beams=1,
-                   pad_token_id=0)
+    continued(model, [1] * 8, tokens, min_new_tokens=tokens)
     return (clock(model.device) - start) / tokens
 
 
@@ -404,8 +374,6 @@ def time_stages(layers, counts, device):
 
 
 # Generation -----------------------------------------------------------------------------------------------------------
-
-
 def read_prompts(tasks, encode, context):
     """Token ids of each prompt and the most tokens to make of it: lists, an entry a task of a table of read_tasks.
 
@@ -439,26 +407,16 @@ def generate(model, prompts, tokens, seed=0, sample=False, notes=(), repeats=1, 
     for note in notes:
         note.clear()
     show = progress_bar(repeats * sum(tokens))
-    asked = made = 0  # tokens: asked for by the runs that are finished, and made by the run under way
-
-    def count(*_):  # a pass through the model makes a token
-        nonlocal made
-        made += 1
-        show(asked + made)
-
-    hook = model.register_forward_hook(count)
-    try:
-        for k, (prompt, most) in enumerate(zip(prompts, tokens), 1):
-            runs = []
-            for _ in range(repeats):
-                runs.append(run_once(model, prompt, most, seed + k, sample, **settings))
-                asked, made = asked + most, 0
-            seconds = [run["seconds"] for run in runs]
-            yield dict(ids=runs[0]["ids"], seconds=float(np.median(seconds)), spread=max(seconds) - min(seconds),
-                       peak_memory=max(run["peak_memory"] for run in runs), growth=max(run["growth"] for run in runs))
-    finally:
-        hook.remove()
-    show(1 + asked)
+    asked = 0  # tokens, by the runs that are finished
+    for k, (prompt, most) in enumerate(zip(prompts, tokens), 1):
+        runs = []
+        for _ in range(repeats):
+            runs.append(run_once(model, prompt, most, seed + k, sample, **settings))
+            asked += most
+            show(asked)
+        seconds = [run["seconds"] for run in runs]
+        yield dict(ids=runs[0]["ids"], seconds=float(np.median(seconds)), spread=max(seconds) - min(seconds),
+                   peak_memory=max(run["peak_memory"] for run in runs), growth=max(run["growth"] for run in runs))
 
 
 def run_once(model, prompt, most, seed, sample, **settings):

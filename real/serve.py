@@ -9,7 +9,7 @@ cache. A result then takes its trans_time over the uplink. Simulated and measure
 and between them what the script makes of the times that the tasks took when they were served (replayed): a machine that
 is faster or slower than when they were timed is told apart from what serving adds.
 """
-import pathlib
+import os
 import sys
 import threading
 import time
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
 from real import model as real
@@ -27,12 +27,10 @@ COMPARED = ("mean_waiting_time", "mean_response_time", "mean_turnaround_time", "
 
 
 def main(prog):
-    parser = real.make_parser(prog, __doc__, "tasks", "model", "device", "link", "out")
+    parser = real.make_parser(prog, __doc__, "tasks", "model", "device", "link", "out", "checkpoint", "threads",
+                              "repeats")
     parser.add_argument("scripts", metavar="SCRIPT", nargs="+",
                         help=f"{', '.join(real.POLICIES)}, or the path of one's own")
-    real.add_checkpoint(parser)
-    real.add_threads(parser)
-    real.add_repeats(parser)
     parser.add_argument("--stretch", default="1", metavar="X", help="factor of arrivals, transmissions and deadlines; "
                         "auto: what this machine takes for the list over what the modelled device would")
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
@@ -41,13 +39,11 @@ def main(prog):
     given = real.settings_of(args, scripts[0][1], "tasks", "model", "device", "link", "out")
     if args.stretch != "auto":
         common.check_number(args.stretch, "--stretch", positive=True)
-    real.check_count(args.repeats, "--repeats")
     link = common.find_name(given["link"], common.LINKS, "link")
     modelled = common.get_model(given["model"]), common.get_device(given["device"])
     common.check_writable(given["out"])
 
-    config = real.load_config(args.checkpoint)
-    plan = real.plan_model(args.checkpoint, config)
+    config, plan = real.read_model(args.checkpoint)
     tasks = common.read_tasks(given["tasks"], plan, [modelled[1]]).sort_values("arrival_time", kind="stable")
     estimate = estimated_seconds(tasks, *modelled)
     prompts, most = real.read_prompts(tasks, real.load_tokenizer(args.checkpoint)[0], plan.context)
@@ -88,15 +84,23 @@ def main(prog):
 def estimated_seconds(tasks, model, device):
     """What the list would take on the modelled device, in all: by the time that it gives, if that is not measured."""
     estimates = model.layers * common.layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"])
-    is_given = tasks["given_time"].notna() & tasks["measured_model"].isna()
-    return estimates.where(~is_given, tasks["given_time"]).sum()
+    if measured_with(tasks):
+        return estimates.sum()
+    return tasks["given_time"].fillna(estimates).sum()
+
+
+def measured_with(tasks):
+    """Names of the models with which the times of a list were measured: none where not all were."""
+    if "measured_model" not in tasks or tasks["measured_model"].isna().any():
+        return set()
+    return set(tasks["measured_model"])
 
 
 def measure_alone(tasks, model, plan, prompts, most, repeats):
     """The tasks with what each takes alone on this machine, and the tokens it then makes, or None: a list that was
     measured before is taken as it is."""
-    if tasks["measured_model"].notna().all():
-        others = set(tasks["measured_model"]) - {plan.name}
+    if measured_with(tasks):
+        others = measured_with(tasks) - {plan.name}
         if others:
             common.warn(f"the list was measured with {', '.join(others)}, not with {plan.name}")
         return tasks, [None] * len(tasks)
@@ -115,8 +119,6 @@ def stretched(tasks, factor):
 
 
 # One script -----------------------------------------------------------------------------------------------------------
-
-
 def serve_model(name, schedule, tasks, model, prompts, most, alone, expected_end):
     """Serves the list with one script and a real model: what `serve` returns. alone: the tokens that each task makes
     alone, or None. expected_end: of the last computation, for the progress bar."""
@@ -127,8 +129,7 @@ def serve_model(name, schedule, tasks, model, prompts, most, alone, expected_end
     def clock():
         real.clock(model.device)
         now = round((time.perf_counter() - start) * common.US)
-        finished = sum(generation.ids is not None for generation in generations)
-        show(now, f"{name}: {finished} of {len(tasks)} tasks")
+        show(now, name)
         return now
 
     def wait(until):
@@ -244,10 +245,8 @@ def computed_times(runs, count):
 def comparison_table(simulated, replayed, measured):
     """A row for each compared metric: what was measured lies error_percent above what was simulated, and
     replay_error_percent above what the script makes of the times that the tasks took when they were served."""
-    table = pd.DataFrame({"metric": COMPARED})
-    columns = {"simulated": simulated, "replayed": replayed, "measured": measured}
-    for column, metrics in columns.items():
-        table[column] = [round(float(metrics[key]), 6) for key in COMPARED]
+    every_metric = pd.DataFrame({"simulated": simulated, "replayed": replayed, "measured": measured})
+    table = every_metric.loc[list(COMPARED)].astype(float).round(6).rename_axis("metric").reset_index()
     for column, expected in (("error_percent", "simulated"), ("replay_error_percent", "replayed")):
         error = 100 * (table["measured"] / table[expected] - 1)
         table[column] = error.where(table[expected] != 0).round(3)

@@ -5,7 +5,7 @@
     python -m reproduce.allocation --tasks my_tasks.csv --also Mine.py
 
 The paper claims that FCIM lowers communication overhead by 54.7 % and completion time by 36.9 %, and is consistently
-fairer (S. Habibi, O. Ercetin, IEEE Access 13, 2025): the last table sets that beside what is found here. FCIM_links
+fairer (S. Habibi, O. Ercetin, IEEE Access 13, 2025): reproduce.claims sets that beside what is found here. FCIM_links
 (reproduce/FCIM_links.py) is ours. --also takes an allocation script of your own.
 """
 import functools
@@ -22,10 +22,9 @@ if not __package__:  # run by its path: the project's folder is where modules ar
 import common
 import FCIM
 import PipeDream
-from reproduce import claims, latex, stats, tables
-from reproduce.parallel import parallel
+from reproduce import stats, study
 
-MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS, or folders
+MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS
 POOLS = ["campus", "paper", "workstations"]  # the devices: names in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 30  # draws of links and bids for each model and pool
@@ -36,40 +35,49 @@ PRIORITIES = {  # FCIM's weights: alpha, beta, gamma, of device count, time and 
     "devices first": (0.6, 0.3, 0.1),
 }
 
-SCRIPTS = {"FCIM": "FCIM", "FCIM_links": "reproduce.FCIM_links", "HexGen": "HexGen", "PipeDream": "PipeDream",
-           "PipeEdge": "PipeEdge"}
 PREFIX = "PipeDream, prefix"  # a reference: see plan_prefix
-METHODS = ["FCIM", "FCIM_links", "HexGen", "PipeDream", PREFIX, "PipeEdge"]
 METRICS = {  # with their units
     "completion_time": "s", "completion_time_unseen": "s", "mean_turnaround_time": "s", "computation_time": "s",
     "communication_time": "s", "communication_overhead": "", "total_cost": "cents", "memory_utilization": "",
     "fairness_layers": "", "fairness_layers_all": "", "fairness_rewards": "", "fairness_rewards_all": "",
     "devices": "", "cost_efficiency": "layers/cent", "deadlines_met": "", "utility": "cents"}
-PANELS = [("completion_time", "completion\n(s)"), ("communication_time", "communica-\ntion (s)"),
-          ("total_cost", "cost\n(cents)"), ("fairness_layers", "fairness of\nlayers (0-1)"),
-          ("fairness_rewards", "fairness of\nrewards (0-1)"), ("devices", "devices\n(count)")]
+PANELS = {"completion_time": "completion\n(s)", "communication_time": "communica-\ntion (s)",
+          "total_cost": "cost\n(cents)", "fairness_layers": "fairness of\nlayers (0-1)",
+          "fairness_rewards": "fairness of\nrewards (0-1)", "devices": "devices\n(count)"}
+SHOWN = ["completion_time", "communication_time", "communication_overhead", "total_cost", "fairness_layers",
+         "devices"]  # metrics in the tables of each pool: all stand in allocation_table.csv
 KEYS = ["model", "pool"]
-ABOUT = """completion_time_unseen: of another list of the same kind, that no method has planned on: as many tasks, drawn
-from the list with replacement, that arrive at other times. fairness: Jain's index over the devices used; all: over all
-that bid. PipeDream, prefix: the first devices of the listing, as many as PipeDream's own plan finds best; ours."""
-WHY = """ratio: communication / (communication + computation), as in the published scripts; time: of all tasks on links.
-completion: until the last task is back; of a task: from its arrival, mean; computation (processing): of all tasks in
-all stages. Settings with a choice: FCIM leaves a bidder out. The published scripts count links by another rule for each
-method; here every link that a task crosses counts once for all, on the same draws. PipeDream is the static baseline;
-PipeEdge and HexGen, the performance-driven ones, look at devices and links, while FCIM orders its pipeline by the bids
-alone."""
+ABOUT = """\
+Settings with a choice: FCIM leaves a bidder out, on some draw. fairness: Jain's index over the
+devices used; all: over all that bid. completion_time_unseen: of another list of the same kind, that
+no method has planned on: tasks drawn from the list with replacement, that arrive at other times.
+PipeDream, prefix: as many devices, in order of listing, as its own plan finds best; ours."""
+
+
+def add_flags(parser):
+    for flag, names in (("--model", MODELS), ("--pool", POOLS)):
+        parser.add_argument(flag, metavar="NAME", action="append",
+                            help=f"in place of {', '.join(names)} (may be given again)")
+
+
+def cases(args):
+    models = [common.get_model(name) for name in args.model or MODELS]
+    pools = [common.find_name(name, common.POOLS, "pool") for name in args.pool or POOLS]
+    settings = [(model, pool) for model in models for pool in pools]
+    for model, pool in settings:
+        common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
+    return [(args.methods, args.tasks, model, pool, args.seed + k) for model, pool in settings
+            for k in range(args.runs)]
 
 
 # One draw -------------------------------------------------------------------------------------------------------------
-
-
-def run_case(tasks, methods, model, pool, seed):
-    """Metrics of the methods (load_scripts), and of FCIM by other weights, on one draw: a list of dicts."""
-    candidates = {name: tables.script(path).allocate for name, path in methods.items()}
+def run_case(methods, tasks, model, pool, seed):
+    """Metrics of the methods ({name: script}), and of FCIM by other weights, on one draw: a list of dicts."""
+    candidates = {name: study.script(path).allocate for name, path in methods.items()}
     candidates[PREFIX] = plan_prefix
     for name, weights in PRIORITIES.items():
         candidates[name] = functools.partial(FCIM.allocate, weights=weights)
-    case = tables.quiet_case(tasks, model, pool, seed)
+    case = study.quiet_case(tasks, model, pool, seed)
     return measure_all(candidates, case, model=model.name, pool=pool, seed=seed)
 
 
@@ -80,18 +88,17 @@ def measure_all(candidates, case, **draw):
     unseen = another_list(case)
     for name, allocate in candidates.items():
         row = dict(draw, bidders=len(case["bids"]), algorithm=name, problem="")
+        rows.append(row)
         try:
-            stages, _ = allocate(**case)
-            table, _, _, metrics = common.evaluate(stages, **case)
+            with study.errors_of(name):
+                stages, _ = allocate(**case)
+                table, _, _, metrics = common.evaluate(stages, **case)
         except common.NoAllocation as none:
-            rows.append(dict(row, problem=str(none)))
+            row["problem"] = str(none)
             continue
-        except common.UserError as error:
-            raise common.UserError(f"{name}: {error}") from error
         row.update(metrics)
         row["utility"] = round(table["utility"].sum(), 6)
         row["completion_time_unseen"] = completion_time(stages, **unseen)
-        rows.append(row)
     return rows
 
 
@@ -142,96 +149,55 @@ def plan_prefix(layers, bids, delay, times, **_):
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
-
-
-def of_setting(caption, table, who):
-    """Captions and tables for reading of one setting: means, changes. table: part of one of stats.compare."""
-    draws = table["runs"].max()
-    return [(f"{caption}: means of {draws} draws", tables.means(table, who, METRICS)),
-            (f"{caption}: change of {who[0]} in % against each", tables.changes(table, who, METRICS))]
-
-
-def over_settings(what, runs, who):
-    """Caption and table for reading of changes over settings, of FCIM and of FCIM_links against each other method."""
-    rows = []
-    for metric in METRICS:
-        for first in METHODS[:2]:
-            row = {"metric": metric, "change of": first}
-            settings = stats.in_settings(runs, KEYS, "seed", metric, first, who[2:])
-            for other in who[2:]:
-                pairs = [pair for setting, pair in settings.items() if setting[-1] == other]
-                row[other] = tables.show_change(*stats.mean_change(pairs))
-            rows.append(row)
-    number = len(runs[KEYS].drop_duplicates())
-    return f"{what}: change in % against each, mean over {number} models and pools", pd.DataFrame(rows)
-
-
-# The script -----------------------------------------------------------------------------------------------------------
-
-
-def draw_all(args):
-    """The runs: a row for each method and draw."""
-    methods = tables.load_scripts(SCRIPTS, args.also, "allocate")
-    models = [common.get_model(name) for name in args.model or MODELS]
-    pools = [common.find_name(name, common.POOLS, "pool") for name in args.pool or POOLS]
-    settings = [(model, pool) for model in models for pool in pools]
-    for model, pool in settings:
-        common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
-    jobs = [(args.tasks, methods, *setting, args.seed + k) for setting in settings for k in range(args.runs)]
-    return tables.as_written(pd.DataFrame([row for rows in parallel(run_case, jobs) for row in rows]))
-
-
-def read(folder):
-    """The runs of an earlier run."""
-    return tables.read_runs(folder, "allocation_runs.csv", ["seed", "bidders", *METRICS], [*KEYS, "problem"],
-                            [*METHODS, *PRIORITIES])
-
-
-def main(name):
-    parser = common.make_parser(name, __doc__, tasks=FCIM.tasks, seed=SEED, out=OUT)
-    for flag, metavar, default in (("--model", "NAME", MODELS), ("--pool", "NAME", POOLS)):
-        parser.add_argument(flag, metavar=metavar, action="append",
-                            help=f"in place of {', '.join(default)} (may be given again)")
-    tables.add_flags(parser, RUNS, also=True)
-    args = parser.parse_args()
-    runs = tables.get_runs(parser, args, read, draw_all)
-
-    failed = stats.failures(runs, KEYS)
-    shared = stats.shared_draws(runs, [*KEYS, "seed"])
-    if shared.empty:
-        raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
-    own = [name for name in runs["algorithm"].unique() if name not in (*METHODS, *PRIORITIES)]
-    who = METHODS + own
+def report(runs):
+    who = [name for name in runs["algorithm"].unique() if name not in PRIORITIES]
+    shared, failed = study.on_shared_draws(runs, KEYS)
     table = stats.compare(shared, KEYS, "seed", who, METRICS)
     priorities = stats.compare(shared, KEYS, "seed", list(PRIORITIES), METRICS)
-    claim = claims.of_allocation(runs)
 
     number = runs["seed"].nunique()
     parts = [f"reproduce.allocation: {runs['model'].nunique()} models x {runs['pool'].nunique()} pools x {number} "
-             f"draws, seeds from {runs['seed'].min()}\n{tables.legend(number)}\n{tables.shared_line(failed)}\n{ABOUT}"]
-    if len(failed):
-        parts.append(("Draws without an allocation", failed))
-    for model, pool in runs[KEYS].drop_duplicates().itertuples(index=False):
-        caption = f"{model}, pool {pool}"
-        mine, weighed = (part[(part["model"] == model) & (part["pool"] == pool)] for part in (table, priorities))
-        if mine.empty:
-            parts.append(f"{caption}: no draw on which all methods find an allocation")
-            continue
-        parts += of_setting(caption, mine, who)
-        parts += of_setting(f"{caption}, what FCIM's weights put first", weighed, list(PRIORITIES))
-    choice = claims.with_choice(shared)
-    for what, some in (("Settings with a choice", shared[choice]), ("Settings without a choice", shared[~choice])):
+             f"draws, seeds from {runs['seed'].min()}\n{study.legend(number)}\n{ABOUT}", *failed]
+    choice = with_choice(shared)
+    for name, what, some in (("choice", "Settings with a choice", shared[choice]),
+                             ("no_choice", "Settings without a choice", shared[~choice])):
         if len(some):
-            parts.append(over_settings(what, some, who))
-    parts += [("The paper's claims and what is found here", claims.show(claim)), claims.RULES, WHY]
-
+            parts += [over_settings(name, what, some, who[0], who[2:]),
+                      over_settings(f"{name}_links", what, some, who[1], who[2:])]
+    first, *others = PRIORITIES
+    parts.append(over_settings("priorities", "What FCIM's weights put first", shared, first, others))
     figures = {}
-    if not args.no_plot:
-        for pool, part in table.groupby("pool", sort=False):
-            figures[f"_{latex.slug(pool)}"] = common.try_figure(tables.draw_bars, PANELS, "model", who, part, pool)
-    tables.publish("allocation", args.out, parts, {"runs": runs, "table": table, "priorities": priorities,
-                                                   "claims": claim, "failures": failed}, figures, args.format)
+    for pool, part in table.groupby("pool", sort=False):
+        short = part[part["metric"].isin(SHOWN)]
+        means = study.with_units(study.means(short, ["model", "metric"], who), METRICS)
+        parts.append((f"{pool}_means", f"Pool {pool}: means", means))
+        parts.append((f"{pool}_changes", f"Pool {pool}: change of {who[0]} in % against each",
+                      study.changes(short, ["model", "metric"], who)))
+        figures[f"_{pool}"] = study.draw_bars, PANELS, "model", who, part, pool
+    return parts, {"table": table, "priorities": priorities}, figures
+
+
+def with_choice(runs):
+    """Which runs are of a setting with a choice: FCIM leaves a bidder out, on some draw."""
+    left_out = (runs["algorithm"] == "FCIM") & (runs["devices"] < runs["bidders"])
+    return left_out.groupby([runs["model"], runs["pool"]]).transform("any")
+
+
+def over_settings(name, what, runs, first, others):
+    """A part to print: changes of `first` against each of the others, a row a metric, means over models and pools."""
+    rows = []
+    for metric in METRICS:
+        settings = stats.in_settings(runs, KEYS, "seed", metric, first, others)
+        row = {"metric": metric}
+        for other in others:
+            pairs = [pair for setting, pair in settings.items() if setting[-1] == other]
+            row[other] = study.show_change(*stats.mean_change(pairs))
+        rows.append(row)
+    number = len(runs[KEYS].drop_duplicates())
+    caption = f"{what}: change of {first} in % against each, mean over {number} models and pools"
+    return name, caption, pd.DataFrame(rows)
 
 
 if __name__ == "__main__":
-    common.run(main, "reproduce.allocation")
+    study.run("allocation", __doc__, cases, run_case, report, RUNS, [*KEYS, "seed", "bidders", "problem", *METRICS],
+              study.ALLOCATORS, flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)

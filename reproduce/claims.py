@@ -1,4 +1,4 @@
-"""The paper's claims, each in every reading, beside what is found here, with a verdict by stated rules: one table.
+"""The paper's claims, each in every reading, beside what is found here, with a verdict by stated rules.
 
     python -m reproduce.claims
     python -m reproduce.claims --from results
@@ -17,58 +17,57 @@ if not __package__:  # run by its path: the project's folder is where modules ar
 import pandas as pd
 
 import common
-from reproduce import stats, tables
+from reproduce import allocation, stats, study
 
 FIGURES = str(pathlib.Path(__file__).resolve().parent / "figures")  # the runs that are shown in README.md
 OUT = "results"  # where the files go
 
 # What the paper claims, and its readings ------------------------------------------------------------------------------
-
 OVERHEAD, COMPLETION, QUEUEING = -54.7, -36.9, -39  # %: of communication, of completion time, of queueing delay
-BASELINES = {"static": ["PipeDream"], "performance-driven": ["HexGen", "PipeEdge"]}  # of the paper's allocation
-METHODS = ["FCIM", *BASELINES["static"], *BASELINES["performance-driven"]]
+BASELINES = {"static": ["PipeDream"], "performance": ["HexGen", "PipeEdge"]}  # static and performance-driven ones
+METHODS = ["FCIM", *BASELINES["static"], *BASELINES["performance"]]
 ALLOCATION = [  # claim, how it is read, metric, the paper's figure; of the settings with a choice
     ("communication overhead", "ratio", "communication_overhead", OVERHEAD),
     ("communication overhead", "time", "communication_time", OVERHEAD),
     ("completion time", "completion", "completion_time", COMPLETION),
-    ("completion time", "completion, list not planned on", "completion_time_unseen", COMPLETION),
+    ("completion time", "completion, unseen list", "completion_time_unseen", COMPLETION),
     ("completion time", "completion of a task", "mean_turnaround_time", COMPLETION),
     ("completion time", "computation", "computation_time", COMPLETION)]
 NO_CHOICE = [  # of the others
     ("communication overhead", "time, no choice", "communication_time", OVERHEAD),
     ("completion time", "completion, no choice", "completion_time", COMPLETION)]
-PRIORITIES = ["cost first", "time first", "devices first"]  # of FCIM's weights
+PRIORITIES = list(allocation.PRIORITIES)  # of FCIM's weights
 FAIRNESS = [  # how it is read, metric, of whom
-    ("Jain's index of layers", "fairness_layers", ["FCIM"]),
-    ("Jain's index of layers, over all that bid", "fairness_layers_all", ["FCIM"]),
-    ("Jain's index of rewards", "fairness_rewards", ["FCIM"]),
-    ("Jain's index of rewards, over all that bid", "fairness_rewards_all", ["FCIM"]),
-    ("Jain's index of layers, shifting priorities", "fairness_layers", PRIORITIES),
-    ("Jain's index of rewards, shifting priorities", "fairness_rewards", PRIORITIES)]
+    ("Jain of layers", "fairness_layers", ["FCIM"]),
+    ("Jain of layers, over all that bid", "fairness_layers_all", ["FCIM"]),
+    ("Jain of rewards", "fairness_rewards", ["FCIM"]),
+    ("Jain of rewards, over all that bid", "fairness_rewards_all", ["FCIM"]),
+    ("Jain of layers, shifting priorities", "fairness_layers", PRIORITIES),
+    ("Jain of rewards, shifting priorities", "fairness_rewards", PRIORITIES)]
 POOL_SIZE = [("communication overhead", "time, by pool size", "communication_time", OVERHEAD),
              ("completion time", "completion, by pool size", "completion_time", COMPLETION)]
 STRICT = "strict"  # the regime of reproduce.scheduling in which the claim is tested
 FREE = "ADSA (uplink free)"  # its results leave without contention, those of all others do not: as published
 RIVALS = ["FCFS", "SRTF", "LLF"]
 SCHEDULING = [  # how queueing delay is read, metric, of which schedule, against whom
-    ("response time (first start - arrival), FCFS", "mean_response_time", "ADSA", ["FCFS"]),
+    ("response time, FCFS", "mean_response_time", "ADSA", ["FCFS"]),
     ("response time, all three", "mean_response_time", "ADSA", RIVALS),
-    ("waiting time (ready, not running), all three", "mean_waiting_time", "ADSA", RIVALS),
-    ("waiting for processor and uplink, all three", "mean_both_waiting_times", "ADSA", RIVALS),
+    ("waiting time, all three", "mean_waiting_time", "ADSA", RIVALS),
+    ("waiting, uplink's too, all three", "mean_both_waiting_times", "ADSA", RIVALS),
     ("the same, ADSA's uplink free", "mean_both_waiting_times", FREE, RIVALS),
-    ("turnaround (the published waiting_times), all three", "mean_turnaround_time", "ADSA", RIVALS)]
+    ("turnaround, all three", "mean_turnaround_time", "ADSA", RIVALS)]
 TOLERANCE = 1e-6  # cents: a gain of less is none, as results are rounded to this
 WINNERS = [("winners, prices as drawn", "as drawn"), ("winners, prices at true cost", "true cost")]
-LIES = [("no gain by asking another price", "gain_by_price"), ("no gain by offering fewer layers", "gain_by_layers"),
-        ("no gain by promising another time", "gain_by_time")]
-PAYMENTS = [("", "paper"), (", FCIM_critical (ours)", "critical")]
+LIES = [("no gain by another price", "price"), ("no gain by fewer layers", "layers"),
+        ("no gain by another time", "time")]
+PAYMENTS = [("", "paper"), (", FCIM_critical", "critical")]  # the latter are ours
 
 
 def of_allocation(runs):
     """The table of claims of the runs of reproduce.allocation: draws that all methods share count."""
     keys = ["model", "pool"]
     runs = stats.shared_draws(runs, [*keys, "seed"])
-    choice = with_choice(runs)
+    choice = allocation.with_choice(runs)
     rows = []
     for readings, some in ((ALLOCATION, runs[choice]), (NO_CHOICE, runs[~choice])):
         for claim, reading, metric, paper in readings:
@@ -82,12 +81,6 @@ def of_allocation(runs):
                 settings[case if first == "FCIM" else (*case, first)] = pair
         rows.append(always_row("fairness", reading, "allocation", settings))
     return pd.DataFrame(rows)
-
-
-def with_choice(runs):
-    """Which runs are of a setting with a choice: FCIM leaves a bidder out, on some draw."""
-    left_out = (runs["algorithm"] == "FCIM") & (runs["devices"] < runs["bidders"])
-    return left_out.groupby([runs["model"], runs["pool"]]).transform("any")
 
 
 def of_pool_size(runs):
@@ -116,55 +109,63 @@ def of_scheduling(runs):
     return pd.DataFrame(rows)
 
 
-def of_incentives(rows):
+def of_incentives(runs, gains):
     """The table of claims of the runs of reproduce.incentives: of the auctions that have an allocation."""
-    rows = rows[rows["allocation"]]
-    won = rows[rows["paid_paper"] > 0]
-    true = rows[rows["asked"] == "true cost"]
-    found = []
+    won = runs[runs["paid_paper"] > 0]
+    rows = []
     for reading, asked in WINNERS:
         part = won[won["asked"] == asked]
-        found.append(share_row("positive utility", reading, "all > 0", part, part["utility_paper"] > TOLERANCE))
+        rows.append(share_row("positive utility", reading, "all > 0", part, part["utility_paper"] > TOLERANCE))
+    gains = gains.dropna(subset=["gain"])
     for more, payment in PAYMENTS:
-        for reading, gain in LIES:
-            none = true[f"{gain}_{payment}"] <= TOLERANCE
-            found.append(share_row("truthfulness", reading + more, "all", true, none))
-    return pd.DataFrame(found)
+        for reading, lie in LIES:
+            part = gains[(gains["lie"] == lie) & (gains["payment"] == payment)]
+            rows.append(share_row("truthfulness", reading + more, "all", part, part["gain"] <= TOLERANCE))
+    return pd.DataFrame(rows)
 
 
 def collect(folder):
     """The tables of claims of all scripts, one below the other, by the runs in a folder."""
+    def read(file, *columns):
+        return study.read_runs(folder, f"{file}_runs.csv", columns)
+
+    keys = ["model", "pool", "seed"]
     metrics = [reading[2] for reading in ALLOCATION] + [reading[1] for reading in FAIRNESS]
-    allocation = tables.read_runs(folder, "allocation_runs.csv", ["seed", "devices", "bidders", *metrics],
-                                  ["model", "pool", "problem"], [*METHODS, *PRIORITIES])
-    pool_size = tables.read_runs(folder, "pool_size_runs.csv", ["size", "seed", *(reading[2] for reading in POOL_SIZE)],
-                                 ["pool", "problem"], METHODS)
-    scheduling = tables.read_runs(
-        folder, "scheduling_runs.csv",
-        ["run", *(f"mean_{what}_time" for what in ("response", "waiting", "uplink_waiting", "turnaround"))], ["regime"],
-        ["ADSA", FREE, *RIVALS])
-    gains = [f"{gain}_{payment}" for _, gain in LIES for _, payment in PAYMENTS]
-    incentives = tables.read_runs(folder, "incentives_runs.csv",
-                                  ["seed", "allocation", "paid_paper", "utility_paper", *gains],
-                                  ["model", "pool", "asked"])
-    return pd.concat([of_allocation(allocation), of_pool_size(pool_size), of_scheduling(scheduling),
-                      of_incentives(incentives)], ignore_index=True)
+    times = [f"mean_{what}_time" for what in ("response", "waiting", "uplink_waiting", "turnaround")]
+    tables = [
+        of_allocation(read("allocation", *keys, "algorithm", "problem", "devices", "bidders", *metrics)),
+        of_pool_size(read("pool_size", "pool", "size", "seed", "algorithm", "problem", *(row[2] for row in POOL_SIZE))),
+        of_scheduling(read("scheduling", "regime", "run", "algorithm", *times)),
+        of_incentives(read("incentives", *keys, "asked", "paid_paper", "utility_paper"),
+                      read("incentives_gains", *keys, "lie", "payment", "gain"))]
+    return pd.concat(tables, ignore_index=True)
 
 
 # Verdicts -------------------------------------------------------------------------------------------------------------
-
 HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
-RULES = f"""ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the best of
-them, picked with the results known [its own interval]. Allocation, overhead and completion time: of the settings with a
-choice, in which FCIM leaves a bidder out; "no choice": of the others.
-A change in %: it {HOLDS} if the whole interval of ours lies at or beyond the paper's figure; it {HOLDS} in part
-if that whole interval lies on the paper's side of 0, or the most favourable reaches the paper's figure ("up to"), its
-interval not holding 0; else it {NOT}.
-By pool size: it {HOLDS}, or {NOT}, if that is so at every size by itself; else it {HOLDS} in part.
-"always higher": it {HOLDS} if the whole interval of ours lies above 0, and of no setting and method below it;
-in part if of some it does; else it {NOT}.
-"all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the most favourable
-setting; else it {NOT}."""
+RULES = f"""\
+ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the
+best of them, picked with the results known: which, and its interval, stand in claims_table.csv.
+A change in %: it {HOLDS} if the whole interval of ours lies at or beyond the paper's figure; in
+part if that whole interval lies on the paper's side of 0, or the most favourable reaches the
+paper's figure ("up to"), its interval not holding 0; else it {NOT}.
+By pool size: it {HOLDS}, or {NOT}, if that is so at every size by itself; else in part.
+"always higher": it {HOLDS} if the whole interval of ours lies above 0, and of no setting and method
+below it; in part if of some it does; else it {NOT}.
+"all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the
+most favourable setting; else it {NOT}."""
+READINGS = """\
+Overhead and completion time: of the settings with a choice, in which FCIM leaves a bidder out; "no
+choice": of the others. ratio: communication / (communication + computation), as in the published
+scripts; time: of all tasks on links (each link that a task crosses counts once, for all methods).
+completion: until the last task is back; of a task: from its arrival; unseen list: one that no
+method has planned on; computation: in all stages. static: PipeDream; performance: HexGen and
+PipeEdge, which look at devices and links.
+Queueing delay: the claim names neither its baseline (FCFS, or all three of FCFS, SRTF, LLF) nor
+what it counts. response: first start - arrival, the wait_time of the published ADSA and FCFS;
+waiting: ready and not running, in which no schedule is on average below SRTF (Schrage 1968);
+turnaround: the published waiting_times. ADSA's uplink free: as published, of ADSA alone.
+Truthfulness: of bids at true cost; FCIM_critical: with its payments, which are ours."""
 
 
 def verdict_change(paper, ours, best):
@@ -210,8 +211,6 @@ def verdict_all(share, best):
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
-
-
 def row(claim, reading, command, paper, ours, best, best_in, verdict):
     """A row of a table of claims. ours, best: (value, low, high), of the mean over settings and of the most favourable
     one, whose name is best_in."""
@@ -258,35 +257,31 @@ def share_row(claim, reading, wanted, cases, is_so):
 
 
 def show(table):
-    """A table of claims as text."""
-    rows = []
+    """Rows of a table of claims as text."""
+    lines = []
     for line in table.to_dict("records"):
-        cells = {key: line[key] for key in ("claim", "reading", "command", "paper")}
-        for what, keys in (("ours (%)", ("ours", "low", "high")),
-                           ("most favourable (%)", ("best", "best_low", "best_high"))):
-            text = tables.show_change(*(line[key] for key in keys)).lstrip(tables.SAME)
-            is_share = line["paper"].startswith("all")
-            cells[what] = text.replace("+", "") if is_share else text
-        rows.append({**cells, "which": line["best_in"], "verdict": line["verdict"]})
-    return pd.DataFrame(rows)
-
-
-def source_line(folder):
-    """Whose runs these are."""
-    if os.path.abspath(folder) == FIGURES:
-        return "Of the runs that are stored in reproduce/figures; --from results: of your own."
-    return f"Of the runs in {folder}."
+        ours = study.show_change(line["ours"], line["low"], line["high"]).lstrip("~")
+        best = study.show_change(line["best"], math.nan, math.nan)
+        if line["paper"].startswith("all"):  # shares
+            ours, best = ours.replace("+", ""), best.replace("+", "")
+        lines.append({"reading": line["reading"], "ours (%)": ours, "most_favourable": best,
+                      "verdict": line["verdict"]})
+    return pd.DataFrame(lines)
 
 
 def main(name):
     parser = common.make_parser(name, __doc__, plot=False, out=OUT)
     parser.add_argument("--from", metavar="DIR", dest="source", default=FIGURES, help="the folder of the runs")
+    parser.set_defaults(no_plot=True)
     args = parser.parse_args()
     common.check_writable(args.out)
     table = collect(args.source)
-    tables.publish("claims", args.out, [
-        ("What the paper claims, and what is found here", show(table)), source_line(args.source), RULES],
-        {"table": table}, {})
+
+    folder = "reproduce/figures" if os.path.abspath(args.source) == FIGURES else args.source
+    parts = [f"{name}: what is found here, by the runs in {folder} (--from: in another folder)"]
+    for (claim, paper), part in table.groupby(["claim", "paper"], sort=False):
+        parts.append((claim.replace(" ", "_"), f"{claim}: {paper} in the paper", show(part)))
+    study.publish("claims", args, [*parts, RULES, READINGS], {"table": table}, {})
 
 
 if __name__ == "__main__":

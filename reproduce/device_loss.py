@@ -17,92 +17,57 @@ In both, the new devices are ready READY seconds after the loss, while links and
 the tasks that remain (price and time in proportion to their computation), and the budget is what is left of the list's.
 A device is paid for the tasks that it has computed, the lost one for those that it has passed on.
 """
+import math
 import os
 import pathlib
 import sys
 
-import numpy as np
-import pandas as pd
-
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import numpy as np
+import pandas as pd
 
 import ADSA
 import common
 import FCIM
-from reproduce import stats, tables
-from reproduce.parallel import parallel
+from reproduce import stats, study
 from reproduce.whole_system import feed_forward, one_case, pass_stages, work_and_links
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 SEED = 0  # of the first draw
 RUNS = 100  # losses in each pool
 OUT = "results"  # where the files go
 LOAD = 0.9  # of drawn lists, as in reproduce.whole_system
 READY = 10  # s from the loss until the auction is over and the new devices have loaded their layers
 
-METHODS = ["repair", "anew"]
-METRICS = {"extra_cents": "cents", "extra_seconds": "s", "deadlines_lost": ""}
-COLUMNS = ["pool", "seed", "algorithm", "problem", "device", "layers", "lost_at", "lost_at_share", "stages", *METRICS]
+METRICS = {"extra_seconds": "s", "extra_cents": "cents", "deadlines_lost": ""}
 PANELS = {"extra_seconds": "to the last\ncompletion (s)", "extra_cents": "cost\n(cents)",
           "deadlines_lost": "deadlines\nlost"}
 LOOKS = {"repair": dict(marker="o", color=common.BLUE), "anew": dict(marker="x", color=common.RED)}
-
-
-def main(name):
-    parser = common.make_parser(name, __doc__, tasks=None, model=MODEL, seed=SEED, out=OUT)
-    tables.add_flags(parser, RUNS)
-    args = parser.parse_args()
-    runs = tables.get_runs(parser, args, read, draw_all)
-    none = runs[runs["algorithm"] == "FCIM"]  # a draw without an allocation has this row alone
-    losses = runs[runs["algorithm"] != "FCIM"]
-    if losses.empty:
-        raise common.NoAllocation(f"FCIM finds no allocation to lose a device of: {none['problem'].iloc[0]}")
-
-    table = summarise(losses)
-    both = stats.shared_draws(losses, ["pool", "seed"])
-
-    parts = [
-        heading(runs),
-        ("What a loss adds: means over the losses after which both are possible", show(table)),
-        "\n".join(possible_lines(losses)),
-    ]
-    if len(none):
-        parts.append(f"Draws without an allocation by FCIM, which are left out: {len(none)}; {none['problem'].iloc[0]}")
-    figures = {} if args.no_plot or both.empty else {"": common.try_figure(draw_losses, both)}
-    tables.publish("device_loss", args.out, parts, {"runs": runs, "table": table}, figures, args.format)
+DIFFERENCE = "repair - anew"
+NEEDED = ["model", "pool", "tasks_file", "seed", "algorithm", "problem", "lost_at_share", *METRICS]
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
-
-
-def draw_all(args):
-    """The runs of all pools: for each loss a row of each method, or one that says why there is no allocation."""
+def cases(args):
+    """The losses in all pools, one a draw."""
     model = common.get_model(args.model)
-    path = args.tasks or ""
-    if path:
+    tasks = args.tasks or ""
+    if tasks:
         for pool in common.POOLS:
-            common.allocation_case(path, model, pool, args.seed)  # says what is wrong with the list
-    jobs = [(path, model, pool, args.seed + k) for pool in common.POOLS for k in range(args.runs)]
-    rows = [row for of_draw in parallel(run_case, jobs) for row in of_draw]
-    runs = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    return tables.as_written(runs.assign(model=model.name, tasks_file=path))
-
-
-def read(folder):
-    """The runs that an earlier run has written into the folder."""
-    return tables.read_runs(folder, "device_loss_runs.csv", ["seed", *METRICS],
-                            ["model", "pool", "tasks_file", "algorithm", "problem"])
+            common.allocation_case(tasks, model, pool, args.seed)  # says what is wrong with the list
+    return [(tasks, model, pool, args.seed + k) for pool in common.POOLS for k in range(args.runs)]
 
 
 def run_case(tasks, model, pool, seed):
     """What a loss costs, by each method, on one draw: a list of dicts; of a single one if there is no allocation."""
     case = one_case(tasks, model, pool, seed, LOAD)
-    row = dict(pool=pool, seed=seed)
+    draw = dict(model=model.name, pool=pool, tasks_file=tasks, seed=seed)
     try:
         stages, _ = FCIM.allocate(**case)
     except common.NoAllocation as none:
-        return [dict(row, algorithm="FCIM", problem=str(none))]
+        return [dict(draw, algorithm="FCIM", problem=str(none))]
     computed, passed = times_before(case, stages)
     completion = passed[:, -1]
     due = case["tasks"]["deadline"]
@@ -112,35 +77,28 @@ def run_case(tasks, model, pool, seed):
     s = int(rng.integers(len(stages)))
     t = int(rng.integers(passed[:, s].max()))
     lost, = stages[s]["devices"]
-    row["device"] = case["bids"]["device"][lost]
-    row["layers"] = stages[s]["layers"]
-    row["lost_at"] = t / common.US
-    row["lost_at_share"] = t / completion.max()
+    loss = dict(device=case["bids"]["device"][lost], layers=stages[s]["layers"], lost_at=t / common.US,
+                lost_at_share=t / completion.max())
 
     rows = []
     for name, method in (("repair", repair), ("anew", anew)):
+        row = dict(draw, algorithm=name, problem="", **loss, **dict.fromkeys(METRICS, math.nan))
+        rows.append(row)
         try:
             after, cents, completion_after = method(case, stages, computed, passed, s, t)
         except common.NoAllocation as none:
-            rows.append(dict(row, algorithm=name, problem=str(none)))
+            row["problem"] = str(none)
             continue
         met_before = (completion <= due).sum()
         met_after = (completion_after <= due).sum()
-        rows.append(dict(
-            row,
-            algorithm=name,
-            problem="",
-            stages=len(after),
-            extra_cents=round(cents - rewards(stages), 6),
-            extra_seconds=int(completion_after.max() - completion.max()) / common.US,
-            deadlines_lost=int(met_before - met_after),
-        ))
+        row["stages"] = len(after)
+        row["extra_cents"] = round(cents - rewards(stages), 6)
+        row["extra_seconds"] = int(completion_after.max() - completion.max()) / common.US
+        row["deadlines_lost"] = int(met_before - met_after)
     return rows
 
 
 # The two methods ------------------------------------------------------------------------------------------------------
-
-
 def times_before(case, stages):
     """When each stage has computed a task, and when it has passed it on, the link that follows included, if no device
     leaves: two arrays (tasks, stages) of microseconds."""
@@ -251,62 +209,51 @@ def ready_after(t):
 
 
 # Tables and figure ----------------------------------------------------------------------------------------------------
+def report(runs):
+    none = runs[runs["algorithm"] == "FCIM"]  # a draw without an allocation has this row alone
+    losses = runs[runs["algorithm"] != "FCIM"]
+    if losses.empty:
+        raise common.NoAllocation(f"FCIM finds no allocation to lose a device of: {none['problem'].iloc[0]}")
+    parts = [heading(runs), possible_lines(losses)]
+    if len(none):
+        parts.append(f"Draws without an allocation by FCIM, which are left out: {len(none)}; {none['problem'].iloc[0]}")
+    both = stats.shared_draws(losses, ["pool", "seed"])
+    if both.empty:
+        return parts, {}, {}
+
+    table = compare(both)
+    means = study.means(table, ["pool", "metric"], [*LOOKS, DIFFERENCE])
+    caption = "What a loss adds: means over the losses after which both are possible"
+    return [*parts, ("means", caption, study.with_units(means, METRICS))], {"table": table}, {"": (draw_losses, both)}
 
 
-def summarise(losses):
-    """A row for each pool and method, and for their difference: losses, the share after which it is possible, and means
-    over the losses after which both are, each with its 95 % interval."""
-    lines = []
-    for pool, part in losses.groupby("pool", sort=False):
-        both = stats.shared_draws(part, ["seed"])
-        both = both.set_index("seed")
-        found = {name: both[both["algorithm"] == name][list(METRICS)] for name in METHODS}
-        found["repair - anew"] = found["repair"] - found["anew"]
-        for name, values in found.items():
-            problems = part["problem"][part["algorithm"] == name]
-            line = dict(pool=pool, method=name, losses=part["seed"].nunique(), compared=len(values))
-            line.update(with_interval("possible", problems == ""))
-            for metric in METRICS:
-                line.update(with_interval(metric, values[metric]))
-            lines.append(line)
-    return pd.DataFrame(lines).round(6)
-
-
-def with_interval(name, values):
-    mean, low, high = stats.mean(values.to_numpy(float))
-    return {name: mean, f"{name}_low": low, f"{name}_high": high}
-
-
-def show(table):
-    """The table of summarise as text."""
-    text = table[["pool", "method", "losses", "compared"]].copy()
-    for metric, unit in {"possible": "share", **METRICS}.items():
-        name = f"{metric} ({unit})" if unit else metric
-        means = table[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy()
-        text[name] = [tables.show_mean(*mean) for mean in means]
-    return text
+def compare(losses):
+    """stats.compare by pool of both methods and of their difference, without changes in %."""
+    metrics = list(METRICS)
+    repaired, made_anew = (losses[losses["algorithm"] == name].set_index(["pool", "seed"])[metrics] for name in LOOKS)
+    difference = (repaired - made_anew).reset_index().assign(algorithm=DIFFERENCE)
+    both = pd.concat([losses, difference])
+    return stats.compare(both, ["pool"], "seed", [*LOOKS, DIFFERENCE], metrics).drop(columns=study.CHANGE)
 
 
 def heading(runs):
-    model = common.get_model(runs["model"][0])
+    about = runs.iloc[0]
+    model = common.get_model(about["model"])
     number = runs["seed"].nunique()
-    lists = os.path.basename(runs["tasks_file"][0]) or f"drawn lists, load {LOAD}"
-    return (f"reproduce.device_loss: {model.name} ({model.layers} layers, {model.bits:g} bits), {lists}, {number} "
+    lists = os.path.basename(about["tasks_file"]) or f"drawn lists, load {LOAD}"
+    return (f"reproduce.device_loss: {model.name} ({model.layers} layers, {model.bits:g} bits), {lists},\n{number} "
             f"losses in each pool, seeds from {runs['seed'].min()}, new devices ready after {READY} s\n"
-            f"{tables.legend(number)}")
+            f"{study.legend(number)}")
 
 
 def possible_lines(losses):
     """Lines that say of each pool after how many losses a method is possible, and why not after the others."""
     lines = []
-    for pool, part in losses.groupby("pool", sort=False):
-        for name in METHODS:
-            problems = part["problem"][part["algorithm"] == name]
-            failed = problems[problems != ""]
-            reason = f"; where not: {failed.iloc[0]}" if len(failed) else ""
-            lines.append(f"pool {pool}, {name}: possible after {len(problems) - len(failed)} of {len(problems)} losses"
-                         f"{reason}")
-    return lines
+    for (pool, name), part in losses.groupby(["pool", "algorithm"], sort=False):
+        failed = part["problem"][part["problem"] != ""]
+        reason = f"; else: {failed.iloc[0]}" if len(failed) else ""
+        lines.append(f"{pool}, {name}: possible after {len(part) - len(failed)} of {len(part)} losses{reason}")
+    return "\n".join(lines)
 
 
 def draw_losses(runs):
@@ -319,7 +266,7 @@ def draw_losses(runs):
     for row, metric in zip(plots, PANELS):
         row[0].set_ylabel(PANELS[metric], fontsize=7)
         for axes, pool in zip(row, pools):
-            for name in METHODS:
+            for name in LOOKS:
                 part = runs[(runs["pool"] == pool) & (runs["algorithm"] == name)]
                 keys[name], = axes.plot(part["lost_at_share"], part[metric], linestyle="none", markersize=3,
                                         markeredgewidth=0.8, fillstyle="none", **LOOKS[name])
@@ -333,4 +280,5 @@ def draw_losses(runs):
 
 
 if __name__ == "__main__":
-    common.run(main, "reproduce.device_loss")
+    study.run("device_loss", __doc__, cases, run_case, report, RUNS, NEEDED, tasks=None, model=MODEL, seed=SEED,
+              out=OUT)

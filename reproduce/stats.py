@@ -20,11 +20,6 @@ def drawings(n):
     return np.random.default_rng(n).multinomial(n, [1 / n] * n, RESAMPLES).astype(float)
 
 
-def resample(values):
-    """Means of the values (array, a row a run) in each drawing of runs."""
-    return drawings(len(values)) @ values / len(values)
-
-
 def interval(samples):
     """95 % interval of a statistic from its values in the drawings: all but the 2.5 % at either end."""
     cut = RESAMPLES * 25 // 1000
@@ -38,7 +33,7 @@ def mean(values):
         return NONE
     if len(values) == 1:
         return values.mean(), math.nan, math.nan
-    return (values.mean(), *interval(resample(values)))
+    return (values.mean(), *interval(drawings(len(values)) @ values / len(values)))
 
 
 def percent(mine, theirs):

@@ -1,16 +1,27 @@
 """The frame of every study: flags, runs of many cases, tables of means and changes, files, two kinds of figure.
 
-A study defines three functions and ends with `study.run(...)`:
+A study has its settings at the top, three functions, and one call (reproduce/devices.py is the shortest):
 
-    cases(args)      the cases, a tuple each: the arguments of run_case
-    run_case(*case)  one case: its rows, a list of dicts: what was set, "algorithm", and the metrics
-    report(runs)     of the table of all rows: parts to print, tables to write, figures to draw (see publish)
+    def cases(args):  # args: the flags, and args.methods = {name: script}; returns a tuple for each case
+        return [(load, args.seed + k, args.methods) for load in LOADS for k in range(args.runs)]
 
-The rows are always written to NAME_runs.csv and read again, so that `--from DIR` makes the same of them later.
+    def run_case(load, seed, methods):  # returns rows: what was set, what names the draw, "algorithm", the metrics
+        return [dict(load=load, seed=seed, algorithm=name, gap=gap(load, seed, script(path).schedule))
+                for name, path in methods.items()]
+
+    def report(runs):  # the table of all rows; returns parts to print, tables to write, figures to draw: see publish
+        who = list(runs["algorithm"].unique())
+        table = stats.compare(runs, ["load"], "seed", who, ["gap"])
+        parts = ["heading", ("gaps", "Gaps (s)", means(table, ["load"], who))]
+        return parts, {"table": table}, {"": (draw_lines, {"gap": "gap (s)"}, "load", who, table)}
+
+    run("gaps", __doc__, cases, run_case, report, RUNS, ["load", "seed", "gap"], POLICIES, seed=SEED, out=OUT)
+
+The rows are always written to NAME_runs.csv and read again, so that `--from DIR` makes the same of them later: what a
+heading says of the settings must stand in columns.
 """
 import contextlib
 import functools
-import importlib
 import importlib.util
 import io
 import itertools
@@ -61,9 +72,8 @@ def run(name, doc, cases, run_case, report, runs, columns, methods=None, more=()
             common.write_files(args.out, dict(zip(files, tables)))
         else:
             refuse_without_effect(parser, args)
-        tables = [read_runs(args.source or args.out, file) for file in files]
-        missing = [key for key in columns if key not in tables[0]]
-        common.require(not missing, f"{files[0]}: has no column {', '.join(missing)}")
+        needed = columns if args.source else ()  # runs of now lack metrics where no method has any
+        tables = [read_runs(args.source or args.out, file, needed if file == files[0] else ()) for file in files]
         publish(name, args, *report(*tables))
     common.run(main, f"reproduce.{name}")
 
@@ -98,15 +108,17 @@ def refuse_without_effect(parser, args):
                        f"--{key.replace('_', '-')}: has no effect with --from")
 
 
-def read_runs(folder, file):
-    """A table of runs as it is once read from its file: so it is the same now and later."""
+def read_runs(folder, file, columns=()):
+    """A table of runs, with these columns, as it is once read from its file: so it is the same now and later."""
     path = os.path.join(folder, file)
     try:
-        runs = pd.read_csv(path, float_precision="round_trip")
+        runs = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
     except OSError as error:
         raise common.UserError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # of pandas, or not UTF-8
         raise common.UserError(f"{path}: not a CSV file ({common.format_value(error)})") from error
+    missing = [key for key in columns if key not in runs]
+    common.require(not missing, f"{path}: has no column {', '.join(missing)}")
     common.require(len(runs), f"{path}: has no rows")
     return runs.fillna({key: "" for key in TEXTS if key in runs})
 
@@ -114,8 +126,8 @@ def read_runs(folder, file):
 # What is compared -----------------------------------------------------------------------------------------------------
 def further_methods(paths, methods):
     """{name: path} of the scripts that --also names. Each has an allocate or a schedule, as the methods have."""
-    functions = {function for path in methods.values() for function in ("allocate", "schedule")
-                 if hasattr(script(path), function)}
+    known = set().union(*(vars(script(path)) for path in methods.values()))
+    needed = known & {"allocate", "schedule"}
     found = {}
     for given in paths:
         path = os.path.abspath(given)
@@ -124,8 +136,7 @@ def further_methods(paths, methods):
             module = script(path)
         except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
             raise common.UserError(f"--also {given}: {type(error).__name__}: {common.format_value(error)}") from error
-        has_function = any(hasattr(module, function) for function in functions)
-        common.require(has_function, f"--also {given}: has no function {' or '.join(sorted(functions))}")
+        common.require(needed & set(vars(module)), f"--also {given}: has no function {' or '.join(sorted(needed))}")
         common.require(name not in methods, f"--also {given}: there is a method {name} already")
         found[name] = path
     return found
@@ -160,12 +171,12 @@ def quiet_case(*arguments):
         return common.allocation_case(*arguments)
 
 
-def random_tasks(draw, number, prompt, output, trans, factor, load, model, device):
+def random_tasks(draw, number, prompt, output, trans, factor, load, model, device, in_words=False):
     """Task table of a random list, in order of arrival.
 
     draw: numpy's Generator; prompt, output (tokens), trans (s), factor: the least and the most; load: computation over
     span of the arrivals; a deadline is arrival + factor x (computation + transmission). The tasks that a draw gives are
-    the same at all loads, but for arrivals and deadlines.
+    the same at all loads, but for arrivals and deadlines. in_words: prompt and output are words, not tokens.
     """
     rows = pd.DataFrame({"label": [f"Task {k + 1}" for k in range(number)], "prompt": "", "output_words": 0,
                          "arrival_time": 0, "deadline": 0})
@@ -175,7 +186,11 @@ def random_tasks(draw, number, prompt, output, trans, factor, load, model, devic
     factors = draw.uniform(*factor, number)
     arrival = np.sort(draw.uniform(0, 1, number))
 
-    rows["output_tokens"] = rows["output_tokens"].clip(upper=model.context - max(prompt))  # so that none runs capped
+    if in_words:
+        tokens = ["prompt_tokens", "output_tokens"]
+        rows[tokens] = common.count_tokens(rows[tokens])
+    most = model.context - rows["prompt_tokens"].max()
+    rows["output_tokens"] = rows["output_tokens"].clip(upper=most)  # so that none runs capped
     tasks = common.read_tasks(rows.to_dict("records"), model, [device])
     tasks = at_load(tasks.assign(arrival_time=arrival - arrival[0]), load)
     allowed = factors * (tasks["computation_time"] + tasks["trans_time"])
@@ -188,8 +203,7 @@ def at_load(tasks, load):
     arrival = tasks["arrival_time"]
     since = arrival - arrival.min()
     factor = tasks["computation_time"].sum() / since.max() / load
-    later = since * (factor - 1)
-    stretched = np.rint(arrival + later).astype("int64")
+    stretched = np.rint(arrival + since * (factor - 1)).astype("int64")
     return tasks.assign(arrival_time=stretched, deadline=tasks["deadline"] + stretched - arrival)
 
 
@@ -212,9 +226,15 @@ def in_columns(table, rows, who, columns, show):
     for key, part in table.groupby(rows, sort=False):
         key = key if isinstance(key, tuple) else (key,)  # of one column: older releases of pandas
         values = part.set_index("algorithm")[columns]
-        settings = {name: f"{value:g}" if isinstance(value, float) else value for name, value in zip(rows, key)}
+        settings = dict(zip(rows, map(show_setting, key)))
         lines.append({**settings, **{name: show(*values.loc[name]) for name in who}})
-    return pd.DataFrame(lines)
+    text = pd.DataFrame(lines)
+    text.attrs["keys"] = len(rows)
+    return text
+
+
+def show_setting(value):
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def with_units(text, units):
@@ -232,20 +252,21 @@ def show_mean(value, low, high):
 
 
 def show_change(value, low, high):
-    """A change in % with its interval; ~ before it if that holds 0."""
+    """A change in % with its interval, if that has a width; ~ before it if it holds 0."""
     if math.isnan(value):
         return "n/a"
     value, low, high = (round(number, 1) + 0 for number in (value, low, high))  # + 0: no minus before a zero
-    if math.isnan(low):
+    if math.isnan(low) or low == high:
         return f"{value:+.1f}"
     return f"{'~' if low <= 0 <= high else ''}{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def legend(runs):
-    """What the cells of such tables mean, for so many runs."""
+def legend(runs, changes=True):
+    """What the cells of such tables mean, for so many runs; changes: whether there are tables of changes."""
     few = f"\n{runs} runs are few: of fewer than {stats.FEW} the intervals are too narrow." if runs < stats.FEW else ""
-    return ("mean \u00b1 half of its 95 % interval; change in % [its 95 % interval], in paired runs; ~: the interval "
-            f"holds 0.\nIntervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
+    changed = "; change in % [its 95 % interval], in paired runs; ~: it holds 0" if changes else ""
+    return (f"mean \u00b1 half of its 95 % interval{changed}.\n"
+            f"Intervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
 
 
 def on_shared_draws(runs, keys):
@@ -272,9 +293,8 @@ def publish(name, args, parts, tables, figures):
         files[f"{name}_{what}.tex"] = in_latex(table, caption, f"{name}_{what}")
     for end, (draw, *arguments) in ({} if args.no_plot else figures).items():
         figure = common.try_figure(draw, *arguments)
-        files[f"{name}{end}.png"] = figure
-        if args.format == "pdf":
-            files[f"{name}{end}.pdf"] = figure
+        for kind in sorted({"png", args.format}):
+            files[f"{name}{end}.{kind}"] = figure
     paths = common.write_files(args.out, files)
 
     for part in parts:
@@ -282,10 +302,10 @@ def publish(name, args, parts, tables, figures):
             print(part)
         else:
             print(part[1])
-            common.print_table(part[2])
+            common.print_table(part[2], keys=part[2].attrs.get("keys", 1))
         print("")
-    print(f"written: {', '.join(path for path in paths if not path.endswith('.tex'))}, and LaTeX tables: "
-          f"{os.path.join(args.out, name)}_*.tex")
+    shown = [path for path in paths if not path.endswith(".tex")] + [os.path.join(args.out, f"{name}_*.tex")]
+    print(textwrap.fill(f"written: {', '.join(shown)}", 100, break_long_words=False, break_on_hyphens=False))
 
 
 def in_latex(table, caption, label):
@@ -333,7 +353,7 @@ LOOKS = {
     "LLF": (common.RED, "\\\\\\\\\\", "v", ":"), "EDF": (GREEN, "xxxxx", "D", "--"),
     "optimal (makespan)": ("white", "", "P", "-."), "optimal (turnaround)": ("white", "-----", "X", ":"),
 }
-OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("white", "|||||", "h", "-."), ("0.85", "OOO", "d", ":")]
+OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("0.4", "|||||", "h", "-."), ("0.8", "OOO", "d", ":")]
 
 
 def looks(who):
@@ -364,12 +384,10 @@ def draw_bars(panels, groups, who, table, title=""):
             colour, hatch, _, _ = look[name]
             at = places + (k - (len(who) - 1) / 2) * width
             keys[name] = axes.bar(at, bars["mean"], width, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4)
-            axes.errorbar(at, bars["mean"], whiskers(bars), fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5,
-                          capthick=0.7)
-        if (part["mean"] < 0).any():
-            axes.axhline(0, color="black", linewidth=0.6)
-        else:
-            axes.set_ylim(bottom=0)
+            ends = np.array([bars["mean"] - bars["low"], bars["high"] - bars["mean"]])
+            axes.errorbar(at, bars["mean"], np.nan_to_num(ends).clip(0), fmt="none", ecolor="black", elinewidth=0.7,
+                          capsize=1.5, capthick=0.7)
+        axes.axhline(0, color="black", linewidth=0.6)
         axes.locator_params(axis="y", nbins=4)
         axes.set_ylabel(label, fontsize=7)
     plots[0].set_title(title)
@@ -380,38 +398,46 @@ def draw_bars(panels, groups, who, table, title=""):
     return common.finish_figure(figure, keys)
 
 
-def whiskers(table):
-    """Lengths of the intervals below and above the means: array (2, rows); 0 where a mean has none."""
-    ends = np.array([table["mean"] - table["low"], table["high"] - table["mean"]])
-    return np.nan_to_num(ends).clip(0)
-
-
-def draw_lines(panels, x, who, table, columns=None):
+def draw_lines(panels, x, who, table, columns=None, log=(), marks=()):
     """Figure of means over the column `x`, a line with its 95 % band for each of `who`, one journal column wide.
 
     panels: {metric: axis label with its unit}, a row of panels each; columns: a column of `table` (one of
-    stats.compare), for each of whose values there is a column of panels.
+    stats.compare), for each of whose values there is a column of panels; log: x, or metrics, on a logarithmic scale;
+    marks: {metric: (value, name)}, a dashed line.
     """
+    pieces = [("", table)]
+    if columns is not None:
+        pieces = [(f"{columns} {show_setting(value)}", piece) for value, piece in table.groupby(columns, sort=False)]
     figure = common.new_figure(0.9 + 1.25 * len(panels) + 0.13 * (len(who) // 3))
-    values = [None] if columns is None else table[columns].unique()
-    plots = figure.subplots(len(panels), len(values), squeeze=False, sharex=True, sharey="row")
+    plots = figure.subplots(len(panels), len(pieces), squeeze=False, sharex=True, sharey="row")
     look = looks(who)
     keys = {}
-    for (metric, label), row in zip(panels.items(), plots):
-        row[0].set_ylabel(label, fontsize=7)
-        of_metric = table[table["metric"] == metric]
-        for value, axes in zip(values, row):
-            part = of_metric if columns is None else of_metric[of_metric[columns] == value]
+    for (title, piece), column in zip(pieces, plots.T):
+        for metric, axes in zip(panels, column):
+            part = piece[piece["metric"] == metric]
             for name in who:
                 line = part[part["algorithm"] == name].sort_values(x)
                 colour, _, marker, style = look[name]
-                axes.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0)
+                axes.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
                 keys[name], = axes.plot(line[x], line["mean"], color=colour, marker=marker, linestyle=style,
                                         linewidth=1, markersize=3)
             axes.grid(color="0.92", linewidth=0.5)
-    for value, top, bottom in zip(values, plots[0], plots[-1]):
-        if columns is not None:
-            top.set_title(f"{columns} {common.format_value(value)}")
-        bottom.set_xlabel(x)
+            if (part["mean"] < 0).any():
+                axes.axhline(0, color="black", linewidth=0.6)
+            if metric in marks:
+                value, name = marks[metric]
+                keys[name] = axes.axhline(value, color="black", linestyle="--", linewidth=1)
+            if x in log:
+                axes.set_xscale("log", base=2)
+                axes.xaxis.set_major_formatter("{x:g}")
+            elif table[x].dtype.kind == "i":
+                axes.locator_params(axis="x", integer=True)
+            if metric in log:
+                axes.set_yscale("log", base=2)
+                axes.yaxis.set_major_formatter("{x:g}")
+        column[0].set_title(title)
+        column[-1].set_xlabel(x)
+    for axes, label in zip(plots[:, 0], panels.values()):
+        axes.set_ylabel(textwrap.fill(label, 20), fontsize=7)
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)

@@ -23,18 +23,17 @@ import os
 import pathlib
 import sys
 
-import numpy as np
-import pandas as pd
-
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import numpy as np
+import pandas as pd
+
 import common
 import FCIM
-from reproduce import stats, tables
-from reproduce.parallel import parallel
+from reproduce import stats, study
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 30  # draws of links and bids in each network
@@ -48,88 +47,42 @@ FACTOR = (0.5, 2)  # of each link: latency x, bandwidth / a number between the t
 HOST = (20e-6, 12e9)  # latency and bandwidth within a host
 VALUE_BYTES = 2  # of an activation
 
-# Names and scripts; the first is compared with all others.
-METHODS = {"FCIM": "FCIM", "FCIM (links)": "reproduce.FCIM_links", "HexGen": "HexGen", "PipeDream": "PipeDream",
-           "PipeEdge": "PipeEdge"}
-METRICS = {"completion_time": "s", "mean_turnaround_time": "s", "time_to_first_token": "s", "time_per_token": "s",
-           "communication_overhead": "", "paper_completion_time": "s", "paper_mean_turnaround_time": "s"}
-READINGS = {"token by token": "completion_time", "the paper's model": "paper_completion_time"}
-MEAN, CHANGE = ["mean", "low", "high"], ["change", "change_low", "change_high"]  # columns of stats.compare
-PANELS = [("completion_time", "completion (s)\ntoken by token"), ("paper_completion_time", "completion (s)\npaper's"),
-          ("time_to_first_token", "first token\n(s)"), ("time_per_token", "time a\ntoken (s)")]
-
-
-def main(name):
-    parser = common.make_parser(name, __doc__, tasks=FCIM.tasks, model=MODEL, pool=POOL, seed=SEED, out=OUT)
-    tables.add_flags(parser, RUNS, also=True)
-    args = parser.parse_args()
-    runs = tables.get_runs(parser, args, read, draw_all)
-    shared = stats.shared_draws(runs, ["network", "seed"])
-    if shared.empty:
-        raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
-
-    who = list(runs["algorithm"].unique())
-    failed = stats.failures(runs, ["network"])
-    table = stats.compare(shared, ["network"], "seed", who, METRICS)
-
-    change = f"change of {who[0]} in % against each"
-    parts = [heading(runs, failed)]
-    if len(failed):
-        parts.append(("Draws without an allocation", failed))
-    parts.append(("Completion of the list (s)", by_network(table, who, tables.show_mean, MEAN), -1))
-    parts.append((f"Completion of the list: {change}", by_network(table, who[1:], tables.show_change, CHANGE)))
-    for network, part in table.groupby("network", sort=False):
-        draws = part["runs"].max()
-        parts.append((f"{network}: means of {draws} draws", tables.means(part, who, METRICS), -1))
-        parts.append((f"{network}: {change}", tables.changes(part, who, METRICS)))
-    figures = {}
-    if not args.no_plot:
-        figures[""] = common.try_figure(tables.draw_bars, PANELS, "network", who, table)
-    files = {"runs": runs, "table": table, "failures": failed}
-    tables.publish("tokens", args.out, parts, files, figures, args.format)
+METRICS = ["completion_time", "mean_turnaround_time", "time_to_first_token", "time_per_token", "communication_overhead",
+           "paper_completion_time", "paper_mean_turnaround_time"]
+SHOWN = {"completion_time": "Completion of the list, token by token (s)",
+         "paper_completion_time": "Completion of the list, the paper's model (s)",
+         "time_to_first_token": "Time to the first token (s)",
+         "time_per_token": "Time per token (s)"}
+PANELS = {"completion_time": "completion (s)\ntoken by token", "paper_completion_time": "completion (s)\npaper's model",
+          "time_to_first_token": "first\ntoken (s)", "time_per_token": "time per\ntoken (s)"}
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
-
-
-def draw_all(args):
-    """The runs: a row for each method and draw."""
+def cases(args):
+    """A case is a draw of links and bids in a network."""
     model = common.get_model(args.model)
     pool = common.find_name(args.pool, common.POOLS, "pool")
-    methods = {**tables.load_scripts(METHODS, args.also, "allocate"), **METHODS}
     common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
-    jobs = []
-    for network in NETWORKS:
-        for k in range(args.runs):
-            jobs.append((methods, args.tasks, model, pool, network, args.seed + k))
-    rows = [row for of_draw in parallel(run_case, jobs) for row in of_draw]
-    runs = pd.DataFrame(rows)
-    runs["tasks_file"] = args.tasks if isinstance(args.tasks, str) else ""
-    return tables.as_written(runs)
+    return [(args.tasks, model, pool, network, args.seed + k, args.methods)
+            for network in NETWORKS for k in range(args.runs)]
 
 
-def read(folder):
-    """The runs that an earlier run has written into the folder."""
-    return tables.read_runs(folder, "tokens_runs.csv", ["seed", *METRICS],
-                            ["model", "pool", "tasks_file", "network", "problem"], METHODS)
-
-
-def run_case(methods, tasks, model, pool, network, seed):
-    """Metrics of the methods ({name: script}) on one draw: a list of dicts."""
-    case = tables.quiet_case(tasks, model, pool, seed)
+def run_case(tasks, model, pool, network, seed, methods):
+    """Metrics of the methods ({name: script})."""
+    case = study.quiet_case(tasks, model, pool, seed)
     latency, bandwidth = draw_links(case["bids"], *NETWORKS[network], seed)
     case = plan_with(case, latency, bandwidth)
+    tasks_file = tasks if isinstance(tasks, str) else ""
     rows = []
-    for name in methods:
-        row = dict(model=model.name, pool=pool, network=network, seed=seed, algorithm=name)
+    for name, path in methods.items():
+        row = dict(model=model.name, pool=pool, network=network, seed=seed, tasks_file=tasks_file, algorithm=name)
         try:
-            stages, _ = tables.script(methods[name]).allocate(**case)
-            _, _, _, paper = common.evaluate(stages, **case)
+            with study.errors_of(name):
+                stages, _ = study.script(path).allocate(**case)
+                _, _, _, paper = common.evaluate(stages, **case)
         except common.NoAllocation as none:
             rows.append(dict(row, problem=str(none)))
             continue
-        except common.UserError as error:
-            raise common.UserError(f"{name}: {error}") from error
         metrics = run_tokens(stages, case, latency, bandwidth)
         metrics["paper_completion_time"] = paper["completion_time"]
         metrics["paper_mean_turnaround_time"] = paper["mean_turnaround_time"]
@@ -138,8 +91,6 @@ def run_case(methods, tasks, model, pool, network, seed):
 
 
 # Links ----------------------------------------------------------------------------------------------------------------
-
-
 def draw_links(bids, latency, bandwidth, seed):
     """Latency (s) and bandwidth (bytes/s) of each link: two square arrays over the bidders and, last, the client. A
     link's draw depends on the seed and on the names at its ends alone, and is the same in each network."""
@@ -164,19 +115,13 @@ def plan_with(case, latency, bandwidth):
     tasks = case["tasks"]
     prompt, output = tasks["prompt_tokens"].mean(), tasks["output_tokens"].mean()
     crossings = 1 + output
-    size = (prompt + output) * token_bytes(case)
+    size = (prompt + output) * case["model"].hidden * VALUE_BYTES
     delay = (crossings * latency + size / bandwidth).round(6)
     links = pd.DataFrame(delay, case["links"].index, case["links"].columns)
     return dict(case, links=links, delay=delay)
 
 
-def token_bytes(case):
-    return case["model"].hidden * VALUE_BYTES
-
-
 # Token by token -------------------------------------------------------------------------------------------------------
-
-
 def run_tokens(stages, case, latency, bandwidth):
     """Metrics, in seconds, of an allocation through which the tasks go token by token."""
     tasks = case["tasks"]
@@ -187,9 +132,10 @@ def run_tokens(stages, case, latency, bandwidth):
     token = pass_times(stages, case, latency, bandwidth, np.ones(len(tasks)), token_times)
     first, last = pass_tokens(arrival, output, prompt, token)
 
-    computing = compute_time(prompt) + output * compute_time(token)
-    communicating = communication_time(prompt) + output * communication_time(token)
-    both = computing.sum() + communicating.sum()
+    def total(key):  # over all passes of all tasks
+        return (prompt[key].sum(axis=1) + output * token[key].sum(axis=1)).sum()
+    communicating = total("links") + total("allreduce")
+    both = total("compute") + communicating
     answers = output > 0
     per_token = (last - first)[answers] / output[answers]
     return {
@@ -197,7 +143,7 @@ def run_tokens(stages, case, latency, bandwidth):
         "mean_turnaround_time": seconds((last - arrival).mean()),
         "time_to_first_token": seconds((first - arrival).mean()),
         "time_per_token": seconds(per_token.mean()) if answers.any() else np.nan,
-        "communication_overhead": round(communicating.sum() / (both or 1), 6),
+        "communication_overhead": round(float(communicating / (both or 1)), 6),
     }
 
 
@@ -205,16 +151,17 @@ def split_times(case):
     """Seconds a layer that each task's prompt takes on each bidding device, and that one of its tokens takes: two
     arrays (tasks, devices). prompt + output tokens x token is what the bid promises; the two are as the roofline's."""
     tasks = case["tasks"]
-    model = case["model"]
-    prompt, token = [], []
-    for name in case["bids"]["type"]:
-        device = common.get_device(name)
-        prompt.append(common.layer_time(model, device, tasks["prompt_tokens"].to_numpy(), 0))
-        token.append(common.layer_time(model, device, np.ones(len(tasks)), 0))
-    prompt, token = np.array(prompt).T, np.array(token).T
+    prompt = roofline(case, tasks["prompt_tokens"].to_numpy())
+    token = roofline(case, np.ones(len(tasks)))
     whole = prompt + tasks[["output_tokens"]].to_numpy() * token
     scale = case["times"] / whole
     return prompt * scale, token * scale
+
+
+def roofline(case, tokens):
+    """Seconds a layer of a pass of each task's so many tokens on each bidding device: array (tasks, devices)."""
+    devices = [common.get_device(name) for name in case["bids"]["type"]]
+    return np.array([common.layer_time(case["model"], device, tokens, 0) for device in devices]).T
 
 
 def pass_times(stages, case, latency, bandwidth, tokens, times):
@@ -223,7 +170,7 @@ def pass_times(stages, case, latency, bandwidth, tokens, times):
     groups = [stage["devices"] for stage in stages]
     layers = np.array([stage["layers"] for stage in stages])
     way = {"compute": [], "allreduce": [], "links": []}
-    for k, size in enumerate(tokens * token_bytes(case)):
+    for k, size in enumerate(tokens * case["model"].hidden * VALUE_BYTES):
         crossing = latency + size / bandwidth
         (compute,), allreduce, links = common.stage_times(groups, layers, crossing, times[k:k + 1])
         way["compute"].append(compute)
@@ -266,47 +213,41 @@ def pass_tokens(arrival, output, prompt, token):
     return np.array(first), np.array(last)
 
 
-def compute_time(way):
-    """Microseconds that each task computes in a pass."""
-    return way["compute"].sum(axis=1)
-
-
-def communication_time(way):
-    """Microseconds of each task's links and all-reduces in a pass."""
-    return way["links"].sum(axis=1) + way["allreduce"].sum(axis=1)
-
-
 def seconds(microseconds):
     return round(float(microseconds) / common.US, 6)
 
 
-# Tables ---------------------------------------------------------------------------------------------------------------
+# Report ---------------------------------------------------------------------------------------------------------------
+def report(runs):
+    """What is published of the runs."""
+    who = list(runs["algorithm"].unique())
+    shared, failures = study.on_shared_draws(runs, ["network"])
+    table = stats.compare(shared, ["network"], "seed", who, METRICS)
+    parts = [heading(runs), *failures]
+    for metric, caption in SHOWN.items():
+        part = table[table["metric"] == metric]
+        parts.append((metric, caption, study.means(part, ["network"], who)))
+    completion = table[table["metric"] == "completion_time"]
+    parts.append(("changes", f"Completion of the list, token by token: change of {who[0]} in % against each",
+                  study.changes(completion, ["network"], who)))
+    return parts, {"table": table}, {"": (study.draw_bars, PANELS, "network", who, table)}
 
 
-def by_network(table, who, show, values):
-    """A table of text, a row for each network and reading of the list's completion, a column for each of `who`."""
-    rows = []
-    for network in table["network"].unique():
-        for reading, metric in READINGS.items():
-            part = table[(table["network"] == network) & (table["metric"] == metric)].set_index("algorithm")
-            cells = {name: show(*part.loc[name, values]) for name in who}
-            rows.append({"network": network, "links": reading, **cells})
-    return pd.DataFrame(rows)
-
-
-def heading(runs, failed):
+def heading(runs):
+    """What was run, and how to read it."""
     model = common.get_model(runs["model"][0])
     number = runs["seed"].nunique()
-    lists = os.path.basename(runs["tasks_file"][0]) or "the list of FCIM.py"
-    networks = []
+    tasks = os.path.basename(runs["tasks_file"][0]) or "the list of FCIM.py"
+    text = (f"reproduce.tokens: {model.name} ({model.layers} layers, {model.bits:g} bits), pool {runs['pool'][0]}, "
+            f"{tasks}\n{number} draws of links and bids in each network, seeds from {runs['seed'].min()}\n")
     for name, (latency, bandwidth) in NETWORKS.items():
-        networks.append(f"{name}: {1e3 * latency:g} ms, {8e-6 * bandwidth:g} Mb/s")
-    return (f"reproduce.tokens: {model.name} ({model.layers} layers, {model.bits:g} bits), pool {runs['pool'][0]}, "
-            f"{lists}, {number} draws of links and bids in each network, seeds from {runs['seed'].min()}\n"
-            f"{'; '.join(networks)}; of each link latency x and bandwidth / {FACTOR[0]}..{FACTOR[1]}\n"
-            "paper_: under the paper's model, in which a task crosses each link once, for as long as all its crossings "
-            f"take\n{tables.legend(number)}\n{tables.shared_line(failed)}")
+        text += f"{name}: {1e3 * latency:g} ms, {8e-6 * bandwidth:g} Mb/s\n"
+    return (f"{text}of each link: latency x and bandwidth / {FACTOR[0]}..{FACTOR[1]}\n"
+            "the paper's model: a task crosses each link once, for as long as all its crossings take\n"
+            f"{study.legend(number)}")
 
 
 if __name__ == "__main__":
-    common.run(main, "reproduce.tokens")
+    study.run("tokens", __doc__, cases, run_case, report, RUNS,
+              ["model", "pool", "tasks_file", "network", "seed", "problem", *METRICS], study.ALLOCATORS,
+              tasks=FCIM.tasks, model=MODEL, pool=POOL, seed=SEED, out=OUT)

@@ -22,8 +22,9 @@ if not __package__:  # run by its path: the project's folder is where modules ar
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 import common
+from reproduce import study
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LOAD = None  # None: arrivals as published; or stretched, so that computation / span of arrivals is this
 RATE = 100  # tokens/s: a request sends its result in output tokens / this
@@ -142,24 +143,25 @@ def task_table(requests, model, device, load=None, rate=RATE, slack=SLACK):
         "prompt_tokens": requests["prompt_tokens"], "output_tokens": requests["output_tokens"]})
     run = common.read_tasks(tasks.to_dict("records"), model, [device])  # the tokens within the model's context
     name_longer_models(run["prompt_tokens"].sum() < tasks["prompt_tokens"].sum(), model)
-    work = model.layers * common.layer_time(model, device, run["prompt_tokens"], run["output_tokens"]).to_numpy()
-    trans = run["output_tokens"].to_numpy() / rate
 
-    arrival = (requests["arrival"] - requests["arrival"].min()).to_numpy()
-    span = arrival.max()
+    # A deadline follows the arrival, wherever the load puts that. In microseconds, as the scripts will read them.
+    arrival = common.microseconds(requests["arrival"] - requests["arrival"].min()).to_numpy()
+    trans = common.microseconds(run["output_tokens"] / rate)
+    allowed = np.rint(slack * (run["computation_time"] + trans)).astype("int64")
+    run = run.assign(arrival_time=arrival, trans_time=trans, deadline=arrival + allowed)
     if load is not None:
-        common.require(span > 0, "--load needs requests that arrive at different times")
-        arrival = arrival + later(arrival, work, load)
-    deadline = arrival + slack * (work + trans)
-    common.check_number(float(deadline.max()), "deadline of a request")
-    for key, values in (("arrival_time", arrival), ("trans_time", trans), ("deadline", deadline)):
-        tasks[key] = [as_text(microseconds) for microseconds in np.rint(values * common.US).astype("int64").tolist()]
+        common.require(arrival.max() > 0, "--load needs requests that arrive at different times")
+        run = study.at_load(run, load)
+    common.check_number(run["deadline"].max() / common.US, "deadline of a request")
+    for key in ("arrival_time", "trans_time", "deadline"):
+        tasks[key] = run[key].map(as_text).tolist()
 
+    span = run["arrival_time"].max()
     loads = []
-    for what, total in ((f"of the processor ({model.name} on {device.type})", work.sum()),
-                        ("of the uplink", trans.sum())):
-        loads.append(f"{what} {total / arrival.max():.3f}" if span else f"{what} without a span")
-    return tasks[COLUMNS], f"{len(tasks):,} requests in {arrival.max():,.1f} s; load {', '.join(loads)}"
+    for what, total in ((f"of the processor ({model.name} on {device.type})", run["computation_time"].sum()),
+                        ("of the uplink", run["trans_time"].sum())):
+        loads.append(f"{what} {total / span:.3f}" if span else f"{what} without a span")
+    return tasks[COLUMNS], f"{len(tasks):,} requests in {span / common.US:,.1f} s; load {', '.join(loads)}"
 
 
 def name_longer_models(is_cut, model):
@@ -167,24 +169,6 @@ def name_longer_models(is_cut, model):
     longer = [f"{other.name} ({other.context} tokens)" for other in common.MODELS if other.context > model.context]
     if is_cut and longer:
         common.warn(f"prompts are cut to the context of {model.name}; longer ones, for --model: {', '.join(longer)}")
-
-
-def at_load(tasks, arrival, load, factor):
-    """The task table with arrivals stretched to the load, and deadlines after factor x (computation + transmission).
-    arrival: ascending, in any unit; factor: of each task."""
-    work = tasks["computation_time"].to_numpy()
-    arrival = arrival - arrival[0] + later(arrival, work, load)
-    tasks["arrival_time"] = np.rint(arrival).astype("int64")
-    allowed = factor * (tasks["computation_time"] + tasks["trans_time"])
-    tasks["deadline"] = tasks["arrival_time"] + np.rint(allowed).astype("int64")
-    return tasks
-
-
-def later(arrival, work, load):
-    """How much later each request must arrive (array), the first one not at all, so that all work / span of arrivals =
-    load."""
-    since = arrival - arrival.min()
-    return since * (work.sum() / since.max() / load - 1)
 
 
 def as_text(microseconds):

@@ -24,10 +24,9 @@ import numpy as np
 import pandas as pd
 
 import common
-from reproduce import stats, tables, trace
-from reproduce.parallel import parallel
+from reproduce import stats, study
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists and estimates
@@ -45,88 +44,39 @@ DEADLINE = (1.5, 4)  # deadline: arrival + this x (computation + transmission)
 
 SEEN = ["label", "arrival_time", "computation_time", "trans_time", "deadline", "prompt_tokens", "output_tokens",
         "memory_gb"]  # what a policy may look at
-EDF = "EDF (reference)"
-SCRIPTS = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", EDF: "reproduce.EDF"}
-UNITS = {"deadlines_met": "%", "mean_waiting_time": "s", "mean_turnaround_time": "s", "p95_turnaround_time": "s",
-         "preemptions": ""}
-JUDGED = ["deadlines_met", "mean_waiting_time", "p95_turnaround_time"]  # in the tables of changes
-MEAN, CHANGE = ["mean", "low", "high"], ["change", "change_low", "change_high"]  # columns of stats.compare
+METRICS = ["deadlines_met", "mean_waiting_time", "mean_turnaround_time", "p95_turnaround_time", "preemptions"]
+SHOWN = {"deadlines_met": "Deadlines met (%)", "p95_turnaround_time": "95th percentile of turnaround (s)"}
 
 
-def main(name):
-    parser = common.make_parser(name, __doc__, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
-    tables.add_flags(parser, RUNS, also=True)
-    args = parser.parse_args()
-    runs = tables.get_runs(parser, args, read, draw_all)
-    who = list(runs["algorithm"].unique())
-    table = stats.compare(runs, ["load", "sigma", "cost"], "run", who, UNITS)
-    changed = changes_of_settings(runs, who)
-
-    parts = [heading(runs), *of_estimates(table, changed, who)]
-    dear = changed[changed["cost"] > 0]
-    parts.append(("What preemptions cost: change in % from free ones", in_rows(dear, JUDGED, who, CHANGE)))
-    figures = {}
-    if not args.no_plot:
-        figures[""] = common.try_figure(draw, table, who)
-    tables.publish("uncertainty", args.out, parts, {"runs": runs, "table": table, "changes": changed}, figures,
-                   args.format)
-
-
-# The runs -------------------------------------------------------------------------------------------------------------
-def draw_all(args):
-    """The runs: a row for each list, policy and setting (sigma, cost)."""
-    link = common.find_name(args.link, common.LINKS, "link")
-    device = common.get_device(args.device)
+# Runs -----------------------------------------------------------------------------------------------------------------
+def cases(args):
+    """A case is a random list at a load."""
     model = common.get_model(args.model)
-    methods = tables.load_scripts(SCRIPTS, args.also, "schedule")
-    jobs = []
-    for load in LOADS:
-        for run in range(args.runs):
-            jobs.append((load, args.seed, run, methods, model, device, link))
-    return tables.as_written(pd.concat(parallel(run_case, jobs), ignore_index=True))
+    device = common.get_device(args.device)
+    return [(load, args.seed, run, args.methods, model, device, args.link)
+            for load in LOADS for run in range(args.runs)]
 
 
 def run_case(load, seed, run, methods, model, device, link):
-    """The runs of one random list."""
+    """Metrics of the policies ({name: script}) with estimates of each sigma, and with preemptions of each cost."""
     draw = np.random.default_rng((seed, run))
-    tasks = random_tasks(load, draw, model, device)
+    tasks = study.random_tasks(draw, TASKS, PROMPT, OUTPUT, TRANS, DEADLINE, load, model, device)
     errors = draw.standard_normal(TASKS)
     settings = [(sigma, 0) for sigma in SIGMAS] + [(0, cost) for cost in COSTS]
     rows = []
     for sigma, cost in settings:
         estimates = np.rint(tasks["computation_time"] * np.exp(sigma * errors)).astype("int64")
-        for name, script in methods.items():
-            schedule = tables.script(script).schedule
-            intervals = run_online(schedule, tasks, estimates, round(cost * common.US))
-            try:
+        for name, path in methods.items():
+            with study.errors_of(name):
+                intervals = run_online(study.script(path).schedule, tasks, estimates, round(cost * common.US))
                 result, _ = common.simulate(tasks, intervals, link)
-            except common.UserError as error:
-                raise common.UserError(f"{name}: {error}") from error
             metrics = common.scheduling_metrics(tasks, result, model, device)
             row = {"load": load, "seed": seed, "run": run, "sigma": sigma, "cost": cost, "algorithm": name,
                    "model": model.name, "device": device.type, "link": link}
-            row.update({key: metrics[key] for key in UNITS})
+            row.update({key: metrics[key] for key in METRICS})
             row["deadlines_met"] *= 100 / TASKS
             rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def random_tasks(load, draw, model, device):
-    """Task table of a random list. The tasks of a run are those of all loads, but for arrivals and deadlines."""
-    prompt = draw.integers(*PROMPT, TASKS, endpoint=True)
-    output = draw.integers(*OUTPUT, TASKS, endpoint=True)
-    trans = draw.uniform(*TRANS, TASKS)
-    factor = draw.uniform(*DEADLINE, TASKS)
-    arrival = np.sort(draw.uniform(0, 1, TASKS))
-
-    rows = []
-    for k in range(TASKS):
-        rows.append({"label": f"Task {k + 1}", "prompt": "", "arrival_time": 0, "output_words": 0,
-                     "trans_time": float(trans[k]), "deadline": 0, "prompt_tokens": int(prompt[k]),
-                     "output_tokens": int(output[k])})
-    table = common.read_tasks(rows, model, [device])
-
-    return trace.at_load(table, arrival, load, factor)
+    return rows
 
 
 def run_online(schedule, tasks, estimates, cost):
@@ -179,34 +129,42 @@ def run_online(schedule, tasks, estimates, cost):
     return common.interval_table(tasks, runs)
 
 
-def read(folder):
-    """What draw_all returned, of an earlier run."""
-    return tables.read_runs(folder, "uncertainty_runs.csv", ["load", "seed", "run", "sigma", "cost", *UNITS],
-                            ["model", "device", "link"], SCRIPTS)
+# Report ---------------------------------------------------------------------------------------------------------------
+def report(runs):
+    """What is published of the runs."""
+    who = list(runs["algorithm"].unique())
+    table = stats.compare(runs, ["load", "sigma", "cost"], "run", who, METRICS)
+    changed = changes_of_settings(runs, who)
+    free = table[table["cost"] == 0]
+    worst = changed["sigma"].max()
+
+    parts = [heading(runs)]
+    for metric, caption in SHOWN.items():
+        part = free[free["metric"] == metric]
+        parts.append((metric, caption, study.means(part, ["load", "sigma"], who)))
+    met = free[(free["metric"] == "deadlines_met") & free["sigma"].isin([0, worst])]
+    parts.append(("changes", f"Deadlines met: {who[0]}'s change in % against each",
+                  study.changes(met, ["load", "sigma"], who)))
+    of_deadlines = changed[changed["metric"] == "deadlines_met"]
+    estimated = of_deadlines[of_deadlines["sigma"] == worst]
+    parts.append(("estimates", f"Deadlines met: change in % from exact lengths to sigma {worst:g}",
+                  study.in_columns(estimated, ["load"], who, study.CHANGE, study.show_change)))
+    dear = of_deadlines[of_deadlines["cost"] > 0]
+    parts.append(("preemptions", "Deadlines met: change in % from free preemptions",
+                  study.in_columns(dear, ["load", "cost"], who, study.CHANGE, study.show_change)))
+    figure = (study.draw_lines, SHOWN, "sigma", who, free, "load")
+    return parts, {"table": table, "changes": changed}, {"": figure}
 
 
-# Tables ---------------------------------------------------------------------------------------------------------------
 def heading(runs):
     """What was run, and how to read it."""
     about = runs.iloc[0]
+    number = runs["run"].nunique()
     return (f"reproduce.uncertainty: {about['model']} on {about['device']}, {about['link']} uplink\n"
-            f"lists of {TASKS} tasks, seed {about['seed']}; estimate = length x lognormal(sigma), median 1; once it is "
-            f"used up, {REST} s are taken to be left\n{tables.legend(runs['run'].nunique())}")
-
-
-def of_estimates(table, changed, who):
-    """Captions and tables of the runs in which preemptions are free."""
-    free = table[table["cost"] == 0]
-    parts = []
-    for load in free["load"].unique():
-        of_load = free[free["load"] == load]
-        parts.append((f"Load {load}, means by the sigma of the estimates", in_rows(of_load, UNITS, who, MEAN)))
-    most = free["sigma"].max()
-    worst = changed[changed["sigma"] == most]
-    parts.append(("What estimates cost: change in % from exact lengths", in_rows(worst, JUDGED, who, CHANGE)))
-    ends = free[free["sigma"].isin([0, most])]
-    parts.append((f"{who[0]}'s change in % against each", in_rows(ends, JUDGED, who[1:], CHANGE)))
-    return parts
+            f"{number} random lists of {TASKS} tasks at each load, seed {about['seed']}\n"
+            f"sigma: estimate = length x lognormal(sigma), median 1; when used up, {REST} s is taken to be left\n"
+            "cost: seconds of the processor that a preemption takes\n"
+            f"{study.legend(number)}")
 
 
 def changes_of_settings(runs, who):
@@ -217,75 +175,16 @@ def changes_of_settings(runs, who):
     """
     rows = []
     for load, part in runs.groupby("load", sort=False):
-        for metric in UNITS:
+        for metric in METRICS:
             values = part.pivot(index="run", columns=["sigma", "cost", "algorithm"], values=metric).astype(float)
             for sigma, cost, name in values:
                 if sigma or cost:
                     change = stats.change(values[(sigma, cost, name)].to_numpy(), values[(0, 0, name)].to_numpy())
                     rows.append([load, sigma, cost, metric, name, *change])
-    return pd.DataFrame(rows, columns=["load", "sigma", "cost", "metric", "algorithm", *CHANGE]).round(6)
-
-
-def in_rows(table, metrics, who, columns):
-    """A table of text: a row for each metric and setting, a column for each of `who`. columns: MEAN or CHANGE."""
-    show = tables.show_mean if columns == MEAN else tables.show_change
-    rows = []
-    for metric in metrics:
-        of_metric = table[table["metric"] == metric]
-        for setting, part in of_metric.groupby(["load", "sigma", "cost"], sort=False):
-            cells = part.set_index("algorithm")
-            row = {"metric": metric, **dict(zip(["load", "sigma", "cost"], setting))}
-            row.update({name: show(*cells.loc[name, columns]) for name in who})
-            rows.append(row)
-    text = pd.DataFrame(rows)
-    alike = [key for key in ("load", "sigma", "cost") if text[key].nunique() == 1]
-    return text.drop(columns=alike)
-
-
-# Figure ---------------------------------------------------------------------------------------------------------------
-COLOURS = (common.BLUE, "0.5", common.ORANGE, common.RED, "black", common.SKY)  # of the lines, again and again
-MARKERS = ("o", "s", "^", "v", "x", "D", "P")
-PANELS = [("deadlines_met", "sigma", "deadlines\nmet (%)"), ("mean_waiting_time", "sigma", "mean\nwaiting (s)"),
-          ("p95_turnaround_time", "sigma", "95th percentile,\nturnaround (s)"),
-          ("deadlines_met", "cost", "deadlines\nmet (%)")]
-
-
-def draw(table, who):
-    """A row of panels for each of PANELS (the last one by cost), a column a load, a line a policy."""
-    from matplotlib.figure import Figure
-    loads = table["load"].unique()
-    figure = Figure((3.5, 0.7 + 1.05 * len(PANELS)), dpi=300)
-    plots = figure.subplots(len(PANELS), len(loads), sharey="row", squeeze=False)
-    keys = {}
-    for (metric, key, label), row in zip(PANELS, plots):
-        of_metric = table[table["metric"] == metric]
-        other = "cost" if key == "sigma" else "sigma"
-        for load, axes in zip(loads, row):
-            part = of_metric[(of_metric["load"] == load) & (of_metric[other] == 0)]
-            for k, name in enumerate(who):
-                keys[name] = draw_line(axes, part[part["algorithm"] == name], key, k)
-        row[0].set_ylabel(label, fontsize=7)
-    for column, load in enumerate(loads):
-        plots[0, column].set_title(f"load {load}")
-        plots[-2, column].set_xlabel("sigma", fontsize=7)
-        plots[-1, column].set_xlabel("preemption (ms)", fontsize=7)
-    figure.align_ylabels(plots[:, 0])
-    return common.finish_figure(figure, keys)
-
-
-def draw_line(axes, line, key, k):
-    """The k-th policy's means over sigmas, or over costs at equal distances; each a little beside the others."""
-    values = line[key].to_numpy(dtype=float)
-    at = values
-    if key == "cost":
-        at, values = np.arange(len(values)), 1000 * values
-    axes.set_xticks(at)
-    axes.set_xticklabels([f"{value:g}" for value in values])
-    at = at + (k - 2) * 0.02 * at.max()
-    ends = np.array([line["mean"] - line["low"], line["high"] - line["mean"]])
-    return axes.errorbar(at, line["mean"], np.nan_to_num(ends).clip(0), linewidth=0.9, markersize=2.5, elinewidth=0.6,
-                         color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)])
+    return pd.DataFrame(rows, columns=["load", "sigma", "cost", "metric", "algorithm", *study.CHANGE]).round(6)
 
 
 if __name__ == "__main__":
-    common.run(main, "reproduce.uncertainty")
+    study.run("uncertainty", __doc__, cases, run_case, report, RUNS,
+              ["model", "device", "link", "load", "seed", "run", "sigma", "cost", *METRICS], study.POLICIES,
+              model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)

@@ -13,26 +13,23 @@ soft real-time tasks", ICDCS 1994). EDF is not of the paper: what a plain rule r
 To ADSA a task's transmission is the link that follows its stage. All tasks cross the same one, so that its longest
 transmission never decides: here ADSA is first come, first served, until a deadline is in danger.
 """
-import contextlib
 import math
 import os
 import pathlib
 import sys
-import textwrap
-
-import numpy as np
-import pandas as pd
 
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+import numpy as np
+import pandas as pd
+
 import ADSA
 import common
 import FCIM
-from reproduce import stats, tables
-from reproduce.parallel import parallel
+from reproduce import stats, study
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS, a folder or owner/model
+MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 20  # draws of tasks, links and bids
@@ -43,131 +40,59 @@ LOADS = {"queues form": 0.9, "overload": 1.3}  # of the slowest stage of a plain
 DEADLINES = (1.5, 3)  # arrival + so many times the task's time through that pipeline, alone
 CHART = 12  # tasks that the chart by device tells apart
 
-# Names and scripts. FCIM and ADSA, the first, are compared with all others.
-ALLOCATORS = {"FCIM": "FCIM", "FCIM (links)": "reproduce.FCIM_links", "HexGen": "HexGen", "PipeDream": "PipeDream",
-              "PipeEdge": "PipeEdge"}
-SCHEDULERS = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", "EDF": "reproduce.EDF"}
+# Metrics and their units: of an allocation, whatever the scheduler, and of both.
+PIPELINE = {"stages": "", "slowest_stage_load": "", "time_alone": "s", "total_cost": "cents"}
 METRICS = {"mean_waiting_time": "s", "mean_turnaround_time": "s", "p95_turnaround_time": "s", "deadlines_met": "",
            "T_end": "s", "preemptions": ""}
-COMPARED = {"mean_waiting_time": -1, "mean_turnaround_time": -1, "deadlines_met": 1}  # 1: more is better
-PIPELINE = ["stages", "slowest_stage_load", "time_alone", "total_cost"]  # of an allocation, whatever the scheduler
-MEAN, CHANGE = ["mean", "low", "high"], ["change", "change_low", "change_high"]  # columns of tables.compare
-PANELS = {"deadlines_met": "deadlines met", "mean_turnaround_time": "turnaround (s)",
-          "p95_turnaround_time": "its 95th pct. (s)"}
-
-
-def main(name):
-    parser = common.make_parser(name, __doc__, tasks=None, model=MODEL, pool=POOL, seed=SEED, out=OUT)
-    tables.add_flags(parser, RUNS, also=True)
-    args = parser.parse_args()
-    runs = tables.get_runs(parser, args, read, draw_all)
-    shared = stats.shared_draws(runs, ["setting", "seed"])
-    if shared.empty:
-        raise common.NoAllocation(f"no draw on which every method finds an allocation: {runs['problem'].max()}")
-
-    failed = failures(runs)
-    pipelines = compare_pipelines(shared)
-    table = compare_schedulers(shared)
-    whole = compare_pairs(shared)
-
-    parts = [heading(runs, failed)]
-    if len(failed):
-        parts.append(("Draws without an allocation", failed))
-    for setting in runs["setting"].unique():
-        parts += setting_parts(setting, pipelines, table, whole)
-    figures = {} if args.no_plot else {
-        "": common.try_figure(draw_means, table),
-        "_devices": common.try_figure(draw_example, runs),
-    }
-    tables.publish("whole_system", args.out, parts, {
-        "runs": runs,
-        "table": table,
-        "whole": whole,
-        "pipelines": pipelines,
-        "failures": failed,
-    }, figures, args.format)
+SHOWN = {"deadlines_met": "deadlines met", "mean_turnaround_time": "turnaround (s)",
+         "p95_turnaround_time": "its 95th pct. (s)"}
+COMPARED = {"deadlines_met": 1, "mean_turnaround_time": -1, "mean_waiting_time": -1}  # 1: more is better
+NEEDED = ["model", "pool", "tasks_file", "setting", "seed", "allocator", "problem", "algorithm", *PIPELINE, *METRICS]
+COLOURS = (common.BLUE, common.SKY, common.ORANGE, common.RED, "white", "0.75")  # of the tasks in the chart by device
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
-
-
-def draw_all(args):
-    """The runs of all settings: a row for each allocator and scheduler of a draw."""
-    pool = common.find_name(args.pool, common.POOLS, "pool")
+def cases(args):
+    """The cases: all allocators x schedulers on one draw in one setting."""
     model = common.get_model(args.model)
-    scripts = load_scripts(args.also)
-    path = args.tasks or ""
-    if path:
-        common.allocation_case(path, model, pool, args.seed)  # says what is wrong with the list
-    settings = {os.path.basename(path): None} if path else LOADS
-    jobs = [(*scripts, path, model, pool, args.seed + k, *setting)
-            for setting in settings.items() for k in range(args.runs)]
-    rows = [row for of_draw in parallel(run_case, jobs) for row in of_draw]
-    return tables.as_written(pd.DataFrame(rows))
+    pool = common.find_name(args.pool, common.POOLS, "pool")
+    tasks = args.tasks or ""
+    settings = LOADS
+    if tasks:
+        common.allocation_case(tasks, model, pool, args.seed)  # says what is wrong with the list
+        settings = {os.path.basename(tasks): None}
 
-
-def read(folder):
-    """The runs that an earlier run has written into the folder."""
-    return tables.read_runs(folder, "whole_system_runs.csv", ["seed", *METRICS, *PIPELINE],
-                            ["model", "pool", "tasks_file", "setting", "allocator", "problem"], SCHEDULERS)
-
-
-def load_scripts(also):
-    """{name: script} of the allocators and of the schedulers: those above, and the user's own (paths)."""
-    own = {"allocate": [], "schedule": []}
-    for path in also:
-        own[function_of(path)].append(path)
-    allocators = tables.load_scripts(ALLOCATORS, own["allocate"], "allocate")
-    schedulers = tables.load_scripts(SCHEDULERS, own["schedule"], "schedule")
-    return {**allocators, **ALLOCATORS}, {**schedulers, **SCHEDULERS}
-
-
-def function_of(path):
-    """Which of the two functions a script of the user's defines."""
-    try:
-        module = tables.script(os.path.abspath(path))
-    except (Exception, SystemExit):
-        return "schedule"  # tables.load_scripts will say what is wrong with it
-    for function in ("allocate", "schedule"):
-        if hasattr(module, function):
-            return function
-    raise common.UserError(f"--also {path}: has no function allocate, nor schedule")
+    scripts = {name: study.script(path) for name, path in args.methods.items()}
+    allocators = {name: path for name, path in args.methods.items() if hasattr(scripts[name], "allocate")}
+    schedulers = {name: path for name, path in args.methods.items() if hasattr(scripts[name], "schedule")}
+    return [(allocators, schedulers, tasks, model, pool, args.seed + k, setting, load)
+            for setting, load in settings.items() for k in range(args.runs)]
 
 
 def run_case(allocators, schedulers, tasks, model, pool, seed, setting, load):
-    """Metrics of allocators x schedulers ({name: script}) on one draw: a list of dicts. tasks: a path, or "" for drawn
-    lists; setting: its name."""
+    """Metrics of allocators x schedulers ({name: script}) on one draw: a list of dicts. tasks, load: see one_case."""
     case = one_case(tasks, model, pool, seed, load)
     rows = []
-    for allocator in allocators:
+    for allocator, path in allocators.items():
         row = dict(model=model.name, pool=pool, tasks_file=tasks, setting=setting, seed=seed, allocator=allocator)
         try:
-            with errors_of(allocator):
-                stages, _ = tables.script(allocators[allocator]).allocate(**case)
+            with study.errors_of(allocator):
+                stages, _ = study.script(path).allocate(**case)
                 row.update(problem="", **pipeline_metrics(stages, case))
         except common.NoAllocation as none:
             rows += [dict(row, algorithm=name, problem=str(none)) for name in schedulers]
             continue
-        for name in schedulers:
-            with errors_of(name):
-                results, _ = feed_forward(stages, case, tables.script(schedulers[name]).schedule)
+        for name, path in schedulers.items():
+            with study.errors_of(name):
+                results, _ = feed_forward(stages, case, study.script(path).schedule)
             rows.append(dict(row, algorithm=name, **queue_metrics(case["tasks"], results)))
     return rows
-
-
-@contextlib.contextmanager
-def errors_of(name):
-    """Says of a UserError whose it is: a script of the user's may return what is no allocation, or no schedule."""
-    try:
-        yield
-    except common.UserError as error:
-        raise common.UserError(f"{name}: {error}") from error
 
 
 def one_case(tasks, model, pool, seed, load):
     """The case of one seed with a list of the user's (its path), or, if that is "", with one drawn at this load."""
     if tasks:
-        return tables.quiet_case(tasks, model, pool, seed)
+        return study.quiet_case(tasks, model, pool, seed)
     return draw(model, pool, seed, load)
 
 
@@ -184,7 +109,7 @@ def draw(model, pool, seed, load):
     words = rng.integers(*WORDS, TASKS, endpoint=True)
     factor = rng.uniform(*DEADLINES, TASKS)
     arrival = np.sort(rng.uniform(size=TASKS))
-    case = tables.quiet_case([{
+    case = study.quiet_case([{
         "label": f"Task {k + 1}",
         "prompt": "",
         "arrival_time": 0,
@@ -196,8 +121,8 @@ def draw(model, pool, seed, load):
 
     alone, slowest = plain_pipeline(case)
     share = (arrival - arrival[0]) / (arrival[-1] - arrival[0])
-    arrival = microseconds(share * slowest / load)
-    due = arrival + microseconds(factor * alone)
+    arrival = common.microseconds(share * slowest / load)
+    due = arrival + common.microseconds(factor * alone)
     tasks = case["tasks"].assign(arrival_time=arrival, deadline=due)
     return dict(case, tasks=tasks, arrivals=arrival / common.US)
 
@@ -218,13 +143,7 @@ def plain_pipeline(case):
     return alone, (whole * layers).max()
 
 
-def microseconds(seconds):
-    return np.rint(seconds * common.US).astype("int64")
-
-
 # The pipeline ---------------------------------------------------------------------------------------------------------
-
-
 def work_and_links(stages, case):
     """Microseconds that each task takes in each stage, all-reduces within: (tasks, stages); and that each link takes,
     from the client on to the client: (stages + 1,)."""
@@ -301,126 +220,85 @@ def queue_metrics(tasks, results):
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
+def report(runs):
+    schedulers = list(runs["algorithm"].unique())
+    allocations = runs[runs["algorithm"] == schedulers[0]]  # alike for all schedulers
+    allocations, failed = study.on_shared_draws(allocations.assign(algorithm=allocations["allocator"]), ["setting"])
+    shared = stats.shared_draws(runs, ["setting", "seed"])
+    allocators = list(runs["allocator"].unique())
+    pipelines = stats.compare(allocations, ["setting"], "seed", allocators, PIPELINE)
+    table = stats.compare(shared, ["setting", "allocator"], "seed", schedulers, METRICS)
+    whole = compare_pairs(shared)
 
-
-def failures(runs):
-    """stats.failures of the allocators: alike for all schedulers."""
-    runs = runs[runs["algorithm"] == "ADSA"]
-    return stats.failures(runs, ["setting", "allocator"]).drop(columns="algorithm")
-
-
-def compare_pipelines(runs):
-    """stats.compare of the allocations: alike for all schedulers."""
-    runs = runs[runs["algorithm"] == "ADSA"]
-    runs = runs.assign(algorithm=runs["allocator"])
-    return stats.compare(runs, ["setting"], "seed", list(runs["allocator"].unique()), PIPELINE)
-
-
-def compare_schedulers(runs):
-    """stats.compare of ADSA with every other scheduler, the allocator the same."""
-    return stats.compare(runs, ["setting", "allocator"], "seed", list(runs["algorithm"].unique()), METRICS)
+    means = study.means(pipelines, ["setting", "metric"], allocators)
+    parts = [heading(runs), *failed, ("pipelines", "The pipelines", study.with_units(means, PIPELINE))]
+    keys = ["setting", "allocator"]
+    for metric in SHOWN:
+        caption = f"{metric} ({METRICS[metric]})" if METRICS[metric] else metric
+        parts.append((metric, caption, study.means(table[table["metric"] == metric], keys, schedulers)))
+    for metric in ("deadlines_met", "mean_turnaround_time"):
+        part = whole[whole["metric"] == metric]
+        parts.append((f"{metric}_changes", f"{metric}: change of FCIM with ADSA in % against each",
+                      study.in_columns(part, keys, schedulers, study.CHANGE, study.show_change)))
+    parts.append(("beaten", "Which scheduler beats ADSA behind an allocator (95 % interval of the change excludes 0)",
+                  beaten(table)))
+    parts.append(("beaten_whole", "Which pair of allocator and scheduler beats FCIM with ADSA (in the same sense)",
+                  beaten(whole)))
+    return parts, {"table": table, "whole": whole, "pipelines": pipelines}, {
+        "": (study.draw_bars, *bars(table, schedulers)),
+        "_devices": (draw_example, shared),
+    }
 
 
 def compare_pairs(runs):
     """stats.compare of FCIM with ADSA, the whole system, against every other pair."""
     pairs = runs["allocator"] + ", " + runs["algorithm"]
-    allocator = dict(zip(pairs, runs["allocator"]))
-    scheduler = dict(zip(pairs, runs["algorithm"]))
-    table = stats.compare(runs.assign(algorithm=pairs), ["setting"], "seed", list(allocator), COMPARED)
-    pairs = table["algorithm"]
-    return table.assign(allocator=pairs.map(allocator), algorithm=pairs.map(scheduler))
+    table = stats.compare(runs.assign(algorithm=pairs), ["setting"], "seed", list(pairs.unique()), COMPARED)
+    pairs = table["algorithm"].str.split(", ", n=1, expand=True)
+    return table.assign(allocator=pairs[0], algorithm=pairs[1])
 
 
-def heading(runs, failed):
-    model = common.get_model(runs["model"][0])
+def heading(runs):
+    about = runs.iloc[0]
+    model = common.get_model(about["model"])
     number = runs["seed"].nunique()
-    where = "here all do" if failed.empty else "who found none, and how often, stands first"
-    return (f"reproduce.whole_system: {model.name} ({model.layers} layers, {model.bits:g} bits), "
-            f"pool {runs['pool'][0]}, {number} draws of tasks, links and bids, seeds from {runs['seed'].min()}\n"
-            f"{tables.legend(number)}\n"
-            f"EDF is not of the paper. Only the draws on which all allocators find an allocation count: {where}.")
+    lines = [f"reproduce.whole_system: {model.name} ({model.layers} layers, {model.bits:g} bits), pool "
+             f"{about['pool']},\n{number} draws of tasks, links and bids, seeds from {runs['seed'].min()}"]
+    if not about["tasks_file"]:
+        loads = ", ".join(f"{setting} {load}" for setting, load in LOADS.items())
+        lines.append(f"{TASKS} tasks; load of a plain pipeline: {loads}")
+    return "\n".join([*lines, study.legend(number), "EDF is not of the paper."])
 
 
-def setting_parts(setting, pipelines, table, whole):
-    """What is published of one setting."""
-    pipelines, table, whole = (part[part["setting"] == setting] for part in (pipelines, table, whole))
-    if table.empty:
-        return [f"{setting}: no draw on which all allocators find an allocation"]
-    own = pipelines.rename(columns={"algorithm": "allocator"})
-    load = f"load {LOADS[setting]} of a plain pipeline, " if setting in LOADS else ""
-    caption = f"{setting}: {load}the pipelines, means of {own['runs'].iloc[0]} draws"
-    parts = [(caption, across(own, "metric", tables.show_mean, MEAN))]
-
-    for metric, unit in METRICS.items():
-        part = table[table["metric"] == metric]
-        if metric == "deadlines_met" and setting in LOADS:
-            unit = f"of {TASKS}"
-        caption = f"{setting}, {metric} ({unit})" if unit else f"{setting}, {metric}"
-        better = {"deadlines_met": 1, "preemptions": 0}.get(metric, -1)
-        parts.append((caption, across(part, "algorithm", tables.show_mean, MEAN), better))
-
-    others = table[table["algorithm"] != "ADSA"]
-    for metric in COMPARED:
-        part = whole[whole["metric"] == metric]
-        caption = f"{setting}, {metric}: change of FCIM with ADSA in % against each"
-        parts.append((caption, across(part, "algorithm", tables.show_change, CHANGE)))
-        part = others[others["metric"] == metric]
-        caption = f"{setting}, {metric}: ADSA's change in % against each, same allocator"
-        parts.append((caption, across(part, "algorithm", tables.show_change, CHANGE)))
-    lines = [f"{setting}, by changes whose interval leaves out 0:", *beaten_lines(table, whole)]
-    return [*parts, "\n".join(lines)]
-
-
-def across(part, columns, show, values):
-    """A table of text, a row an allocator, a column for each value of `columns`: what `show` makes of the `values`."""
-    names = part[columns].unique()
-    part = part.set_index(["allocator", columns])[values]
+def beaten(table):
+    """A row for each setting and allocator: the schedulers against which the first is worse, the interval of the change
+    excluding 0."""
     rows = []
-    for allocator in part.index.unique("allocator"):
-        cells = {name: show(*part.loc[(allocator, name)]) for name in names}
-        rows.append({"allocator": allocator, **cells})
+    for (setting, allocator), part in table.groupby(["setting", "allocator"], sort=False):
+        row = {"setting": setting, "allocator": allocator}
+        for metric, better in COMPARED.items():
+            of_metric = part[part["metric"] == metric]
+            is_worse = better * of_metric["change"] < 0
+            is_certain = of_metric["change_low"] * of_metric["change_high"] > 0
+            row[metric] = ", ".join(of_metric["algorithm"][is_worse & is_certain]) or "none"
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def beaten_lines(table, whole):
-    """Lines that say, of one setting, where ADSA and FCIM with ADSA are beaten."""
-    lines = []
-    for metric in COMPARED:
-        schedulers = [f"{scheduler} ({', '.join(rows['allocator'])})"
-                      for scheduler, rows in beaten_by(table, metric, "algorithm")]
-        pairs = [f"{allocator} with {', '.join(rows['algorithm'])}"
-                 for allocator, rows in beaten_by(whole, metric, "allocator")]
-        lines.append(f"{metric}: ADSA is beaten by {'; '.join(schedulers) or 'none'}")
-        lines.append(f"{metric}: FCIM with ADSA is beaten by {'; '.join(pairs) or 'none'}")
-    return [textwrap.fill(line, 120, subsequent_indent="    ") for line in lines]
-
-
-def beaten_by(table, metric, key):
-    """The rows against which the first is worse, its interval leaving out 0: in groups of equal `key`."""
-    part = table[table["metric"] == metric]
-    is_worse = COMPARED[metric] * part["change"] < 0
-    is_certain = part["change_low"] * part["change_high"] > 0
-    return part[is_worse & is_certain].groupby(key, sort=False)
-
-
 # Figures --------------------------------------------------------------------------------------------------------------
-
-
-def draw_means(table):
-    """Draws means as bars: a row of panels for each of PANELS and setting."""
-    panels = []
-    for metric, label in PANELS.items():
+def bars(table, schedulers):
+    """What study.draw_bars takes for a panel for each metric of SHOWN and setting."""
+    panels = {}
+    for metric, label in SHOWN.items():
         for setting in table["setting"].unique():
-            panels.append((f"{metric}, {setting}", f"{label}\n{common.shorten(setting)}"))
-    table = table.assign(metric=table["metric"] + ", " + table["setting"])
-    return tables.draw_bars(panels, "allocator", list(table["algorithm"].unique()), table)
+            panels[f"{metric}, {setting}"] = f"{label}\n{common.shorten(setting)}"
+    return panels, "allocator", schedulers, table.assign(metric=table["metric"] + ", " + table["setting"])
 
 
 def draw_example(runs):
     """Draws the first draw, FCIM with ADSA."""
-    tasks, pool, setting, seed = runs[["tasks_file", "pool", "setting", "seed"]].iloc[0]
-    model = common.get_model(runs["model"][0])
-    case = one_case(tasks, model, pool, seed, LOADS.get(setting))
+    tasks, model, pool, setting, seed = runs[["tasks_file", "model", "pool", "setting", "seed"]].iloc[0]
+    case = one_case(tasks, common.get_model(model), pool, seed, LOADS.get(setting))
     stages, _ = FCIM.allocate(**case)
     names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]
     title = f"FCIM with ADSA, {setting}, seed {seed}"
@@ -449,9 +327,9 @@ def draw_devices(title, names, results, intervals):
     common.draw_rows(axes, [common.shorten(name) for name in names], {})
     keys = {}
     for k, label in enumerate(labels):
-        colour, hatch = tables.look(k)
         part = runs[runs["label"] == label]
-        keys[common.shorten(label)] = draw_runs(axes, part, 0.72, color=colour, hatch=hatch, edgecolor="black")
+        look = dict(color=COLOURS[k % 6], hatch="" if k < 6 else "/////", edgecolor="black")
+        keys[common.shorten(label)] = draw_runs(axes, part, 0.72, **look)
     if len(others):
         keys["other tasks"] = draw_runs(axes, others, 0.3, color="0.85", edgecolor="0.55")
     axes.set_xlim(begin, end)
@@ -477,4 +355,5 @@ def most_preempted(results):
 
 
 if __name__ == "__main__":
-    common.run(main, "reproduce.whole_system")
+    study.run("whole_system", __doc__, cases, run_case, report, RUNS, NEEDED,
+              {**study.ALLOCATORS, **study.POLICIES}, tasks=None, model=MODEL, pool=POOL, seed=SEED, out=OUT)

@@ -5,7 +5,7 @@ A case is a list of tasks (arrival, computation, trans, deadline) in whole ticks
 """
 import math
 from fractions import Fraction
-from itertools import accumulate, combinations, permutations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -52,12 +52,21 @@ def by_decision(case, choose):
     return merged(runs)
 
 
+def least(present, key, running):
+    """The first of those present whose key is least; who runs goes on, where none is less."""
+    best = min(present, key=key)
+    return running if running is not None and key(best) >= key(running) else best
+
+
 def srtf(case):
     def choose(now, present, remaining, running):
-        shortest = min(present, key=lambda j: remaining[j])  # the first of equal ones: the earlier arrival, then row
-        if running is not None and remaining[shortest] >= remaining[running]:
-            return running
-        return shortest
+        return least(present, lambda j: remaining[j], running)  # of equal ones: the earlier arrival, then row
+    return by_decision(case, choose)
+
+
+def edf(case):
+    def choose(now, present, remaining, running):
+        return least(present, lambda j: case[j][3], running)
     return by_decision(case, choose)
 
 
@@ -74,7 +83,7 @@ def adsa(case, alike):
     return by_decision(case, choose)
 
 
-def llf(case, quantum, ticks=True):
+def llf(case, quantum, by_tick=True):
     """One tick at a time; or from one moment to the next at which a task arrives, is done or may take over."""
     remaining = [p for _, p, _, _ in case]
     left, now, running, since, runs = set(range(len(case))), 0, None, 0, []
@@ -96,7 +105,7 @@ def llf(case, quantum, ticks=True):
             running = None
             continue
         moments = [now + 1]
-        if not ticks:
+        if not by_tick:
             moments = [case[j][0] for j in left]
             if running is not None:
                 moments.append(now + remaining[running])
@@ -221,31 +230,6 @@ def every_pipeline(layers, most, times, delay):
     return min(found)
 
 
-def plain_pipeedge(layers, most, times, delay):
-    """PipeEdge's problem by its dynamic program: (least bottleneck, fewest devices that reach it).
-
-    h[S][u][i]: the least bottleneck of the first i layers on the devices of the set S, u being the last of them.
-    """
-    t, D, inf = means(times), len(most), float("inf")
-    link = delay.tolist()
-    h = [[[inf] * (layers + 1) for _ in range(D)] for _ in range(1 << D)]
-    for u in range(D):
-        for n in range(1, min(most[u], layers) + 1):
-            h[1 << u][u][n] = n * t[u]
-    for S in range(1, 1 << D):
-        for u in range(D):
-            for v in range(D):
-                if not S >> u & 1 or S >> v & 1:
-                    continue
-                new = h[S | 1 << v][v]
-                for i in range(1, layers):
-                    so_far = max(h[S][u][i], link[u][v])
-                    if so_far < inf:
-                        for n in range(1, min(most[v], layers - i) + 1):
-                            new[i + n] = min(new[i + n], max(so_far, n * t[v]))
-    return min((h[S][u][layers], bin(S).count("1")) for S in range(1, 1 << D) for u in range(D))
-
-
 # Pipelines with a queue at each stage (reproduce.whole_system): stages of an allocate, a case of common.allocation_case
 
 
@@ -264,71 +248,24 @@ def stage_work(stages, case):
     return work, [round(min(delay[i, j] for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])]
 
 
-def least(present, key, running):
-    """The first of the least of those present, and who runs where none is less."""
-    best = min(present, key=key)
-    return running if running is not None and key(best) >= key(running) else best
-
-
 def queue_at_each_stage(policy, stages, case, quantum):
-    """Completion of each task, tick by tick over the whole pipeline; at every decision all tasks are looked at."""
+    """Completion of each task: one stage after another is a queue of its own, in which the policy orders the tasks."""
     work, links = stage_work(stages, case)
-    arrival, deadline = (case["tasks"][key].tolist() for key in ("arrival_time", "deadline"))
-    S, n = len(stages), len(arrival)
-    due = [[deadline[k] - sum(work[k][s + 1:]) - sum(links[s + 1:]) for s in range(S)] for k in range(n)]
-    reach = [{k: arrival[k] + links[0] for k in range(n)}] + [{} for _ in range(S)]  # when tasks reach a stage
-    remaining, running, since, now = [list(row) for row in work], [None] * S, [0] * S, 0
-    left = [set(range(n)) for _ in range(S)]
-    while any(left):
-        for s in range(S):
-            def wait(k, s=s):
-                return remaining[k][s]
-
-            def laxity(k, s=s, now=now):
-                return due[k][s] - now - remaining[k][s]
-
-            event, done = any(reach[s].get(k) == now for k in left[s]), running[s]
-            if done is not None and remaining[done][s] == 0:
-                reach[s + 1][done] = now + links[s + 1]
-                left[s].remove(done)
-                running[s], event = None, True
-            while True:
-                present = sorted((k for k in left[s] if reach[s].get(k, now + 1) <= now),
-                                 key=lambda k, s=s: (reach[s][k], k))
-                if not present:
-                    break
-                j, waiting = running[s], [k for k in present if k != running[s]]
-                if policy == "FCFS":
-                    chosen = present[0] if j is None else j
-                elif policy == "SRTF":
-                    chosen = least(present, wait, j)
-                elif policy == "EDF":
-                    chosen = least(present, lambda k, s=s: due[k][s], j)
-                elif policy == "ADSA":
-                    chosen = j
-                    if event:
-                        before = accumulate(remaining[k][s] for k in present)
-                        slack = [due[k][s] - now - total for k, total in zip(present, before)]
-                        chosen = present[slack.index(min(slack))] if min(slack) < 0 else present[0]
-                else:
-                    chosen, rested = j, now - since[s] >= quantum
-                    if waiting:
-                        best = min(waiting, key=laxity)
-                        if j is None or (laxity(best) < laxity(j) and (
-                                any(reach[s][k] == now for k in present) or rested)) or (
-                                    laxity(best) == laxity(j) and rested):
-                            chosen = best
-                if chosen != j:
-                    running[s], since[s] = chosen, now
-                if remaining[chosen][s]:
-                    break
-                reach[s + 1][chosen] = now + links[s + 1]
-                left[s].remove(chosen)
-                running[s], event = None, True
-            if running[s] is not None:
-                remaining[running[s]][s] -= 1
-        now += 1
-    return [reach[S][k] for k in range(n)]
+    ready, deadline = (case["tasks"][key].tolist() for key in ("arrival_time", "deadline"))
+    for s in range(len(stages)):
+        jobs = []
+        for k in range(len(ready)):
+            due = deadline[k] - sum(work[k][s + 1:]) - sum(links[s + 1:])
+            jobs.append((ready[k] + links[s], work[k][s], 0, due))
+        if policy == "LLF":
+            runs = llf(jobs, quantum)
+        elif policy == "ADSA":
+            runs = adsa(jobs, 1)  # all cross the same link: alike
+        else:
+            runs = {"FCFS": fcfs, "SRTF": srtf, "EDF": edf}[policy](jobs)
+        ends = {k: end for k, _, end in runs}
+        ready = [ends[k] for k in range(len(ready))]
+    return [end + links[-1] for end in ready]
 
 
 # Token by token (reproduce.tokens)

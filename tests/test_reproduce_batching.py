@@ -1,24 +1,19 @@
 """reproduce/batching.py: batches against a plain simulation tick by tick, schedule's order, passes, a run."""
-import os
-import pathlib
 from functools import partial
-from unittest import mock
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, part_of, refused, run_main, thorough
-from test_reproduce_tables import check_texts, drawn
+from conftest import part_of
 
 import ADSA
 import common
 import FCFS
 import LLF
 import SRTF
-from reproduce import EDF, batching, stats
+from reproduce import EDF, batching
 
-WRITTEN = ["batching.png", "batching_runs.csv", "batching_table.csv"]
 NEO, T4 = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
 
 
@@ -31,25 +26,18 @@ def table_of(case):
     return pd.DataFrame(rows), list(prompt)
 
 
-def plain(policy, case):
-    """What naive.batches asks for an order: the plain policy, or a script, told that all have arrived now."""
+def ordered_by(schedule, case):
+    """What naive.batches asks for an order: a policy, told that all have arrived now."""
     def order(now, rest):
         rows = sorted(rest)
-        if callable(policy):
-            present = table_of([case[j] for j in rows])[0].assign(computation_time=[rest[j] for j in rows],
-                                                                  arrival_time=now)
-            return [rows[int(label[1:])] for label in policy(present)["label"].drop_duplicates()]
-        told = [(now, rest[j], case[j][4], case[j][5]) for j in rows]
-        if policy == "EDF":
-            return [rows[j] for j in sorted(range(len(rows)), key=lambda j: (told[j][3] - told[j][2], j))]
-        runs = naive.adsa(told, 3) if policy == "ADSA" else getattr(naive, policy.lower())(told)
-        return [rows[j] for j in naive.first_runs(runs)]
+        present = table_of([case[j] for j in rows])[0]
+        present = present.assign(computation_time=[rest[j] for j in rows], arrival_time=now)
+        return [rows[int(label[1:])] for label in schedule(present)["label"].drop_duplicates()]
     return order
 
 
-QUICK_LLF = partial(LLF.schedule, quantum=4 / common.US)
-POLICIES = {"FCFS": (FCFS.schedule, "FCFS"), "SRTF": (SRTF.schedule, "SRTF"), "EDF": (EDF.schedule, "EDF"),
-            "ADSA": (partial(ADSA.schedule, alike=3 / common.US), "ADSA"), "LLF": (QUICK_LLF, QUICK_LLF)}
+POLICIES = [FCFS.schedule, SRTF.schedule, EDF.schedule, partial(ADSA.schedule, alike=3 / common.US),
+            partial(LLF.schedule, quantum=4 / common.US)]
 
 
 def test_small_cases_are_as_tick_by_tick():
@@ -57,7 +45,7 @@ def test_small_cases_are_as_tick_by_tick():
     rng = np.random.default_rng(0)
     waited = put_off = full = 0
     for k in range(part_of(200)):
-        schedule, policy = POLICIES[list(POLICIES)[k % 5]]
+        schedule = POLICIES[k % 5]
         count, most = int(rng.integers(1, 8)), int(rng.integers(1, 5))
         token = np.sort(rng.integers(1, 6, most + 1)).tolist()
         arrival = np.sort(rng.integers(0, rng.choice([3, 15, 40]), count)).tolist()
@@ -66,49 +54,15 @@ def test_small_cases_are_as_tick_by_tick():
         room = int(rng.choice([4, 6, 10, 99]))
         tasks, prompt = table_of(case)
         end, peak = batching.serve_batches(schedule, tasks, prompt, token, room, most)
-        expected, most_held = naive.batches([row[:4] for row in case], plain(policy, case), token, room, most)
+        expected, most_held = naive.batches([row[:4] for row in case], ordered_by(schedule, case), token, room, most)
         assert end.tolist() == expected
         assert peak == most_held <= room
         alone = [a + p + n * token[1] for a, p, n, *_ in case]
         waited += sum(t > least for t, least in zip(expected, alone))
-        unlimited = naive.batches([row[:4] for row in case], plain(policy, case), token, 999, most)
+        unlimited = naive.batches([row[:4] for row in case], ordered_by(schedule, case), token, 999, most)
         full += unlimited[0] != expected
         put_off += unlimited[1] > sum(sorted(row[3] for row in case)[-most:])
     assert min(waited, put_off, full) >= part_of(15)  # more begun than a batch holds; caches that did not fit
-
-
-def one_token_each(rng, count, arrival, prompt):
-    return table_of([(int(arrival[k]), int(prompt[k]), 1, 1, int(rng.integers(0, 30)),
-                      int(arrival[k] + rng.integers(0, 90))) for k in range(count)])
-
-
-@pytest.mark.parametrize("name", POLICIES)
-def test_tasks_of_one_token_run_one_by_one_in_the_schedule_s_order(name):
-    """All there at once, of any length; or of one length, arriving when others end: nothing is preempted then. The
-    schedule of the whole list is exact in microseconds, and so is each end."""
-    rng = np.random.default_rng(1)
-    schedule = {"ADSA": partial(ADSA.schedule, alike=10 / common.US), "LLF": LLF.schedule}.get(name, POLICIES[name][0])
-    for case in range(part_of(40)):
-        count = int(rng.integers(1, 9))
-        if case % 2:
-            tasks, prompt = one_token_each(rng, count, np.zeros(count), rng.integers(0, 20, count))
-        else:
-            tasks, prompt = one_token_each(rng, count, 10 * np.sort(rng.integers(0, 8, count)), np.full(count, 7))
-        end, _ = batching.serve_batches(schedule, tasks, prompt, [0, 3], 99, 1)
-        whole = schedule(tasks.assign(computation_time=np.array(prompt) + 3))
-        assert dict(zip(tasks["label"], end)) == whole.groupby("label")["end"].max().to_dict()
-
-
-def test_a_batch_by_hand():
-    """Two at a time, a token 2 alone and 3 together, prompts 10: the third waits for a place, and then for room."""
-    case = [(0, 10, 4, 5, 0, 99), (11, 10, 3, 5, 0, 99), (11, 10, 1, 2, 0, 99)]
-    tasks, prompt = table_of(case)
-    end, peak = batching.serve_batches(FCFS.schedule, tasks, prompt, [0, 2, 3], 99, 2)
-    # 0: its prompt and a token until 12; 1 joins: prompt until 22, tokens at 25, 28, 31: both end; 2: 31 + 10 + 2
-    assert (end.tolist(), peak) == ([31, 31, 43], 10)
-    end, peak = batching.serve_batches(FCFS.schedule, tasks, prompt, [0, 2, 3], 7, 2)
-    # 1 does not fit beside 0, and 2 takes the place: 12 + 10 + 3; then 0 alone until 29; 1: 29 + 10 + 3 x 2
-    assert (end.tolist(), peak) == ([29, 45, 25], 7)
 
 
 def test_a_batch_of_one_takes_what_common_estimates():
@@ -133,21 +87,6 @@ def test_a_batch_takes_no_longer_until_computing_outweighs_reading():
     assert times[3] > times[2]
 
 
-@pytest.mark.parametrize("load", [0.5, 1, 2])
-def test_random_lists_have_their_load(load):
-    tasks = batching.random_tasks(load, 3, 1, NEO, T4)
-    assert len(tasks) == batching.TASKS
-    assert tasks["arrival_time"].is_monotonic_increasing and tasks["arrival_time"].iloc[0] == 0
-    assert tasks["computation_time"].sum() / tasks["arrival_time"].max() == pytest.approx(load, rel=1e-6)
-    slack = (tasks["deadline"] - tasks["arrival_time"]) / (tasks["computation_time"] + tasks["trans_time"])
-    assert slack.between(1.5, 3).all()
-    assert tasks["output_tokens"].between(*batching.OUTPUT).all()
-    assert tasks["prompt_tokens"].between(*batching.PROMPT).all()
-    same = batching.random_tasks(2 * load, 3, 1, NEO, T4)
-    assert same["computation_time"].equals(tasks["computation_time"])
-    assert not batching.random_tasks(load, 3, 2, NEO, T4)["computation_time"].equals(tasks["computation_time"])
-
-
 def test_metrics():
     """Two results over one uplink, first computed first sent; 30 tokens from 1 s to 10 s."""
     tasks = table_of([(1000000, 0, 10, 1, 4000000, 9500000), (1500000, 0, 20, 1, 3000000, 5000000)])[0]
@@ -160,79 +99,6 @@ def test_metrics():
     assert apart["tokens_per_second"] == pytest.approx(30 / 7, abs=1e-6)
 
 
-# Runs -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small(monkeypatch, tmp_path):
-    """Runs the script in this process, on few and short lists."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(batching, "TASKS", 8)
-    monkeypatch.setattr(batching, "BATCH", (1, 2, 4))
-    return partial(run_main, batching.main, "reproduce.batching")
-
-
-def test_a_run_writes_and_prints_what_its_runs_say(small):
-    status, out, err = small("--runs", "2", "--seed", "5")
-    assert (status, err) == (0, "")
-    assert {name for name in files("results") if not name.endswith(".tex")} == set(WRITTEN)
-    runs, table = (pd.read_csv(f"results/batching_{what}.csv") for what in ("runs", "table"))
-    assert len(runs) == 2 * 2 * 3 * 5
-    for row in table.to_dict("records"):
-        mine = runs[(runs["load"] == row["load"]) & (runs["batch"] == row["batch"])]
-        first, values = (mine.loc[mine["algorithm"] == name, row["metric"]].to_numpy()
-                         for name in ("ADSA", row["algorithm"]))
-        assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)
-        if row["algorithm"] != "ADSA":
-            assert row["change"] == pytest.approx(stats.change(first, values)[0], abs=1e-5)
-    assert "\nDeadlines met, load 2: ADSA's change in % against each\n" in out
-    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 120
-
-    # one of them as the parts, called one after the other, have it
-    tasks = batching.random_tasks(2, 5, 1, NEO, T4)
-    token = batching.pass_time(NEO, T4, np.arange(3)).tolist()
-    prompt = batching.pass_time(NEO, T4, tasks["prompt_tokens"].to_numpy()).tolist()
-    end, peak = batching.serve_batches(SRTF.schedule, tasks, prompt, token, 1e99, 2)
-    mine = runs[(runs["load"] == 2) & (runs["run"] == 1) & (runs["batch"] == 2) & (runs["algorithm"] == "SRTF")].iloc[0]
-    for key, value in batching.measure(tasks, end, "shared").items():
-        assert mine[key] == value
-    assert mine["peak_memory_gb"] == pytest.approx((24 * NEO.layer_bytes + peak) / 1e9)
-
-    # the same of the runs that it has written
-    before = {name: pathlib.Path("results", name).read_bytes() for name in files("results")}
-    again, text, err = small("--from", "results", "--out", "again")
-    assert (again, err) == (0, "")
-    assert text.split("written")[0] == out.split("written")[0]
-    assert {name: pathlib.Path("again", name).read_bytes() for name in files("again")} == before
-    check_texts(drawn(batching.draw_curves, table, list(batching.SCRIPTS)), 15)
-
-
-@thorough
-def test_the_same_bytes_whatever_the_number_of_processes(small):
-    texts = []
-    for count in (1, 2):
-        with mock.patch.object(os, "cpu_count", lambda count=count: count):
-            assert small("--runs", "2", "--no-plot", "--out", f"by{count}")[0] == 0
-        texts.append([pathlib.Path(f"by{count}", name).read_bytes() for name in files(f"by{count}")])
-    assert texts[0] == texts[1]
-
-
-def test_a_policy_of_your_own(small):
-    pathlib.Path("Mine.py").write_text("import FCFS\ndef schedule(tasks):\n    return FCFS.schedule(tasks)\n")
-    assert small("--runs", "1", "--also", "Mine.py", "--no-plot", "--link", "dedicated")[0] == 0
-    runs = pd.read_csv("results/batching_runs.csv").set_index(["algorithm", "load", "batch"])[list(batching.METRICS)]
-    assert runs.loc["Mine"].equals(runs.loc["FCFS"])
-
-
-@pytest.mark.parametrize("part", ["[:-1]", "[1:]"])
-def test_a_policy_of_your_own_that_leaves_tasks_out_is_named(small, part):
-    pathlib.Path("Lazy.py").write_text(f"import FCFS\ndef schedule(tasks):\n    return FCFS.schedule(tasks){part}\n")
-    refused(small("--runs", "1", "--also", "Lazy.py"), "Lazy: the schedule is wrong: it must run all tasks")
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (("--runs", "0"), "--runs: 0 is not positive"), (("--device", "abacus"), "unknown device 'abacus'"),
-    (("--link", "rope"), "unknown link 'rope'"), (("--also", "none.py"), "--also none.py: FileNotFoundError"),
-    (("--model", "GPT-3 175B"), "T4 has 16 GB, too little for the weights of GPT-3 175B (87.0 GB) and")])
-def test_what_is_refused(small, arguments, message):
-    refused(small(*arguments), message)
+def test_tasks_that_the_memory_has_no_room_for_are_refused():
+    with pytest.raises(common.UserError, match=r"weights of GPT-3 175B \(87.0 GB\) and the KV cache of a task"):
+        batching.run_case(1, 0, 0, {}, common.get_model("GPT-3 175B"), T4, "shared")

@@ -1,35 +1,20 @@
-"""reproduce/claims.py: each verdict by its rule, on drawn figures; changes over settings; the table in README.md."""
+"""reproduce/claims.py: each verdict by its rule, on drawn figures; changes over settings; shares; the command."""
 import itertools
 import math
-import pathlib
 
 import numpy as np
 import pandas as pd
 import pytest
-import readme
-from conftest import ROOT, files
+from conftest import files, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-import common
 from reproduce import claims, stats
 
-FIGURES = str(ROOT / "reproduce" / "figures")
 HOLDS, PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
 NAN = (math.nan,) * 3
 number = st.integers(-90, 90).map(float)
 triple = st.tuples(number, number, number).map(sorted).map(lambda three: (three[1], three[0], three[2]))
-
-
-@pytest.mark.parametrize("ours, best, verdict", [
-    ((-50, -60, -40), (-70, -80, -60), HOLDS), ((-50, -60, -30), (-70, -80, -60), PART),
-    ((-10, -20, -1), (-20, -30, -10), PART), ((-10, -20, 1), (-40, -50, -10), PART),
-    ((-10, -20, 1), (-40, -90, 1), NOT), ((5, -3, 9), (-20, -30, -10), NOT), (NAN, (-40, -50, -30), UNTESTED),
-    ((-50, math.nan, math.nan), (-50, math.nan, math.nan), UNTESTED)])
-def test_a_change_is_judged_by_its_interval(ours, best, verdict):
-    assert claims.verdict_change(-36.9, ours, best) == verdict
-    flipped = [tuple(-value for value in found) for found in (ours, best)]
-    assert claims.verdict_change(36.9, *flipped) == verdict
 
 
 @given(triple, triple)
@@ -38,17 +23,29 @@ def test_verdicts_on_changes_are_as_the_rules_say(ours, best):
     _, low, high = ours
     whole = high <= -36.9
     lowered, up_to = high < 0, best[0] <= -36.9 and best[2] < 0
-    assert claims.verdict_change(-36.9, ours, best) == (HOLDS if whole else PART if lowered or up_to else NOT)
-    each = [ours, best]
-    always = claims.verdict_always(ours, each)
+    verdict = claims.verdict_change(-36.9, ours, best)
+    assert verdict == (HOLDS if whole else PART if lowered or up_to else NOT)
+    assert claims.verdict_change(36.9, *([-value for value in found] for found in (ours, best))) == verdict
+    always = claims.verdict_always(ours, [ours, best])
     assert (always == HOLDS) == (low > 0 and high >= 0 and best[2] >= 0)
     assert (always == NOT) == (low <= 0)
 
 
-def test_shares_of_cases():
+@given(st.lists(st.tuples(triple, triple), min_size=1, max_size=4))
+def test_a_verdict_by_size_is_that_of_each_size_if_they_agree(sizes):
+    by_size = [(ours, {("size", "X"): one}) for ours, one in sizes]
+    verdicts = {claims.verdict_change(-36.9, ours, one) for ours, one in sizes}
+    found = claims.verdict_sizes(-36.9, [*by_size, (NAN, {("size", "X"): NAN})])
+    assert found == (verdicts.pop() if len(verdicts) == 1 else PART)
+
+
+def test_shares_and_what_is_not_tested():
     assert [claims.verdict_all(*shares) for shares in ((100, 100), (99.9, 100), (60, 99), (math.nan, math.nan))] == [
         HOLDS, PART, NOT, UNTESTED]
     assert claims.verdict_always(NAN, [NAN]) == UNTESTED
+    assert claims.verdict_change(-36.9, NAN, (-40, -50, -30)) == UNTESTED
+    assert claims.verdict_change(-36.9, (-50, math.nan, math.nan), (-50, math.nan, math.nan)) == UNTESTED
+    assert claims.verdict_sizes(-36.9, [(NAN, {("size", "X"): NAN})]) == UNTESTED
 
 
 def test_changes_over_settings_draw_the_runs_of_all_together():
@@ -76,72 +73,55 @@ def test_changes_over_settings_draw_the_runs_of_all_together():
     assert ours == pytest.approx((sum(parts) / 4, means[250], means[-251]))
 
 
-def test_the_table_in_the_readme_is_that_of_the_command(run):
-    status, out, err = run("reproduce/claims", "--from", FIGURES)
+def test_the_command_reads_the_stored_runs(run):
+    status, out, err = run("reproduce/claims")
     assert (status, err) == (0, "")
-    assert files("results") == ["claims_table.csv", "claims_what_the_paper_claims_and_what_is_found_here.tex"]
-    assert "\nOf the runs that are stored in reproduce/figures; --from results: of your own.\n" in out
-    text = (ROOT / "reproduce" / "README.md").read_text(encoding="utf-8")
-    command, block = readme.BLOCK.search(text).groups()
-    assert command.startswith("-m reproduce.claims")
-    assert readme.shown(command, out) == block
     table = pd.read_csv("results/claims_table.csv")
+    kinds = table["claim"].unique()
+    assert files("results") == sorted(["claims_table.csv", *(f"claims_{kind.replace(' ', '_')}.tex" for kind in kinds)])
     assert set(table["verdict"]) == {HOLDS, PART, NOT}
     assert set(table["command"]) == {"allocation", "pool_size", "scheduling", "incentives"}
+    shown = [line.strip() for line in out.splitlines()]
     for row in table.to_dict("records"):
-        assert f"{row['reading']} " in block
-
-
-@given(st.lists(st.tuples(triple, triple), min_size=1, max_size=4))
-def test_a_verdict_by_size_is_that_of_each_size_if_they_agree(sizes):
-    by_size = [(ours, {("size", "X"): one}) for ours, one in sizes]
-    verdicts = {claims.verdict_change(-36.9, ours, one) for ours, one in sizes}
-    assert claims.verdict_sizes(-36.9, by_size) == (verdicts.pop() if len(verdicts) == 1 else PART)
-
-
-def test_a_verdict_by_size_of_no_size():
-    assert claims.verdict_sizes(-36.9, [(NAN, {("size", "X"): NAN})]) == UNTESTED
-    assert claims.verdict_sizes(-36.9, [(NAN, {("size", "X"): NAN}), ((-50, -60, -40), {("more", "X"): (
-        -50, -60, -40)})]) == HOLDS
+        line, = (line for line in shown if line.startswith(f"{row['reading']} "))
+        assert line.endswith(f" {row['verdict']}")
+        assert f"{row['ours']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" in line.replace("+", "")
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_shares_of_auctions_are_those_of_a_plain_count(seed):
     """In each draw the share of its devices, and of those the mean; only auctions that have an allocation count."""
-    rng, rows = np.random.default_rng(seed), []
-    gains = [f"gain_by_{lie}_{payment}" for lie in ("price", "layers", "time") for payment in ("paper", "critical")]
-    for model, pool, draw, asked, _ in itertools.product("mn", "pq", range(6), ("as drawn", "true cost"), range(4)):
-        rows.append(dict(model=model, pool=pool, seed=draw, asked=asked, allocation=(draw + len(pool)) % 5 > 0,
-                         paid_paper=float(rng.integers(2)), utility_paper=float(rng.integers(-1, 2)),
-                         **{key: float(rng.integers(2)) * rng.integers(2) for key in gains}))
-    found = claims.of_incentives(pd.DataFrame(rows)).set_index("reading")
-    rows = [row for row in rows if row["allocation"]]
-    cases = {f"winners, prices {where} {asked}": ("utility_paper", 1, asked, True) for where, asked in (
-        ("as", "drawn"), ("at", "true cost"))}
-    for more, payment in (("", "paper"), (", FCIM_critical (ours)", "critical")):
-        for how, lie in (("asking another price", "price"), ("offering fewer layers", "layers"),
-                         ("promising another time", "time")):
-            cases[f"no gain by {how}{more}"] = f"gain_by_{lie}_{payment}", 0, "true cost", False
+    rng, rows, gains = np.random.default_rng(seed), [], []
+    for model, pool, draw, k in itertools.product("mn", "pq", range(6), range(4)):
+        case = dict(model=model, pool=pool, seed=draw)
+        sold = (draw + len(pool)) % 5 > 0
+        for asked in ("as drawn", "true cost"):
+            rows.append(dict(case, asked=asked, paid_paper=float(sold * rng.integers(2)),
+                             utility_paper=float(rng.integers(-1, 2))))
+        for lie, payment in itertools.product(("price", "layers", "time"), ("paper", "critical")):
+            gains.append(dict(case, device=k, lie=lie, payment=payment,
+                              gain=float(rng.integers(2)) * rng.integers(2) if sold else math.nan))
+    found = claims.of_incentives(pd.DataFrame(rows), pd.DataFrame(gains)).set_index("reading")
+
+    cases = {f"winners, prices {where} {asked}": [(row, row["utility_paper"] == 1) for row in rows if row["paid_paper"]
+                                                  and row["asked"].endswith(asked)]
+             for where, asked in (("as", "drawn"), ("at", "true cost"))}
+    for more, payment in (("", "paper"), (", FCIM_critical", "critical")):
+        for how, lie in (("another price", "price"), ("fewer layers", "layers"), ("another time", "time")):
+            cases[f"no gain by {how}{more}"] = [(row, row["gain"] == 0) for row in gains if (
+                row["lie"], row["payment"]) == (lie, payment) and not math.isnan(row["gain"])]
     assert found.index.tolist() == list(cases)
-    for reading, (key, wanted, asked, of_winners) in cases.items():
-        def share(settings, key=key, wanted=wanted, asked=asked, of_winners=of_winners):
+    for reading, values in cases.items():
+        def share(settings, values=values):
             draws = {}
-            for row in rows:
-                if (row["model"], row["pool"]) in settings and row["asked"].endswith(asked) and (
-                        row["paid_paper"] or not of_winners):
-                    draws.setdefault(row["seed"], []).append(row[key] == wanted)
+            for row, is_so in values:
+                if (row["model"], row["pool"]) in settings:
+                    draws.setdefault(row["seed"], []).append(is_so)
             return 100 * np.mean([np.mean(values) for values in draws.values()])
         settings = list(itertools.product("mn", "pq"))
         assert found.loc[reading, "ours"] == pytest.approx(share(settings), abs=1e-5)
         assert found.loc[reading, "best"] == pytest.approx(max(share([one]) for one in settings), abs=1e-5)
 
 
-def test_whose_runs_are_told():
-    assert claims.source_line("results") == "Of the runs in results."
-    assert "reproduce/figures" in claims.source_line(FIGURES)
-
-
-def test_a_folder_without_runs_is_named():
-    with pytest.raises(common.UserError, match="--from nowhere: no allocation_runs"):
-        claims.collect("nowhere")
-    assert pathlib.Path(claims.FIGURES) == ROOT / "reproduce" / "figures"
+def test_a_folder_without_runs_is_named(run):
+    refused(run("reproduce/claims", "--from", "nowhere"), "nowhere/allocation_runs.csv: No such file or directory")

@@ -1,15 +1,10 @@
 """reproduce/device_loss.py: the repair and the allocation made anew, against plain loops; where no repair exists."""
 import functools
-import json
-import os
-import pathlib
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of, refused, run_main, thorough
-from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
+from conftest import part_of
 
 import ADSA
 import common
@@ -17,7 +12,7 @@ import FCFS
 import FCIM
 from reproduce import device_loss, whole_system
 
-WRITTEN = ["device_loss.png", "device_loss_runs.csv", "device_loss_table.csv"]
+METRICS = list(device_loss.METRICS)
 BLOOM = common.get_model("BLOOM-176B")
 
 
@@ -131,71 +126,41 @@ def test_a_loss_before_anything_is_computed_costs_anew_what_an_auction_without_t
     assert cents == pytest.approx(sum(stage["reward"] for stage in expected))
 
 
-@pytest.fixture
-def compare(monkeypatch, tmp_path):
-    """Runs the script in this process, on short lists."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(whole_system, "TASKS", 12)
-    return functools.partial(run_main, device_loss.main, "reproduce.device_loss")
+def drawn_losses(*draws):
+    """The rows of draws (pool, seed) of short lists."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_system, "TASKS", 12)
+        return pd.DataFrame([row for draw in draws for row in device_loss.run_case("", BLOOM, *draw)])
 
 
-def test_a_run_says_by_pool_what_losses_cost_and_where_no_repair_exists(compare):
-    status, out, err = compare("--runs", "5")
-    assert (status, err) == (0, "")
-    assert but_latex("results") == WRITTEN
-    runs, table = (pd.read_csv(f"results/device_loss_{what}.csv", keep_default_na=False, na_values=[""]) for what in (
-        "runs", "table"))
-    assert len(runs) == 3 * 5 * 2
+def test_means_and_lines_are_those_of_the_losses():
+    runs = drawn_losses(("campus", 0), ("campus", 1), ("campus", 2), ("paper", 0))
+    (_, lines, _), tables, figures = device_loss.report(runs)
     for name in ("repair", "anew"):  # all six devices run nearly all that they offer, so that none can be missed
-        assert f"pool paper, {name}: possible after 0 of 5 losses; where not: the offers add up to" in out
-    campus = runs[runs["pool"] == "campus"]
-    assert f"pool campus, repair: possible after {campus['problem'][campus['algorithm'] == 'repair'].isna().sum()} of" \
-        in out
-    both = campus.pivot(index="seed", columns="algorithm", values=["problem", *device_loss.METRICS])
-    both = both[both["problem"].isna().all(axis=1)]
-    assert len(both) > 1
-    for metric in device_loss.METRICS:
-        values = both[metric].astype(float)
+        assert f"campus, {name}: possible after 3 of 3 losses" in lines
+        assert f"paper, {name}: possible after 0 of 1 losses; else: the offers add up to" in lines
+    table = tables["table"].set_index(["pool", "metric", "algorithm"])
+    assert len(table) == 9  # of campus alone
+    for metric in METRICS:
+        values = runs[runs["pool"] == "campus"].pivot(index="seed", columns="algorithm", values=metric)
         values["repair - anew"] = values["repair"] - values["anew"]
-        for row in table[table["pool"] == "campus"].to_dict("records"):
-            assert row[metric] == pytest.approx(values[row["method"]].mean(), abs=1e-5)
-            assert row["compared"] == len(both)
-    assert table.loc[table["pool"] == "paper", list(device_loss.METRICS)].isna().all(axis=None)
-    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 150
-    check_latex("results", "device_loss", 1)
-    shared = runs[runs["pool"] == "campus"]
-    figure = drawn(device_loss.draw_losses, shared)
-    check_texts(figure, 12)
+        for name in values:
+            found = table.loc[("campus", metric, name), ["runs", "mean"]].tolist()
+            assert found == pytest.approx([3, values[name].mean()], abs=1e-6)
+    figure = common.try_figure(*figures[""])
+    assert len(figure.axes) == 3  # of campus alone
+    for line, name in zip(figure.axes[0].lines[:2], ("repair", "anew")):
+        shown = runs[(runs["pool"] == "campus") & (runs["algorithm"] == name)]
+        assert line.get_xydata().tolist() == shown[["lost_at_share", "extra_seconds"]].to_numpy().tolist()
 
 
-@thorough
-def test_the_same_bytes_whatever_the_number_of_processes(compare):
-    texts = []
-    for count in (1, 2):
-        with mock.patch.object(os, "cpu_count", lambda count=count: count):
-            assert compare("--runs", "2", "--out", f"by{count}")[0] == 0
-        texts.append([pathlib.Path(f"by{count}", name).read_bytes() for name in WRITTEN])
-    assert texts[0] == texts[1]
-
-
-def test_a_list_of_your_own_by_the_path_of_the_script(run):
-    pathlib.Path("mine.json").write_text(json.dumps(FCIM.tasks), encoding="utf-8")
-    status, out, err = run("reproduce/device_loss", "--tasks", "mine.json", "--runs", "2", "--no-plot")
-    assert (status, err) == (0, "")
-    assert "mine.json, 2 losses in each pool" in out
-    assert len(pd.read_csv("results/device_loss_runs.csv")) == 3 * 2 * 2
-
-
-def test_draws_without_an_allocation_are_told(compare, monkeypatch):
+def test_draws_without_an_allocation_are_told_and_left_out(monkeypatch):
+    runs = drawn_losses(("campus", 0))
     monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0))
-    status, out, err = compare("--runs", "1")
-    assert (status, out) == (1, "")
-    assert err.startswith("reproduce.device_loss: FCIM finds no allocation to lose a device of: no valid bid")
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (("--tasks", "none.csv"), "none.csv: No such file"),
-    (("--runs", "0"), "--runs: 0 is not positive"),
-])
-def test_wrong_flags_are_told(arguments, message, run):
-    refused(run("reproduce/device_loss", *arguments), message)
+    none = drawn_losses(("campus", 1))
+    assert none["algorithm"].tolist() == ["FCIM"]
+    with pytest.raises(common.NoAllocation, match="FCIM finds no allocation to lose a device of: no valid bid"):
+        device_loss.report(none)
+    parts, tables, _ = device_loss.report(pd.concat([runs, none], ignore_index=True))
+    assert "Draws without an allocation by FCIM, which are left out: 1; no valid bid" in parts[2]
+    assert tables["table"].equals(device_loss.report(runs)[1]["table"])

@@ -4,8 +4,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reproduce import stats
 
@@ -39,20 +37,6 @@ def test_means_and_changes_are_those_of_a_plain_loop(n):
         (100 * (first.sum() / other.sum() - 1), changed[250], changed[-251]))
 
 
-def test_the_intervals_hold_what_they_should_about_as_often_as_they_say():
-    rng, cases = np.random.default_rng(1), 300
-    of_mean = of_change = 0
-    for _ in range(cases):
-        other = rng.gamma(4, 2.5, 30)  # its mean: 10
-        first = 0.8 * other + rng.normal(0, 1, 30)
-        _, low, high = stats.mean(other)
-        of_mean += low <= 10 <= high
-        _, low, high = stats.change(first, other)
-        of_change += low <= -20 <= high
-    assert 0.89 < of_mean / cases < 0.98
-    assert 0.89 < of_change / cases < 0.98
-
-
 def test_a_change_is_that_of_pairs():
     """Runs differ far more than methods do: in pairs a difference of 1 % is certain, unlike without."""
     other = np.random.default_rng(0).gamma(0.5, 100, 30)
@@ -62,12 +46,6 @@ def test_a_change_is_that_of_pairs():
     _, low, high = stats.change(1.01 * other[::-1], other)
     assert low < -20
     assert high > 20
-
-
-@given(st.lists(st.integers(1, 1000), min_size=2, max_size=8), st.integers(1, 20))
-def test_a_change_by_a_factor_has_no_width(values, factor):
-    values = np.array(values, dtype=float)
-    assert stats.change(factor * values, values) == pytest.approx([100 * (factor - 1)] * 3)
 
 
 def test_degenerate_runs():

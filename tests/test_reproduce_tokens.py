@@ -1,25 +1,17 @@
 """reproduce/tokens.py: token by token against a plain simulation tick by tick, closed sums, the links, and a run."""
 import functools
-import os
-import pathlib
-from unittest import mock
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, part_of, refused, run_main, thorough
-from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
+from conftest import part_of
 
 import common
 import FCIM
-from reproduce import stats, tables, tokens
+from reproduce import tokens
 
-pytestmark = pytest.mark.usefixtures("little_search")
-
-WRITTEN = ["tokens.png", "tokens_failures.csv", "tokens_runs.csv", "tokens_table.csv"]
 BLOOM = common.get_model("BLOOM-176B")
-QUICK = {name: tokens.METHODS[name] for name in ("FCIM", "FCIM (links)", "PipeDream")}  # HexGen takes seconds a draw
 
 
 def passes(found):
@@ -63,29 +55,16 @@ def random_case(rng, count, most=2, **fields):
     return stages, tokens.plan_with(case, latency, bandwidth), latency, bandwidth
 
 
-def test_a_task_alone_takes_the_closed_sum_and_what_the_papers_model_says():
+def test_a_task_alone_takes_what_the_papers_model_says():
+    """Which adds up the same parts, rounded to microseconds once and not at every pass."""
     rng = np.random.default_rng(1)
-    for k in range(part_of(40)):
-        most = 1 + k % 2
-        stages, case, latency, bandwidth = random_case(rng, 1, most)
-        (work, links, reduces), (works, linkss, reducess) = naive.token_passes(stages, case, latency, bandwidth)
-        n = int(case["tasks"]["output_tokens"][0])
-        first = sum(work[0]) + sum(links[0])
-        last = first + n * (sum(works[0]) + sum(linkss[0]))
-        moved = sum(links[0]) + sum(reduces[0]) + n * (sum(linkss[0]) + sum(reducess[0]))
+    for _ in range(part_of(40)):
+        stages, case, latency, bandwidth = random_case(rng, 1, most=1)  # a prompt may take other links between groups
         metrics = tokens.run_tokens(stages, case, latency, bandwidth)
-        assert metrics["mean_turnaround_time"] == last / 1e6
-        assert metrics["time_to_first_token"] == first / 1e6
-        assert metrics["communication_overhead"] == round(moved / last, 6)
-        if n:
-            assert metrics["time_per_token"] == pytest.approx((last - first) / n / 1e6, abs=1e-6)
-
-        # The paper's model adds up the same parts, rounded to microseconds once and not at every pass. Between groups a
-        # prompt may take another of the links than a token.
-        if most == 1:
-            _, _, _, paper = common.evaluate(stages, **case)
-            roundings = (n + 1) * (3 * len(stages) + 1)
-            assert paper["mean_turnaround_time"] == pytest.approx(last / 1e6, abs=roundings * 1e-6)
+        _, _, _, paper = common.evaluate(stages, **case)
+        roundings = (case["tasks"]["output_tokens"][0] + 1) * (3 * len(stages) + 1)
+        expected = pytest.approx(paper["mean_turnaround_time"], abs=roundings * 1e-6)
+        assert metrics["mean_turnaround_time"] == expected
 
 
 def test_the_metrics_are_those_of_plain_loops():
@@ -139,120 +118,22 @@ def test_the_methods_plan_with_all_crossings_of_a_task():
 def test_one_more_device_changes_no_other_link_and_a_network_scales_them_all():
     bids = pd.DataFrame({"device": ["GPU 1", "GPU 2", "GPU 3"], "host": ["a", "a", "b"]})
     latency, bandwidth = tokens.draw_links(bids, 0.01, 1e6, seed=5)
-    others = bids.iloc[[0, 2]].reset_index(drop=True)
+    fewer = tokens.draw_links(bids.iloc[[0, 2]], 0.01, 1e6, seed=5)
     part = np.ix_([0, 2, 3], [0, 2, 3])
-    found = tokens.draw_links(others, 0.01, 1e6, seed=5)
-    assert (found[0] == latency[part]).all()
-    assert (found[1] == bandwidth[part]).all()
-    slower, wider = tokens.draw_links(bids, 0.02, 3e6, seed=5)
-    between = np.ones((4, 4), bool) & ~np.eye(4, dtype=bool)
-    between[0, 1] = between[1, 0] = False  # within a host
-    assert slower[between] == pytest.approx(2 * latency[between])
-    assert wider[between] == pytest.approx(3 * bandwidth[between])
-    assert (latency[between] >= 0.005).all() and (latency[between] <= 0.02).all()
-    assert (bandwidth[between] >= 5e5).all() and (bandwidth[between] <= 2e6).all()
-    assert (latency[0, 1], bandwidth[0, 1]) == (20e-6, 12e9)
+    assert (fewer[0] == latency[part]).all() and (fewer[1] == bandwidth[part]).all()
     assert (latency == latency.T).all() and (bandwidth == bandwidth.T).all()
     assert (latency.diagonal() == 0).all()
-    assert len(set(latency[between])) == 5
+    assert (latency[0, 1], bandwidth[0, 1]) == (20e-6, 12e9)  # within a host
+    apart = [0, 0, 1, 1, 2], [2, 3, 2, 3, 3]
+    slower, wider = tokens.draw_links(bids, 0.02, 3e6, seed=5)
+    assert slower[apart] == pytest.approx(2 * latency[apart])
+    assert wider[apart] == pytest.approx(3 * bandwidth[apart])
+    assert (latency[apart] >= 0.005).all() and (latency[apart] <= 0.02).all()
+    assert (bandwidth[apart] >= 5e5).all() and (bandwidth[apart] <= 2e6).all()
+    assert len(set(latency[apart])) == 5
 
 
-# Runs -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small(monkeypatch, tmp_path):
-    """Runs the script in this process, without HexGen."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tokens, "METHODS", QUICK)
-    return functools.partial(run_main, tokens.main, "reproduce.tokens")
-
-
-def test_a_run_writes_and_prints_what_its_runs_say(small):
-    status, out, err = small("--runs", "2")
-    assert (status, err) == (0, "")
-    assert but_latex("results") == WRITTEN
-    runs, table = (pd.read_csv(f"results/tokens_{what}.csv") for what in ("runs", "table"))
-    assert len(runs) == 2 * 3 * 3
-    for row in table.to_dict("records"):
-        mine = runs[runs["network"] == row["network"]]
-        first, values = (mine.loc[mine["algorithm"] == name, row["metric"]].to_numpy()
-                         for name in ("FCIM", row["algorithm"]))
-        assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)
-        if row["algorithm"] != "FCIM":
-            assert row["change"] == pytest.approx(stats.change(first, values)[0], abs=1e-5)
-    for network in tokens.NETWORKS:
-        assert f"\n{network}: means of 2 draws\n" in out
-    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 150
-    check_latex("results", "tokens", 2 + 2 * 3)
-
-    # one of them as the parts, called one after the other, have it
-    case = tables.quiet_case(FCIM.tasks, BLOOM, "campus", 1)
-    latency, bandwidth = tokens.draw_links(case["bids"], 5e-3, 100e6 / 8, 1)
-    case = tokens.plan_with(case, latency, bandwidth)
-    stages, _ = FCIM.allocate(**case)
-    mine = runs[(runs["network"] == "Wi-Fi") & (runs["seed"] == 1) & (runs["algorithm"] == "FCIM")].iloc[0]
-    for key, value in tokens.run_tokens(stages, case, latency, bandwidth).items():
-        assert mine[key] == value
-    assert mine["paper_completion_time"] == common.evaluate(stages, **case)[3]["completion_time"]
-
-    # the same of the runs that it has written
-    before = {name: pathlib.Path("results", name).read_bytes() for name in files("results")}
-    again, text, err = small("--from", "results", "--out", "again")
-    assert (again, err) == (0, "")
-    assert text.split("written")[0] == out.split("written")[0]
-    assert {name: pathlib.Path("again", name).read_bytes() for name in files("again")} == before
-    figure = drawn(tables.draw_bars, tokens.PANELS, "network", list(QUICK), table)
-    check_texts(figure, 15)
-
-
-@thorough
-def test_the_same_bytes_whatever_the_number_of_processes(small):
-    texts = []
-    for count in (1, 2):
-        with mock.patch.object(os, "cpu_count", lambda count=count: count):
-            assert small("--runs", "1", "--out", f"by{count}")[0] == 0
-        texts.append([pathlib.Path(f"by{count}", name).read_bytes() for name in files(f"by{count}")])
-    assert texts[0] == texts[1]
-
-
-def test_a_list_and_an_allocator_of_your_own(small):
-    pd.DataFrame(FCIM.tasks).to_csv("mine.csv", index=False)
-    pathlib.Path("Mine.py").write_text("import FCIM\ndef allocate(**case):\n    return FCIM.allocate(**case)\n")
-    status, out, err = small("--runs", "1", "--tasks", "mine.csv", "--also", "Mine.py", "--pool", "paper", "--no-plot")
-    assert (status, err) == (0, "")
-    assert "pool paper, mine.csv, 1 draws" in out
-    runs = pd.read_csv("results/tokens_runs.csv").set_index(["algorithm", "network"])[list(tokens.METRICS)]
-    assert runs.loc["Mine"].equals(runs.loc["FCIM"])
-
-
-@thorough
-def test_draws_without_an_allocation_are_counted(small, monkeypatch):
-    allocate = FCIM.allocate
-    costs = [sum(stage["reward"] for stage in allocate(**tables.quiet_case(FCIM.tasks, BLOOM, "campus", k))[0]) / 5
-             for k in range(3)]
-    monkeypatch.setattr(FCIM, "allocate", functools.partial(allocate, budget=np.mean(sorted(costs)[:2])))
-    status, out, err = small("--runs", "3", "--no-plot")
-    assert (status, err) == (0, "")
-    failed = pd.read_csv("results/tokens_failures.csv")
-    assert set(failed["algorithm"]) == {"FCIM", "FCIM (links)"}
-    assert "Draws without an allocation" in out
-    monkeypatch.setattr(FCIM, "allocate", functools.partial(allocate, budget=0))
-    status, out, err = small("--runs", "2", "--out", "none")
-    assert (status, out) == (1, "")
-    assert err.startswith("reproduce.tokens: no draw on which every method finds an allocation: no valid bid")
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (("--tasks", "none.csv"), "none.csv: No such file"),
-    (("--runs", "0"), "--runs: 0 is not positive"),
-    (("--pool", "moon"), "unknown pool 'moon'"),
-    (("--also", "none.py"), "--also none.py: FileNotFoundError"),
-])
-def test_wrong_flags_are_told(arguments, message, run):
-    refused(run("reproduce/tokens", *arguments), message)
-
-
-def test_an_own_allocator_that_returns_no_allocation_is_named(small):
-    pathlib.Path("own.py").write_text("def allocate(**_): return [dict(devices=[0], layers=1)], []")
-    refused(small("--runs", "1", "--also", "own.py"), "own: the allocation is wrong")
+def test_a_draw_without_an_allocation_says_why(monkeypatch):
+    monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0))
+    failed, = tokens.run_case(FCIM.tasks, BLOOM, "campus", "Wi-Fi", 1, {"FCIM": "FCIM"})
+    assert failed["problem"].startswith("no valid bid")

@@ -1,28 +1,25 @@
 """reproduce/whole_system.py: the pipeline's stages against plain simulations, the draws, and what a run writes."""
+import argparse
 import functools
 import json
-import os
-import pathlib
-from unittest import mock
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of, refused, run_main, thorough
-from test_reproduce_tables import but_latex, check_latex, check_texts, drawn
+from conftest import part_of
 
 import ADSA
 import common
 import FCFS
 import FCIM
-from reproduce import EDF, stats, tables, whole_system
+from reproduce import EDF, study, whole_system
 
 pytestmark = pytest.mark.usefixtures("little_search")
 
-WRITTEN = ["whole_system.png", "whole_system_devices.png", "whole_system_failures.csv",
-           "whole_system_pipelines.csv", "whole_system_runs.csv", "whole_system_table.csv", "whole_system_whole.csv"]
-ALLOCATORS = {name: whole_system.ALLOCATORS[name] for name in ("FCIM", "FCIM (links)", "PipeDream")}
+BLOOM = common.get_model("BLOOM-176B")
+LINKS = {name: study.ALLOCATORS[name] for name in ("FCIM", "FCIM_links")}
+SHORT = {name: study.POLICIES[name] for name in ("ADSA", "EDF")}
 
 
 def random_case(rng, stages, tasks, most):
@@ -43,14 +40,14 @@ def random_case(rng, stages, tasks, most):
                        times=rng.integers(0, most, (tasks, devices)) / common.US)
 
 
-@pytest.mark.parametrize("policy", list(whole_system.SCHEDULERS))
+@pytest.mark.parametrize("policy", list(study.POLICIES))
 def test_any_policy_gives_what_a_plain_simulation_of_the_whole_pipeline_gives(policy):
-    rng = np.random.default_rng(list(whole_system.SCHEDULERS).index(policy))
+    rng = np.random.default_rng(list(study.POLICIES).index(policy))
     preempted = 0
     for _ in range(part_of(100, 10)):
         stages, case = random_case(rng, rng.integers(1, 6), rng.integers(1, 13), rng.integers(2, 5))
         quantum = int(rng.integers(1, 4))
-        schedule = tables.script(whole_system.SCHEDULERS[policy]).schedule
+        schedule = study.script(study.POLICIES[policy]).schedule
         if policy == "LLF":
             schedule = functools.partial(schedule, quantum=quantum / common.US)
         results, _ = whole_system.feed_forward(stages, case, schedule)
@@ -70,27 +67,6 @@ def test_first_come_first_served_completes_as_the_pipeline_of_common_does():
         assert (result["completion_time"] == common.evaluate(stages, **case)[1]["completion_time"]).all()
 
 
-@pytest.mark.parametrize("policy", list(whole_system.SCHEDULERS))
-def test_no_work_is_lost_none_done_early_and_no_two_tasks_at_once(policy):
-    rng = np.random.default_rng(1)
-    for _ in range(10):
-        stages, case = random_case(rng, 4, 20, 10 ** 6)
-        work, links = naive.stage_work(stages, case)
-        reached = dict(zip(case["tasks"]["label"], case["tasks"]["arrival_time"] + links[0]))
-        rows = dict(zip(case["tasks"]["label"], work))
-        schedule = tables.script(whole_system.SCHEDULERS[policy]).schedule
-        found = whole_system.feed_forward(stages, case, schedule)
-        for s, (result, intervals) in enumerate(zip(*found)):
-            runs = intervals[intervals["kind"] == "compute"].sort_values(["start", "end"])
-            assert (runs["start"].to_numpy()[1:] >= runs["end"].to_numpy()[:-1]).all()
-            for label, part in runs.groupby("label"):
-                assert (part["end"] - part["start"]).sum() == rows[label][s]
-                assert part["start"].min() >= reached[label]
-            ends = runs.groupby("label")["end"].max()
-            reached = {label: ends[label] + links[s + 1] for label in reached}
-            assert dict(zip(result["label"], result["completion_time"])) == reached
-
-
 def test_the_metrics_are_those_of_plain_loops():
     stages, case = random_case(np.random.default_rng(2), 3, 15, 10 ** 6)
     tasks = case["tasks"]
@@ -107,20 +83,21 @@ def test_the_metrics_are_those_of_plain_loops():
     assert metrics["T_end"] == max(done) / 1e6
     runs = sum(len(part[part["kind"] == "compute"]) for part in intervals)
     assert metrics["preemptions"] == runs - 45
-
-
-# Draws and runs -------------------------------------------------------------------------------------------------------
+    pipeline = whole_system.pipeline_metrics(stages, case)
+    assert pipeline["stages"] == 3
+    assert pipeline["time_alone"] == pytest.approx(sum(sum(row) + sum(links) for row in work) / 15 / 1e6)
+    span = tasks["arrival_time"].max() - tasks["arrival_time"].min()
+    assert pipeline["slowest_stage_load"] == pytest.approx(max(map(sum, zip(*work))) / span)
 
 
 def test_a_draw_is_scaled_by_a_plain_pipeline():
-    model = common.get_model("BLOOM-176B")
-    case, late = (whole_system.draw(model, "campus", 3, load) for load in (0.9, 1.8))
+    case, late = (whole_system.draw(BLOOM, "campus", 3, load) for load in (0.9, 1.8))
     same = [column for column in case["tasks"] if column not in ("arrival_time", "deadline")]
     assert case["tasks"][same].equals(late["tasks"][same])
     assert case["bids"].equals(late["bids"])
     assert case["links"].equals(late["links"])
-    assert not case["tasks"]["prompt_tokens"].equals(
-        whole_system.draw(model, "campus", 4, 0.9)["tasks"]["prompt_tokens"])
+    other = whole_system.draw(BLOOM, "campus", 4, 0.9)
+    assert not case["tasks"]["prompt_tokens"].equals(other["tasks"]["prompt_tokens"])
     times, offers, left, work = case["times"], case["bids"]["layers"].tolist(), 70, []
     for i in sorted(range(len(offers)), key=lambda i: times[:, i].sum()):
         if left:
@@ -137,149 +114,79 @@ def test_a_draw_is_scaled_by_a_plain_pipeline():
     assert 2.8 < factor.max() <= 3
 
 
-@pytest.fixture
-def small(monkeypatch, tmp_path):
-    """Runs the script in this process, on few tasks and without HexGen, which takes seconds for a draw."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(whole_system, "ALLOCATORS", ALLOCATORS)
-    monkeypatch.setattr(whole_system, "TASKS", 8)
-    return functools.partial(run_main, whole_system.main, "reproduce.whole_system")
+@functools.lru_cache(None)
+def few_runs(budget=FCIM.BUDGET):
+    """The runs of FCIM and FCIM_links x two schedulers on two short draws at each load, FCIM at this budget a task."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_system, "TASKS", 8)
+        patch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=budget))
+        return pd.DataFrame([row for setting, load in whole_system.LOADS.items() for seed in (0, 1) for row in
+                             whole_system.run_case(LINKS, SHORT, "", BLOOM, "campus", seed, setting, load)])
 
 
-def test_a_run_writes_and_prints_what_its_runs_say(small):
-    status, out, err = small("--runs", "2")
-    assert (status, err) == (0, "")
-    assert but_latex("results") == WRITTEN
-    runs, table, whole = (pd.read_csv(f"results/whole_system_{what}.csv") for what in ("runs", "table", "whole"))
-    assert len(runs) == 2 * 2 * 3 * 5
-    for row in table.to_dict("records"):
-        mine = runs[(runs["setting"] == row["setting"]) & (runs["allocator"] == row["allocator"])]
-        first, values = (mine.loc[mine["algorithm"] == name, row["metric"]].to_numpy() for name in (
-            "ADSA", row["algorithm"]))
-        assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)
-        if row["algorithm"] != "ADSA" and values.any():
-            assert row["change"] == pytest.approx(stats.change(first, values)[0], abs=1e-5)
-    for row in whole.to_dict("records"):
-        mine = runs[runs["setting"] == row["setting"]]
-        first, values = (mine.loc[(mine["allocator"] == allocator) & (mine["algorithm"] == name), row["metric"]].mean()
-                         for allocator, name in (("FCIM", "ADSA"), (row["allocator"], row["algorithm"])))
-        assert np.isnan(row["change"]) or row["change"] == pytest.approx(100 * (first / values - 1), abs=1e-4)
-    for metric in whole_system.METRICS:
-        assert f"\noverload, {metric}" in out
-    assert "EDF is not of the paper" in out
-    assert max(map(len, out.split("\nwritten")[0].splitlines())) <= 150
-    check_latex("results", "whole_system", 2 * (1 + 6 + 2 * 3))
-
-    # FCIM with ADSA as the two scripts, called one after the other, have it
-    case = whole_system.draw(common.get_model("BLOOM-176B"), "campus", 1, 1.3)
-    results, _ = whole_system.feed_forward(FCIM.allocate(**case)[0], case, ADSA.schedule)
-    mine = runs[(runs["setting"] == "overload") & (runs["seed"] == 1)].set_index(["allocator", "algorithm"])
-    mine = mine.loc[("FCIM", "ADSA")][list(whole_system.METRICS)].to_dict()
-    assert mine == whole_system.queue_metrics(case["tasks"], results)
+def test_the_tables_are_those_of_the_runs():
+    runs = few_runs()
+    assert len(runs) == 2 * 2 * 2 * 2
+    parts, tables, _ = whole_system.report(runs)
+    value = runs.groupby(["setting", "allocator", "algorithm"])[[*whole_system.METRICS, *whole_system.PIPELINE]].mean()
+    for row in tables["whole"].to_dict("records"):
+        first, other = value[row["metric"]].loc[[(row["setting"], "FCIM", "ADSA"),
+                                                 (row["setting"], row["allocator"], row["algorithm"])]]
+        assert np.isnan(row["change"]) or row["change"] == pytest.approx(100 * (first / other - 1), abs=1e-4)
+    for row in tables["pipelines"].to_dict("records"):
+        mean = value.loc[(row["setting"], row["algorithm"], "EDF"), row["metric"]]
+        assert row["mean"] == pytest.approx(mean, abs=1e-6)
+    shown = {part[0]: part[2] for part in parts if not isinstance(part, str)}
+    assert list(shown["deadlines_met"]) == ["setting", "allocator", *SHORT]
+    assert len(shown["deadlines_met"]) == len(shown["beaten_whole"]) == 4
 
 
-def test_a_setting_in_which_all_is_alike_beats_nobody_and_a_better_one_is_named():
+def test_draws_without_an_allocation_are_left_out_and_told():
+    some = few_runs(few_runs()["total_cost"].median() / 8)
+    parts, tables, _ = whole_system.report(some)
+    failures, = (part[2] for part in parts if part[0] == "failures")
+    assert failures["algorithm"].tolist() == [*LINKS, *LINKS]
+    assert (failures["failed"] == 1).all()
+    assert (tables["table"]["runs"] == 1).all()
+    with pytest.raises(common.NoAllocation, match="no draw on which every method finds an allocation: no valid bid"):
+        whole_system.report(few_runs(0))
+
+
+def test_who_beats_the_first_is_who_is_better_for_sure():
     columns = ["setting", "allocator", "metric", "algorithm", "change", "change_low", "change_high"]
     table = pd.DataFrame([["a", "FCIM", "deadlines_met", "EDF", -5.0, -9.0, -1.0],
                           ["a", "FCIM", "deadlines_met", "LLF", -5.0, -9.0, 1.0],
                           ["a", "FCIM", "mean_waiting_time", "SRTF", 5.0, 1.0, 9.0],
                           ["a", "FCIM", "mean_waiting_time", "FCFS", -5.0, -9.0, -1.0],
                           ["b", "FCIM", "deadlines_met", "SRTF", -5.0, -9.0, -1.0]], columns=columns)
-    lines = whole_system.beaten_lines(table[table["setting"] == "a"], table[:0])
-    assert "deadlines_met: ADSA is beaten by EDF (FCIM)" in lines
-    assert "mean_waiting_time: ADSA is beaten by SRTF (FCIM)" in lines
-    assert "mean_turnaround_time: ADSA is beaten by none" in lines
-    assert "deadlines_met: FCIM with ADSA is beaten by none" in lines
+    rows = whole_system.beaten(table).set_index("setting")
+    assert rows.loc["a"].tolist() == ["FCIM", "EDF", "none", "SRTF"]
+    assert rows.loc["b"].tolist() == ["FCIM", "SRTF", "none", "none"]
 
 
-@thorough
-def test_the_same_bytes_whatever_the_number_of_processes(small):
-    texts = []
-    for count in (1, 2):
-        with mock.patch.object(os, "cpu_count", lambda count=count: count):
-            assert small("--runs", "1", "--out", f"by{count}")[0] == 0
-        texts.append([pathlib.Path(f"by{count}", name).read_bytes() for name in WRITTEN])
-    assert texts[0] == texts[1]
-
-
-@thorough
-def test_a_list_of_your_own_by_the_path_of_the_script(run):
-    pathlib.Path("mine.json").write_text(json.dumps(FCIM.tasks), encoding="utf-8")
-    status, out, err = run("reproduce/whole_system", "--tasks", "mine.json", "--runs", "1", "--pool", "paper",
-                           "--no-plot")
-    assert (status, err) == (0, "")
-    assert "\nmine.json, deadlines_met\n" in out
-    runs = pd.read_csv("results/whole_system_runs.csv")
-    assert sorted(runs["allocator"].unique()) == sorted(whole_system.ALLOCATORS)
-    assert (runs["deadlines_met"] <= 5).all()
-
-
-@thorough
-def test_draws_without_an_allocation_are_counted(small, monkeypatch):
-    allocate = FCIM.allocate
-    monkeypatch.setattr(FCIM, "allocate", functools.partial(allocate, budget=0.45))
-    status, out, err = small("--runs", "4", "--no-plot")
-    failed = pd.read_csv("results/whole_system_failures.csv") if status == 0 else pd.DataFrame()
-    assert (status, err) == (0, "")
-    assert (failed["failed"] == 3).all()  # one of the four draws costs less
-    assert "Draws without an allocation" in out
-    monkeypatch.setattr(FCIM, "allocate", functools.partial(allocate, budget=0))
-    status, out, err = small("--runs", "2", "--out", "none")
-    assert (status, out) == (1, "")
-    assert err.startswith("reproduce.whole_system: no draw on which every method finds an allocation: no valid bid")
-
-
-@thorough
-def test_own_allocators_and_schedulers_are_compared_with_all_others(small):
-    pathlib.Path("Mine.py").write_text("import FCIM\ndef allocate(**case):\n    return FCIM.allocate(**case)\n")
-    pathlib.Path("Line.py").write_text("import FCFS\ndef schedule(tasks):\n    return FCFS.schedule(tasks)\n")
-    status, out, err = small("--runs", "1", "--also", "Mine.py", "--also", "Line.py", "--no-plot")
-    assert (status, err) == (0, "")
-    runs = pd.read_csv("results/whole_system_runs.csv")
-    assert set(runs["allocator"]) == {*ALLOCATORS, "Mine"}
-    assert set(runs["algorithm"]) == {*whole_system.SCHEDULERS, "Line"}
-    runs = runs.set_index(["setting", "allocator", "algorithm"])[list(whole_system.METRICS)].sort_index()
-    for setting in whole_system.LOADS:
-        runs_of = runs.loc[setting]
-        assert runs_of.loc["Mine"].equals(runs_of.loc["FCIM"])
-        assert runs_of.xs("Line", level=1).equals(runs_of.xs("FCFS", level=1))
-    for line in ("deadlines_met: change of FCIM with ADSA", "deadlines_met: ADSA's change"):
-        table = out.split(line)[1].split("\n\n")[0]
-        assert "Line" in table.splitlines()[1]
-        assert "\nMine " in table
-
-
-@pytest.mark.parametrize("text, message", [
-    ("value = 5", "--also own.py: has no function allocate, nor schedule"),
-    ("import nothing_of_the_kind", "--also own.py: ModuleNotFoundError"),
-    ("import FCFS\ndef schedule(tasks): return FCFS.schedule(tasks)[1:]", "own: the schedule is wrong"),
-    ("def allocate(bids, **_): return [dict(devices=[0], layers=1)], []", "own: the allocation is wrong"),
-])
-def test_own_scripts_that_cannot_be_compared_are_named(text, message, small):
-    pathlib.Path("own.py").write_text(text)
-    refused(small("--runs", "1", "--also", "own.py"), message)
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (("--tasks", "none.csv"), "none.csv: No such file"),
-    (("--runs", "0"), "--runs: 0 is not positive"),
-    (("--pool", "moon"), "unknown pool 'moon'"),
-])
-def test_wrong_flags_are_told(arguments, message, run):
-    refused(run("reproduce/whole_system", *arguments), message)
+def test_a_list_of_your_own_has_its_name_and_no_load(tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(FCIM.tasks), encoding="utf-8")
+    args = argparse.Namespace(tasks=str(tmp_path / "mine.json"), model="BLOOM-176B", pool="paper", seed=3, runs=1,
+                              methods={**LINKS, **SHORT})
+    case, = whole_system.cases(args)
+    runs = pd.DataFrame(whole_system.run_case(*case))
+    assert runs["setting"].unique().tolist() == ["mine.json"]
+    assert runs["deadlines_met"].between(1, len(FCIM.tasks)).all()
+    assert len(runs) == 4
 
 
 def test_the_chart_shows_who_computes_which_task_when():
-    case = whole_system.draw(common.get_model("BLOOM-176B"), "campus", 0, 1.3)
+    case = whole_system.draw(BLOOM, "campus", 0, 1.3)
     stages, _ = FCIM.allocate(**case)
     found = whole_system.feed_forward(stages, case, ADSA.schedule)
     names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]
-    figure = drawn(whole_system.draw_devices, "FCIM with ADSA", names, *found)
-    check_texts(figure, 20)
-    axes = figure.axes[0]
-    bars = [bar for bar in axes.patches if bar.get_height() == pytest.approx(0.72)]
+    figure = common.try_figure(whole_system.draw_devices, "FCIM with ADSA", names, *found)
+    bars = [bar for bar in figure.axes[0].patches if bar.get_height() == pytest.approx(0.72)]
     shown = {text.get_text() for text in figure.legends[0].get_texts()} - {"other tasks"}
     assert len(shown) == whole_system.CHART
+    drawn = [(round(bar.get_y() + 0.36), round(bar.get_x() * 1e6), round(bar.get_width() * 1e6)) for bar in bars]
     runs = [part[(part["kind"] == "compute") & part["label"].isin(shown)] for part in found[1]]
-    assert sorted((round(bar.get_y() + 0.36), round(bar.get_x() * 1e6), round(bar.get_width() * 1e6)) for bar in bars) \
-        == sorted((s, a, b - a) for s, part in enumerate(runs) for a, b in zip(part["start"], part["end"]))
+    assert sorted(drawn) == sorted(
+        (s, a, b - a) for s, part in enumerate(runs) for a, b in zip(part["start"], part["end"]))
+    looks = {(bar.get_facecolor(), bar.get_hatch()) for bar in bars}
+    assert len(looks) == len(shown)

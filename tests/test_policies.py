@@ -1,0 +1,106 @@
+"""FCFS, SRTF, LLF and ADSA: each gives exactly the runs of its plain reference in naive.py."""
+import naive
+import pytest
+from conftest import cases, odd_cases, part_of, runs_of, task_table, units
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ADSA
+import FCFS
+import LLF
+import SRTF
+
+POLICIES = [FCFS, SRTF, LLF, ADSA]
+
+
+def found(policy, case, ticks, unit=1):
+    """Runs of a policy. ticks: the QUANTUM of LLF, or ADSA's ALIKE, in ticks of `unit` microseconds as all the case."""
+    own = [ticks * unit / 1e6] if policy in (LLF, ADSA) else []
+    return runs_of(policy.schedule(task_table(case, unit), *own), unit)
+
+
+def expected(policy, case, ticks):
+    """Runs of its reference."""
+    if policy is FCFS:
+        return naive.merged(naive.fcfs(case))
+    if policy is SRTF:
+        return naive.srtf(case)
+    if policy is LLF:
+        return naive.llf(case, ticks, by_tick=False)
+    return naive.adsa(case, ticks)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=part_of(250))
+@given(cases(), units, st.integers(1, 12))
+def test_a_policy_equals_its_reference(policy, case, unit, ticks):
+    assert found(policy, case, ticks, unit) == expected(policy, case, ticks)
+
+
+@pytest.mark.parametrize("policy", [SRTF, LLF, ADSA])
+@settings(max_examples=20)
+@given(cases(most=120, longest=20), st.integers(1, 6))
+def test_a_policy_equals_its_reference_on_long_lists(policy, case, ticks):
+    assert found(policy, case, ticks) == expected(policy, case, ticks)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=part_of(150))
+@given(odd_cases())
+def test_a_policy_equals_its_reference_on_odd_ranges(policy, drawn):
+    case, ticks = drawn
+    if policy is LLF:  # so that tasks of equal laxity take turns 60 times at most
+        ticks = max(1, ticks, sum(p for _, p, _, _ in case) // 60)
+    assert found(policy, case, ticks) == expected(policy, case, ticks)
+
+
+@settings(max_examples=part_of(250))
+@given(cases(), st.integers(1, 12))
+def test_the_reference_of_llf_is_the_same_tick_by_tick(case, quantum):
+    assert naive.llf(case, quantum, by_tick=False) == naive.llf(case, quantum, by_tick=True)
+
+
+# By hand: tasks are (arrival, computation, transmission, deadline) ----------------------------------------------------
+
+
+@pytest.mark.parametrize("policy, ticks, case, runs", [
+    # The third arrives with the second, below it in the list.
+    (FCFS, None, [(7, 1, 0, 8), (2, 3, 0, 5), (2, 4, 0, 6), (20, 0, 0, 20)],
+     [(1, 2, 5), (2, 5, 9), (0, 9, 10), (3, 20, 20)]),
+    # At 4 the first needs 6 more: the second, of 6, leaves it running; the third, of 3, preempts it at 5.
+    (SRTF, None, [(0, 10, 0, 10), (4, 6, 0, 10), (5, 3, 0, 8)], [(0, 0, 5), (2, 5, 8), (0, 8, 13), (1, 13, 19)]),
+    # Laxities of 3 and 5, then 4: at 2 the second has caught up with the first, and at 3, after the quantum, takes
+    # over; the third is laxer until it is alone.
+    (LLF, 3, [(0, 6, 1, 10), (0, 2, 0, 7), (1, 1, 0, 30)], [(0, 0, 3), (1, 3, 5), (0, 5, 8), (2, 8, 9)]),
+    # At 0 the order is 1, 0 (trans 4, 1), completions 3 + 4 and 8 + 1, slacks 13 and 11: the first in order runs. At 2
+    # the third has a slack of 6 - 2 - (1 + 5 + 2 + 0) = -4, the least: it runs; then the order is 1, 0 again.
+    (ADSA, 1, [(0, 5, 1, 20), (0, 3, 4, 20), (2, 2, 0, 6)], [(1, 0, 2), (2, 2, 4), (1, 4, 5), (0, 5, 10)]),
+])
+def test_by_hand(policy, ticks, case, runs):
+    assert found(policy, case, ticks) == runs
+
+
+def test_tasks_of_equal_laxity_take_turns_of_a_second():
+    runs = runs_of(LLF.schedule(task_table([(0, 30, 0, 100), (0, 30, 0, 100)], 10 ** 5)), 10 ** 5)
+    assert runs[:2] == [(0, 0, 10), (1, 10, 20)]
+
+
+@pytest.mark.parametrize("spread, first", [(99999, 0), (100000, 1)])
+def test_transmissions_are_alike_within_a_tenth_of_a_second(spread, first):
+    """No deadline is in danger: by arrival the first runs first, else the one that is longer to send."""
+    case = [(0, 10, 0, 10 ** 9), (0, 10, spread, 10 ** 9)]
+    assert runs_of(ADSA.schedule(task_table(case)))[0][0] == first
+
+
+@settings(max_examples=part_of(100))
+@given(cases())
+def test_busy_periods_of_adsa_are_what_idle_time_cuts(case):
+    """Equal to the ranges between which FCFS leaves the processor idle."""
+    case = sorted(case)
+    cuts, end = [0], 0
+    for j, start, stop in naive.fcfs(case):
+        if start > end and j > 0:
+            cuts.append(j)
+        end = stop
+    periods = list(zip(cuts, [*cuts[1:], len(case)]))
+    assert list(ADSA.busy_periods([task[0] for task in case], [task[1] for task in case])) == periods

@@ -1,0 +1,332 @@
+"""reproduce/study.py, and what all studies share: a tiny run of each, --from, wrong flags, methods of one's own."""
+import itertools
+import math
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, edited, files, refused, run_here, thorough
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import common
+from reproduce import stats, study
+
+pytestmark = pytest.mark.usefixtures("little_search")
+
+# Every script of reproduce/ that ends with study.run, and, where its cases are many, settings for a tiny run.
+STUDIES = [path.stem for path in sorted((ROOT / "reproduce").glob("*.py")) if '    study.run("' in path.read_text()]
+TINY = {"allocation": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "batching": dict(TASKS=8, BATCH=(1, 4)),
+        "devices": dict(TASKS=12, MOST=3), "incentives": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]),
+        "load": dict(TASKS=20, LOADS=(0.5, 1.2)), "pool_size": dict(SIZES=[6, 8]), "scheduling": dict(TASKS=5, LIMIT=2),
+        "uncertainty": dict(TASKS=5, LOADS=(0.9, 1.2), SIGMAS=(0, 1)), "whole_system": dict(TASKS=8)}
+OWN = "from FCFS import schedule\nfrom FCIM import allocate\n"
+LAZY = """import FCFS
+def schedule(tasks): return FCFS.schedule(tasks)[1:]
+def allocate(**_): return [dict(devices=[0], layers=1)], []
+"""
+
+
+def tiny(name):
+    """The path of a copy of the study with less to do."""
+    return pathlib.Path(edited(f"reproduce/{name}", to=f"{name}.py", **TINY.get(name, {})))
+
+
+def has_flag(name, flag):
+    return f"[{flag} " in run_here(ROOT / "reproduce" / f"{name}.py", "--help")[1]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """All figures that are written, in a list."""
+    found = []
+    save = Figure.savefig
+
+    def savefig(figure, path, **options):
+        found.append(figure)
+        save(figure, path, **options)
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return found
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_tiny_run_and_the_same_of_what_it_has_written(name, figures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = tiny(name)
+    status, out, err = run_here(script, "--runs", 2, "--out", "one")
+    assert (status, err) == (0, "")
+    written = files("one")
+    assert f"{name}_runs.csv" in written
+    runs = pd.read_csv(f"one/{name}_runs.csv")
+    assert set(runs["run" if "run" in runs else "seed"]) == {0, 1}
+    texts = [pathlib.Path("one", file).read_text(encoding="utf-8") for file in written if file.endswith(".tex")]
+    assert texts and figures
+    for text in texts:
+        check_latex(text)
+    for figure in figures:
+        check_texts(figure)
+    assert not re.search(r"\bnan\b", out)
+
+    again = run_here(script, "--from", "one", "--out", "two", "--format", "pdf")
+    assert (again[0], again[1].split("\nwritten")[0], again[2]) == (0, out.split("\nwritten")[0], "")
+    assert files("two") == sorted(
+        [file for file in written if not file.endswith("runs.csv")]
+        + [file.replace(".png", ".pdf") for file in written if file.endswith(".png")])
+    for file in files("two"):
+        if not file.endswith(".pdf"):
+            assert pathlib.Path("two", file).read_bytes() == pathlib.Path("one", file).read_bytes()
+
+
+@thorough
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_runs_are_the_same_in_one_process_and_of_more_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = tiny(name)
+    runs = {}
+    for count, number in ((1, 2), (2, 2), (2, 1)):
+        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        assert run_here(script, "--runs", number, "--out", "now", "--no-plot")[0] == 0
+        runs[count, number] = pathlib.Path("now", f"{name}_runs.csv").read_text().splitlines()
+    assert runs[1, 2] == runs[2, 2]
+    assert set(runs[2, 1]) < set(runs[2, 2])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_stored_runs_are_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 100)
+    stats.drawings.cache_clear()
+    status, out, err = run_here(ROOT / "reproduce" / f"{name}.py", "--from", ROOT / "reproduce" / "figures", "--out",
+                                tmp_path, "--no-plot")
+    stats.drawings.cache_clear()
+    assert (status, err) == (0, "")
+    assert out.startswith(f"reproduce.{name}: ")
+    assert files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["batching", "device_loss", "devices", "load", "tokens", "uncertainty"])
+def test_the_first_case_gives_the_stored_rows(name, monkeypatch):
+    """Without HexGen, whose search takes seconds."""
+    found = []
+
+    def run_first(run_case, cases):
+        found.extend(run_case(*(without_hexgen(part) for part in cases[0])))
+        raise common.UserError("that is enough")
+
+    def without_hexgen(part):
+        return {key: part[key] for key in part if key != "HexGen"} if isinstance(part, dict) else part
+    monkeypatch.setattr(study, "parallel", run_first)
+    refused(run_here(ROOT / "reproduce" / f"{name}.py"), "that is enough")
+    stored = study.read_runs(ROOT / "reproduce" / "figures", f"{name}_runs.csv")
+    stored = stored[stored["algorithm"] != "HexGen"].reset_index(drop=True)[:len(found)]
+    pd.testing.assert_frame_equal(pd.DataFrame(found)[list(stored)], stored, check_dtype=False, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_method_of_ones_own(name, tmp_path, monkeypatch):
+    """A copy under another name has the same metrics; one that leaves a task or a layer out is named."""
+    if not has_flag(name, "--also"):
+        pytest.skip("compares no methods")
+    monkeypatch.chdir(tmp_path)
+    script = tiny(name)
+    pathlib.Path("Mine.py").write_text(OWN)
+    assert run_here(script, "--runs", 1, "--also", "Mine.py", "--no-plot")[0] == 0
+    runs = pd.read_csv(f"results/{name}_runs.csv")
+    mine = runs[runs["algorithm"] == "Mine"].drop(columns="algorithm").reset_index(drop=True)
+    assert len(mine)
+    copied = "FCFS" if "FCFS" in set(runs["algorithm"]) else "FCIM"
+    theirs = runs[runs["algorithm"] == copied].drop(columns="algorithm").reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine, theirs)
+
+    if name == "uncertainty":
+        return  # it asks for the next task alone
+    shutil.rmtree("results")
+    pathlib.Path("Lazy.py").write_text(LAZY)
+    refused(run_here(script, "--runs", 1, "--also", "Lazy.py"), "Lazy: the ")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_wrong_flags_are_told_in_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path(f"{name}_runs.csv").write_text("algorithm,seed\nFCIM,0\n")
+    for flag, *more, message in [
+            ("--runs", "0", "--runs: 0 is not "), ("--seed", "1.5", "--seed: "),
+            ("--from", "nowhere", f"nowhere/{name}_runs.csv: No such file"),
+            ("--from", ".", f"{name}_runs.csv: has no column "),
+            ("--from", ".", "--runs", "3", "--runs: has no effect with --from"), ("--link", "rope", "link 'rope'"),
+            ("--pool", "moon", "pool 'moon'"), ("--device", "abacus", "device 'abacus'"),
+            ("--model", "none", "model 'none'"), ("--tasks", "none.csv", "none.csv: No such file"),
+            ("--also", "none.py", "--also none.py: FileNotFoundError")]:
+        if has_flag(name, flag):
+            refused(run_here(ROOT / "reproduce" / f"{name}.py", flag, *more), message)
+
+
+# Cells and tables -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("cell, text", [
+    ((-8.54, -19.2, -2.1), "-8.5 [-19.2, -2.1]"), ((-8.54, -19.2, 2.1), "~-8.5 [-19.2, +2.1]"),
+    ((-0.01, -0.02, 0), "+0.0"), ((3, math.nan, math.nan), "+3.0"), ((math.nan,) * 3, "n/a")])
+def test_a_change_whose_interval_holds_0_is_marked(cell, text):
+    assert study.show_change(*cell) == text
+
+
+@pytest.mark.parametrize("cell, text", [
+    ((123.456, 120, 128), "123.5 \u00b1 4.0"), ((12.3456, 12, 13), "12.35 \u00b1 0.50"),
+    ((0.5, 0.4, 0.6), "0.500 \u00b1 0.100"), ((3, math.nan, math.nan), "3.000"), ((math.nan,) * 3, "n/a")])
+def test_a_mean_has_half_of_its_interval(cell, text):
+    assert study.show_mean(*cell) == text
+
+
+def test_tables_have_a_row_for_each_setting():
+    runs = pd.DataFrame({"case": [0.5] * 4, "seed": [0, 1, 0, 1], "algorithm": ["X", "X", "Z", "Z"],
+                         "gap": [1, 3, math.nan, math.nan], "cost": [3, 3, 4, 4]})
+    table = stats.compare(runs, ["case"], "seed", ["X", "Z"], ["gap", "cost"])
+    means = study.with_units(study.means(table, ["case", "metric"], ["X", "Z"]), {"gap": "%", "cost": ""})
+    assert means.to_numpy().tolist() == [["0.5", "gap (%)", "2.000 \u00b1 1.000", "n/a"],
+                                         ["0.5", "cost", "3.000 \u00b1 0.000", "4.000 \u00b1 0.000"]]
+    changes = study.changes(table, ["metric"], ["X", "Z"])
+    assert changes.to_numpy().tolist() == [["gap", "n/a"], ["cost", "-25.0"]]
+    assert "few" not in study.legend(10)
+    assert "9 runs are few" in study.legend(9)
+
+
+def test_runs_are_read_as_they_were_written(tmp_path):
+    """A column of texts without a text is no number."""
+    written = pd.DataFrame({"gap": [0.1, 2 / 3], "seed": [0, 1], "problem": ""})
+    written.to_csv(tmp_path / "runs.csv", index=False)
+    assert study.read_runs(tmp_path, "runs.csv", ["gap"]).to_dict("list") == written.to_dict("list")
+    (tmp_path / "odd.csv").write_bytes(b"a,b\n\xff,1\n")
+    (tmp_path / "empty.csv").write_text("gap,problem\n")
+    for file, message in (("odd.csv", "not a CSV file"), ("empty.csv", "has no rows"), ("none.csv", "No such file")):
+        with pytest.raises(common.UserError, match=f"{file}: {message}"):
+            study.read_runs(tmp_path, file)
+
+
+@pytest.mark.parametrize("name, text, message", [
+    ("Mine.py", "def other(tasks): pass", "has no function schedule"),
+    ("Mine.py", "import nothing_of_this_name", "ModuleNotFoundError: No module named"),
+    ("Mine.py", "def (", "SyntaxError: invalid syntax"), ("Mine.py", "import sys; sys.exit(3)", "SystemExit: 3"),
+    ("FCFS.py", "def schedule(tasks): pass", "there is a method FCFS already")])
+def test_a_script_that_cannot_be_compared_is_named(name, text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    pathlib.Path(name).write_text(text)
+    with pytest.raises(common.UserError) as error:
+        study.further_methods([name], {"ADSA": "ADSA", "FCFS": "FCFS"})
+    assert str(error.value).startswith(f"--also {name}: {message}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_list_at_a_load_keeps_all_but_the_times_between_arrivals(seed):
+    draw = np.random.default_rng(seed)
+    arrival = draw.integers(0, draw.choice([10, 10 ** 9]), 30)
+    arrival[0] += 1
+    tasks = pd.DataFrame({"arrival_time": arrival, "computation_time": draw.integers(1, 10 ** 8, 30),
+                          "trans_time": draw.integers(0, 10 ** 8, 30)})
+    tasks["deadline"] = arrival + draw.integers(0, 10 ** 9, 30)
+    for load in (0.3, 1, 1.4):
+        moved = study.at_load(tasks, load)
+        span = np.ptp(moved["arrival_time"])
+        assert tasks["computation_time"].sum() / span == pytest.approx(load, rel=1e-6)
+        assert moved["arrival_time"].min() == arrival.min()
+        assert (moved["deadline"] - moved["arrival_time"]).equals(tasks["deadline"] - tasks["arrival_time"])
+        since = (moved["arrival_time"] - arrival.min()) / span
+        assert since.to_numpy() == pytest.approx((arrival - arrival.min()) / np.ptp(arrival), abs=1e-6)
+
+
+# LaTeX ----------------------------------------------------------------------------------------------------------------
+def check_latex(text):
+    """That a LaTeX file is one whole table, each row with as many cells as columns, all letters written for LaTeX."""
+    body = text.split("\n", 1)[1]  # after the comment that names the packages
+    kind, kinds = re.search(r"\\begin{(tabular|longtable)}{([lr]+)}\n", body).groups()
+    rows = [row for row in re.search(rf"\\toprule\n(.*?)\\bottomrule\n\\end{{{kind}}}", body, re.S)[1].splitlines()
+            if row != r"\midrule"]
+    assert len(rows) > 1
+    for row in rows:
+        assert row.endswith(r" \\")
+        assert len(re.findall(r"(?<!\\)&", row)) == len(kinds) - 1
+    assert body.count(r"\caption{") == body.count(r"\label{tab:") == 1
+    assert body.count("{") == body.count("}")
+    assert not re.search(r"(?<!\\)[#_~]|(?<!\\|{)%|[ {\[]-\d", body)
+    assert text.isascii()
+
+
+def test_every_letter_is_written_for_latex():
+    odd = pd.DataFrame({"a_b": ["50 % & more", "~+1.0 [-1.0, +3.0]", "8-bit GPT-3"], "c": [1.5, "-2 \u00b1 3", "-inf"]})
+    text = study.in_latex(odd, "Cost in $ {all} #1 \\ ^ * - 1", "mine_of_all")
+    check_latex(text.replace(r"\{", "").replace(r"\}", ""))
+    for part in (r"a b & c \\", r"50 \% \& more & 1.500 \\", r"$\sim$+1.0 {[}$-$1.0, +3.0] & $-$2 $\pm$ 3 \\",
+                 r"8-bit GPT-3 & $-$inf \\", r"\label{tab:mine-of-all}",
+                 r"\caption{Cost in \$ \{all\} \#1 \textbackslash{} \^{} {*} - 1}"):
+        assert part in text
+    assert r"\begin{longtable}{lr}" in study.in_latex(pd.concat([odd] * 18), "long", "long")
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+def check_texts(figure, least=8):
+    """That no text of a figure (of at least so many) is small, cut off, or covers another."""
+    figure.set_dpi(100)
+    FigureCanvasAgg(figure).draw()
+    texts = [text for legend in figure.legends for text in legend.get_texts()]
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    shown = [(text.get_text(), text.get_fontsize(), text.get_window_extent()) for text in texts
+             if text.get_visible() and text.get_text()]
+    assert len(shown) >= least
+    assert figure.get_figwidth() == 3.5
+    for name, size, box in shown:
+        assert 6.5 <= size <= 8, name
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height, name
+    for (one, _, a), (other, _, b) in itertools.combinations(shown, 2):
+        assert a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0, (one, other)
+
+
+PANELS = {"cost": "cost (cents)", "time": "time (s)"}
+
+
+def table_of(who, settings, key):
+    rows = [{key: value, "metric": metric, "algorithm": name, "mean": 2 * k + j, "low": 2 * k + j - 0.5,
+             "high": 2 * k + j + 1.5}
+            for k, name in enumerate(who) for j, (value, metric) in enumerate(itertools.product(settings, PANELS))]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("who", [["FCIM", "HexGen", "PipeDream", "PipeEdge"], [f"Method {k}" for k in range(9)]])
+def test_bars_are_the_means_and_their_intervals(who):
+    groups = ["g", "h", "i"]
+    table = table_of(who, groups, "regime")
+    figure = study.draw_bars(PANELS, "regime", who, table, "here")
+    check_texts(figure, 15)
+    means = table.set_index(["metric", "algorithm"]).sort_index()
+    for axes, (metric, label) in zip(figure.axes, PANELS.items()):
+        assert axes.get_ylabel() == label
+        for name, bars, whiskers in zip(who, axes.containers[::2], axes.containers[1::2]):
+            expected = means.loc[(metric, name)]
+            assert [bar.get_height() for bar in bars] == expected["mean"].tolist()
+            ends = np.array([segment[:, 1] for segment in whiskers.lines[2][0].get_segments()])
+            assert ends == pytest.approx(expected[["low", "high"]].to_numpy())
+            assert [round(bar.get_x() + bar.get_width() / 2) for bar in bars] == [0, 1, 2]
+    assert figure.axes[0].get_title() == "here"
+    assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == groups
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == who
+
+
+@pytest.mark.parametrize("columns, log", [(None, ()), ("pool", ["load", "time"])])
+def test_lines_are_the_means(columns, log):
+    who, loads = ["ADSA", "FCFS", "Mine"], [1, 2, 8]
+    table = table_of(who, loads, "load")
+    table = pd.concat([table.assign(pool="a"), table.assign(pool="b")]) if columns else table
+    figure = study.draw_lines(PANELS, "load", who, table, columns, log)
+    check_texts(figure, 10)
+    assert len(figure.axes) == (4 if columns else 2)
+    for k, axes in enumerate(figure.axes):
+        metric = list(PANELS)[k * len(PANELS) // len(figure.axes)]
+        for name, line in zip(who, axes.lines):
+            mean = table[(table["algorithm"] == name) & (table["metric"] == metric)]["mean"].tolist()
+            assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == (loads, mean[:3])
+            assert line.get_color() == study.looks(who)[name][0]
