@@ -171,6 +171,14 @@ def quiet_case(*arguments):
         return common.allocation_case(*arguments)
 
 
+def task_lists(args, random_list):
+    """Task tables in order of arrival: that of --tasks, or one that random_list(draw) makes for each of --runs."""
+    if args.tasks is None:
+        return [random_list(np.random.default_rng((args.seed, run))) for run in range(args.runs)]
+    tasks = common.read_tasks(args.tasks, common.get_model(args.model), [common.get_device(args.device)])
+    return [tasks.sort_values("arrival_time", kind="stable")]
+
+
 def random_tasks(draw, number, prompt, output, trans, factor, load, model, device, in_words=False):
     """Task table of a random list, in order of arrival.
 
