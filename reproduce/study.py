@@ -359,7 +359,8 @@ LOOKS = {
     "LeastLatency": ("0.6", "+++++", "X", ":"), "ADSA": (common.BLUE, "", "o", "-"),
     "FCFS": ("0.6", "/////", "s", "--"), "SRTF": (common.ORANGE, ".....", "^", "-."),
     "LLF": (common.RED, "\\\\\\\\\\", "v", ":"), "EDF": (GREEN, "xxxxx", "D", "--"),
-    "optimal (makespan)": ("white", "", "P", "-."), "optimal (turnaround)": ("white", "-----", "X", ":"),
+    "PipeDream, prefix": ("white", "\\\\\\\\\\", "P", "-."), "optimal (makespan)": ("white", "", "P", "-."),
+    "optimal (turnaround)": ("white", "-----", "X", ":"),
 }
 OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("0.4", "|||||", "h", "-."), ("0.8", "OOO", "d", ":")]
 
@@ -438,6 +439,8 @@ def draw_lines(panels, x, who, table, columns=None, log=(), marks=()):
             if x in log:
                 axes.set_xscale("log", base=2)
                 axes.xaxis.set_major_formatter("{x:g}")
+            elif table[x].nunique() <= 6:
+                axes.set_xticks(table[x].unique())
             elif table[x].dtype.kind == "i":
                 axes.locator_params(axis="x", integer=True)
             if metric in log:
