@@ -171,6 +171,14 @@ def quiet_case(*arguments):
         return common.allocation_case(*arguments)
 
 
+def task_lists(args, random_list):
+    """Task tables in order of arrival: that of --tasks, or one that random_list(draw) makes for each of --runs."""
+    if args.tasks is None:
+        return [random_list(np.random.default_rng((args.seed, run))) for run in range(args.runs)]
+    tasks = common.read_tasks(args.tasks, common.get_model(args.model), [common.get_device(args.device)])
+    return [tasks.sort_values("arrival_time", kind="stable")]
+
+
 def random_tasks(draw, number, prompt, output, trans, factor, load, model, device, in_words=False):
     """Task table of a random list, in order of arrival.
 
@@ -351,7 +359,8 @@ LOOKS = {
     "LeastLatency": ("0.6", "+++++", "X", ":"), "ADSA": (common.BLUE, "", "o", "-"),
     "FCFS": ("0.6", "/////", "s", "--"), "SRTF": (common.ORANGE, ".....", "^", "-."),
     "LLF": (common.RED, "\\\\\\\\\\", "v", ":"), "EDF": (GREEN, "xxxxx", "D", "--"),
-    "optimal (makespan)": ("white", "", "P", "-."), "optimal (turnaround)": ("white", "-----", "X", ":"),
+    "PipeDream, prefix": ("white", "\\\\\\\\\\", "P", "-."), "optimal (makespan)": ("white", "", "P", "-."),
+    "optimal (turnaround)": ("white", "-----", "X", ":"),
 }
 OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("0.4", "|||||", "h", "-."), ("0.8", "OOO", "d", ":")]
 
@@ -430,6 +439,8 @@ def draw_lines(panels, x, who, table, columns=None, log=(), marks=()):
             if x in log:
                 axes.set_xscale("log", base=2)
                 axes.xaxis.set_major_formatter("{x:g}")
+            elif table[x].nunique() <= 6:
+                axes.set_xticks(table[x].unique())
             elif table[x].dtype.kind == "i":
                 axes.locator_params(axis="x", integer=True)
             if metric in log:
