@@ -46,18 +46,16 @@ OUT = "results"  # where the files go
 MICRO_BATCHES = 10  # of PipeDream
 POPULATION, GENERATIONS, MUTATION, TRIES = 50, 100, 0.1, 200  # of HexGen; TRIES: ours
 
-OURS = "FCIM"
-METRICS = {"communication_time": "s", "communication_overhead": "", "computation_time": "s", "both_times": "s",
-           "latency": "s", "fairness_layers": "", "fairness_rewards": "", "devices": "", "beyond_offer": "layers",
-           "one_count_communication_time": "s", "one_count_communication_overhead": "", "one_count_both_times": "s"}
-COMPARED = ["communication_time", "communication_overhead", "computation_time", "both_times", "fairness_layers",
-            "fairness_rewards", "one_count_communication_time", "one_count_communication_overhead",
-            "one_count_both_times"]
-PANELS = {"communication_time": "links (s)", "both_times": "links and com-\nputation (s)",
-          "communication_overhead": "overhead\n(0-1)", "fairness_layers": "fairness of\nlayers (0-1)"}
-ABOUT = """both_times: on links and in computation, the list in one go, as the scripts count them; overhead: links
-/ both; one_count: one count of links for all: client to first, between devices, last to client;
-beyond_offer: layers that PipeDream gives its last device beyond its offer. FCIM: this project's."""
+OURS = "FCIM (ours)"
+COMPARED = {"time_on_links": "s", "overhead_ratio": "", "computation_time": "s", "both_times": "s",
+            "fairness_layers": "", "fairness_rewards": "", "one_count_links": "s", "one_count_ratio": "",
+            "one_count_both": "s"}
+METRICS = {**COMPARED, "latency": "s", "devices": "", "beyond_offer": "layers"}
+PANELS = {"time_on_links": "links (s)", "both_times": "links + com-\nputation (s)", "overhead_ratio": "overhead\n(0-1)",
+          "fairness_layers": "fairness of\nlayers (0-1)"}
+ABOUT = """both_times: on links and in computation, the list in one go, as the scripts count them;
+overhead_ratio: links / both; one_count: one count of links for all: client to first, between
+devices, last to client; beyond_offer: layers of PipeDream's last device beyond its offer."""
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -85,10 +83,10 @@ def run_case(tasks, model, pool, seed):
     limits = FCIM.BUDGET * len(case["tasks"]), FCIM.DEADLINE * len(case["tasks"])
 
     placed = {
-        "FCIM, published": fcim(model.layers, l, P, T, *limits),
-        "HexGen, published": hexgen(model.layers, l, T, links, common.draw(seed, "published HexGen")),
-        "PipeDream, published": pipedream(model.layers, l),
-        "PipeEdge, published": pipeedge(model.layers, l, T, links, client),
+        "FCIM": fcim(model.layers, l, P, T, *limits),
+        "HexGen": hexgen(model.layers, l, T, links, common.draw(seed, "published HexGen")),
+        "PipeDream": pipedream(model.layers, l),
+        "PipeEdge": pipeedge(model.layers, l, T, links, client),
         OURS: our_fcim(case),
     }
     rows = []
@@ -100,7 +98,7 @@ def run_case(tasks, model, pool, seed):
         devices, layers, rewards = found
         if rewards is None:
             rewards = [P[i] / l[i] * n for i, n in zip(devices, layers)]
-        rows.append({**row, **measure(name.split(",")[0], devices, layers, rewards, l, T, links, client)})
+        rows.append({**row, **measure(name, devices, layers, rewards, l, T, links, client)})
     return rows
 
 
@@ -222,8 +220,8 @@ def measure(rule, devices, layers, rewards, l, T, links, client):
     if rule == "PipeDream":
         latency += (MICRO_BATCHES - 1) * (computing + own_links).max()
     return {key: round(float(value), 6) for key, value in {
-        "communication_time": communication,
-        "communication_overhead": communication / (communication + computation),
+        "time_on_links": communication,
+        "overhead_ratio": communication / (communication + computation),
         "computation_time": computation,
         "both_times": communication + computation,
         "latency": latency,
@@ -231,9 +229,9 @@ def measure(rule, devices, layers, rewards, l, T, links, client):
         "fairness_rewards": common.jain(np.array(rewards), len(rewards)),
         "devices": len(used),
         "beyond_offer": max(0, layers[-1] - l[devices[-1]]),
-        "one_count_communication_time": alike,
-        "one_count_communication_overhead": alike / (alike + computation),
-        "one_count_both_times": alike + computation,
+        "one_count_links": alike,
+        "one_count_ratio": alike / (alike + computation),
+        "one_count_both": alike + computation,
     }.items()}
 
 
@@ -249,24 +247,22 @@ def links_counted(rule, devices, links, client):
 
 # Tables ---------------------------------------------------------------------------------------------------------------
 def report(runs):
-    who = list(runs["algorithm"].unique())
     keys = ["model", "pool"]
+    who = list(runs["algorithm"].unique())
+    theirs = [name for name in who if name != OURS]
     shared, failed = study.on_shared_draws(runs, keys)
     table = stats.compare(shared, keys, "seed", who, METRICS)
     number = runs["seed"].nunique()
     parts = [f"reproduce.published: {number} draws for each model and pool, seeds from {runs['seed'].min()}\n"
              f"{study.legend(number)}\n{ABOUT}", *failed]
     figures = {}
-    theirs = [name for name in who if name != OURS]
-    for pool, of_pool in table.groupby("pool", sort=False):
-        compared = of_pool[of_pool["metric"].isin(COMPARED)]
+    for pool, part in table.groupby("pool", sort=False):
+        compared = part[part["metric"].isin(COMPARED)]
         parts.append((f"{pool}_changes", f"Pool {pool}: change of the published FCIM in % against each",
-                      study.changes(compared, ["model", "metric"], who)))
-        parts.append((f"{pool}_means", f"Pool {pool}: means", study.means(of_pool, ["model", "metric"], who)))
-        plain = of_pool.assign(algorithm=of_pool["algorithm"].str.replace(", published", "", regex=False))
-        drawn = plain[of_pool["algorithm"].isin(theirs)]
-        names = [name.split(",")[0] for name in theirs]
-        figures[f"_{pool}"] = study.draw_bars, PANELS, "model", names, drawn, f"as published, pool {pool}"
+                      study.changes(compared, ["model", "metric"], theirs)))
+        parts.append((f"{pool}_means", f"Pool {pool}: means",
+                      study.with_units(study.means(part, ["model", "metric"], who), METRICS)))
+        figures[f"_{pool}"] = study.draw_bars, PANELS, "model", theirs, part, f"as published, pool {pool}"
     return parts, {"table": table}, figures
 
 

@@ -76,7 +76,7 @@ def test_links_are_counted_by_the_rule_of_each_script(rule, seconds):
     assert published.links_counted(rule, [0, 1, 2], links, np.array([10, 20, 30])) == seconds
     found = published.measure(rule, [0, 1, 2], [2, 1, 1], [1, 1, 2], [2, 2, 2], [4, 2, 6], links,
                               np.array([10, 20, 30]))
-    assert found["communication_time"] == sum(seconds) and found["computation_time"] == 8
-    assert found["one_count_communication_time"] == 10 + 1 + 2 + 30
+    assert found["time_on_links"] == sum(seconds) and found["computation_time"] == 8
+    assert found["one_count_links"] == 10 + 1 + 2 + 30
     slowest_stage = max(time + link for time, link in zip((4, 1, 3), seconds))
     assert found["latency"] == 8 + sum(seconds) + (9 * slowest_stage if rule == "PipeDream" else 0)

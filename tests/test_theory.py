@@ -12,7 +12,7 @@ import FCIM
 import optimal
 from reproduce import EDF, Cheapest, theory
 
-STATEMENTS = {statement: (tried, show) for statement, tried, show in theory.STATEMENTS}
+STATEMENTS = {f"{who}: {statement}": (tried, show) for who, statement, tried, show in theory.STATEMENTS}
 
 
 def first_exception(beginning):
@@ -41,8 +41,8 @@ def listed_tasks(text):
     return common.read_tasks(namespace["tasks"], common.get_model(ADSA.MODEL), [common.get_device(ADSA.DEVICE)])
 
 
-@pytest.mark.parametrize("beginning", ["FCIM: a bid that asks more", "ADSA meets all deadlines if EDF does, 2",
-                                       "ADSA's T_end is the least, deadlines far"])
+@pytest.mark.parametrize("beginning", ["FCIM: a dearer", "ADSA: meets all where EDF does, 2",
+                                       "ADSA: T_end is least, an uplink"])
 def test_what_has_no_exception_has_none_among_the_first_cases(beginning):
     (tried, _), = (found for statement, found in STATEMENTS.items() if statement.startswith(beginning))
     results = [holds for _, holds in itertools.islice(tried(), 300)]
@@ -60,20 +60,20 @@ def test_a_bid_that_wins_nothing_changes_who_wins(run):
 
 
 def test_fcim_pays_more_than_ten_times_the_least(run):
-    text = first_exception("FCIM pays")
+    text = first_exception("FCIM: pays")
     assert run(pasted("FCIM", text), "--no-plot")[0] == 0
     assert metrics("mine")["total_cost"] > 10 * cheapest_cost(text)
 
 
 def test_fcim_finds_nothing_within_a_budget_that_suffices(run):
-    text = first_exception("FCIM finds")
+    text = first_exception("FCIM: finds")
     status, _, err = run(pasted("FCIM", text), "--no-plot")
     assert status == 1 and "no valid bid" in err
     budget = float(re.search(r"BUDGET = (.*)", text).group(1))
     assert cheapest_cost(text) <= budget * len(FCIM.tasks)
 
 
-@pytest.mark.parametrize("beginning, sign", [("ADSA meets all deadlines if EDF does, 3", 1), ("ADSA never meets", -1)])
+@pytest.mark.parametrize("beginning, sign", [("ADSA: meets all where EDF does, 3", 1), ("ADSA: never meets", -1)])
 def test_adsa_meets_fewer_or_more_than_edf(beginning, sign, run):
     text = first_exception(beginning)
     assert run(pasted("ADSA", text, LINK='"dedicated"'), "--no-plot")[0] == 0
@@ -83,7 +83,7 @@ def test_adsa_meets_fewer_or_more_than_edf(beginning, sign, run):
 
 
 def test_adsa_ends_later_than_it_might_on_a_shared_link(run):
-    text = first_exception("ADSA's T_end is the least of all orders")
+    text = first_exception("ADSA: T_end is least, one")
     assert run(pasted("ADSA", text, ALIKE="0"), "--no-plot")[0] == 0
     tasks = listed_tasks(text)
     best, _ = common.simulate(tasks, optimal.schedule(tasks, "shared", "makespan", 20), "shared")
