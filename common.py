@@ -340,11 +340,13 @@ def next_run(schedule, waiting, now):
 
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
-    row, start, end = np.array(list(runs), dtype="int64").reshape(-1, 3).T
-    goes_on = (row[1:] == row[:-1]) & (start[1:] == end[:-1])
-    first = np.append(True, ~goes_on)[:len(row)]
-    last = np.append(~goes_on, True)[:len(row)]
-    return pd.DataFrame({"label": tasks["label"].to_numpy()[row[first]], "start": start[first], "end": end[last]})
+    labels = tasks["label"].tolist()
+    joined = []
+    for row, start, end in runs:
+        if joined and joined[-1][0] == labels[row] and joined[-1][2] == start:
+            start = joined.pop()[1]
+        joined.append((labels[row], start, end))
+    return pd.DataFrame(joined, columns=["label", "start", "end"])
 
 
 def simulate(tasks, intervals, link):
