@@ -708,16 +708,15 @@ def pipeline(arrival, hops, work):
 
 def pipeline_intervals(labels, names, hops, ready, start, end):
     """Each task's way through the stages, in order: sent over the link into a stage, computed, and sent back."""
-    ways = []
-    for s, name in enumerate(names):
-        place = {"label": labels, "stage": s + 1, "devices": name}
-        ways.append({**place, "kind": "transmit", "start": ready[:, s] - hops[s], "end": ready[:, s]})
-        ways.append({**place, "kind": "compute", "start": start[:, s], "end": end[:, s]})
-    back = end[:, -1]
-    place = {"label": labels, "stage": len(names) + 1, "devices": "client"}
-    ways.append({**place, "kind": "transmit", "start": back, "end": back + hops[-1]})
-    table = pd.concat([pd.DataFrame(way) for way in ways]).sort_index(kind="stable")
-    return table[["label", "kind", "start", "end", "stage", "devices"]]
+    received = np.column_stack([ready, end[:, -1] + hops[-1]])  # in each stage and, last, by the client
+    parts = []
+    for s, name in enumerate([*names, "client"]):
+        sent = pd.DataFrame({"label": labels, "kind": "transmit", "start": received[:, s] - hops[s],
+                             "end": received[:, s], "stage": s + 1, "devices": name})
+        parts.append(sent)
+        if name != "client":
+            parts.append(sent.assign(kind="compute", start=start[:, s], end=end[:, s]))
+    return pd.concat(parts).sort_index(kind="stable")
 
 
 def device_shares(stages, bids, memory):
