@@ -422,9 +422,8 @@ def scheduling_metrics(tasks, result, model, device):
 
     # Memory: the weights, as measured with the list or those of the decoder layers, and the caches of all tasks that
     # are started and unfinished; at one instant those that end go first.
-    freed = pd.DataFrame({"time": result["end_computation"], "bytes": -tasks["kv_bytes"]})
-    taken = pd.DataFrame({"time": result["start_time"], "bytes": tasks["kv_bytes"]})
-    caches = pd.concat([freed, taken]).sort_values("time", kind="stable")["bytes"].cumsum()
+    in_time = np.append(result["end_computation"], result["start_time"]).argsort(kind="stable")
+    caches = np.append(-tasks["kv_bytes"], tasks["kv_bytes"])[in_time].cumsum()
     loaded = tasks["measured_weights_gb"].max() * 1e9
     weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
     peak = (weights + caches.max()) / 1e9
