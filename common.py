@@ -952,10 +952,7 @@ def read_table(rows, what, needed, options):
 
 def read_numbers(column, kind, place):
     """A column as numbers; NaN where nothing is given."""
-    try:
-        numbers = column.astype(float)
-    except (TypeError, ValueError):  # one of them is no number: which?
-        numbers = column.map(to_number)
+    numbers = column.map(to_number)
     good = numbers.between(0, 1e9) & ((numbers % 1 == 0) | (kind is float))
     name = "whole number" if kind is int else "number"
     check_rows(good | column.isna(), column, place, f"is not a {name} from 0 to 1e9")
