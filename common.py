@@ -552,12 +552,6 @@ def read_bids(bids, model, devices):
     return table.assign(**facts[["type", "host", "capacity"]])[BID_COLUMNS]
 
 
-def draw_link(one, other, devices, seed):
-    if other != "client" and devices["host"][one] == devices["host"][other]:
-        return HOST_LINK
-    return round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
-
-
 def read_links(links, bidders, devices, seed):
     """Seconds to pass one task's activations over each link: a square table over the bidders and, last, the client.
     links: None (drawn), a dict of dicts of seconds, or the path of a JSON file of it or of a square CSV as
@@ -576,13 +570,15 @@ def read_links(links, bidders, devices, seed):
 
     seconds = pd.DataFrame(0.0, names, names)
     for one, other in itertools.combinations(names, 2):
-        if links is None:
-            link = draw_link(one, other, devices, seed)
-        else:
+        if links is not None:
             where = f"{place}, {one} to {other}"
             link = check_number(given[one][other], where)
             back = check_number(given[other][one], where)
             require(link == back, f"{where}: {link:g} s, but {back:g} s back")
+        elif other != "client" and devices["host"][one] == devices["host"][other]:
+            link = HOST_LINK
+        else:
+            link = round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
         seconds.loc[one, other] = seconds.loc[other, one] = link
     return seconds
 
