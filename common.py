@@ -264,9 +264,6 @@ def read_tasks(tasks, model, devices):
     table = read_table(tasks, "task", TASK, TASK_OPTIONS)
     check_rows(~table["label"].duplicated(), table["label"], place, "is there already")
     check_rows(table["deadline"] >= table["arrival_time"], table["deadline"], place, "is before arrival_time")
-    more = [key for key in table if key not in TASK and key not in TASK_OPTIONS and not key.startswith("measured_")]
-    if more:
-        warn(f"{place}: passed on as they are: {', '.join(more)}")
 
     # Tokens are estimated from words where they are not given.
     words = table["prompt"].map(lambda text: len(text.split()))
@@ -537,8 +534,6 @@ def read_bids(bids, model, devices):
     if not isinstance(bids, str) and len(bids) == 0:
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
     table = read_table(bids, "bid", BID, BID_OPTIONS).astype({"layers": "int64"})
-    for key in table.columns.difference([*BID, *BID_OPTIONS]):
-        raise UserError(f"{place}: unknown field {shown(key)}")
     name = table["device"]
     check_rows(name.isin(devices.index), name, place, f"is not in the pool ({', '.join(devices.index)}); a "
                "line in common.POOLS adds it")
@@ -934,7 +929,11 @@ def read_table(rows, what, needed, options):
                 raise UserError(f"{place}, row {k}: not a {what}: {shown(row)}")
     table = pd.DataFrame(content)
     require(len(table), f"{place}: no {what}s")
-    table = table.reindex(columns=[*kinds, *(key for key in table if key not in kinds)])
+    more = [key for key in table if key not in kinds]
+    unknown = [key for key in more if not key.startswith("measured_")]
+    if unknown:
+        warn(f"{place}: further fields: {', '.join(unknown)}")
+    table = table.reindex(columns=[*kinds, *more])
     for field, kind in kinds.items():
         column = table[field] if field == "prompt" else table[field].replace("", np.nan)
         if field in needed:

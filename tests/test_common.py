@@ -130,7 +130,7 @@ def test_further_fields_are_passed_on_and_named_once(tmp_path, capsys):
         assert (table["team"][0], table["team"].isna()[1]) == ("a", True)
         assert "measured_torch" in table
         err = capsys.readouterr().err
-        assert err.count("\n") == 1 and err.endswith("passed on as they are: weight, team\n")
+        assert err.count("\n") == 1 and err.endswith("further fields: weight, team\n")
         seen = []
         common.next_run(lambda queue, seen=seen: seen.append(queue) or FCFS.schedule(queue), table, 0)
         assert seen[0]["weight"][0] == 3
