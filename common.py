@@ -777,9 +777,9 @@ def report(name, args, metrics, notes, tables, files):
 
     heading = ", ".join(f"{key} {value}" for key, value in used.items())
     print_lines(f"{name}: {metrics['tasks']:,} tasks, {heading}", *notes, "")
-    print_lines(*pd.Series(metrics, dtype=object).map(format_value).to_string().splitlines(), "")
+    print(pd.Series(metrics, dtype=object).map(format_value).to_string(), end="\n\n")
     for table in tables:
-        print_table(table.drop(columns=UNPRINTED, errors="ignore"), TABLE_ROWS, f" in {args.out}")
+        print_table(table.drop(columns=UNPRINTED, errors="ignore"), TABLE_ROWS)
         print("")
     print_lines(f"written: {', '.join(paths)}")
 
@@ -797,9 +797,9 @@ def print_lines(*lines):
         print(textwrap.fill(line, TEXT_WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
 
 
-def print_table(table, rows=None, more="", keys=1):
+def print_table(table, rows=None, keys=1):
     """Prints a table, long names stacked; one that is too wide in blocks of columns, each led by the first `keys`.
-    rows: prints only these first ones, then the number of the others, and `more`."""
+    rows: prints only these first ones, then the number of the others."""
     text = table[:rows].apply(lambda column: column.map(lambda value: cut(format_value(value), 40)))
     text = text.set_index(list(text)[:keys])
     names = [name.split("_") for name in text]
@@ -808,7 +808,7 @@ def print_table(table, rows=None, more="", keys=1):
     for line in text.to_string(line_width=TEXT_WIDTH, sparsify=False).splitlines():
         print(line.rstrip())
     if len(table) > len(text):
-        print(f"... and {len(table) - len(text):,} more rows{more}")
+        print(f"... and {len(table) - len(text):,} more rows")
 
 
 def format_value(value):
