@@ -84,7 +84,7 @@ class Device:
 
 
 MODELS = [  # a new model: one more line
-    Model("GPT-Neo 1.3B", layers=24, hidden=2048, feed_forward=8192, heads=16, context=2048, bits=16),
+    Model("GPT-Neo 1.3B", layers=24, hidden=2048, feed_forward=8192, heads=16, context=2048),
     Model("GPT-3 175B", layers=96, hidden=12288, feed_forward=49152, heads=96, context=2048, bits=4),
     Model("BLOOM-176B", layers=70, hidden=14336, feed_forward=57344, heads=112, context=2048, bits=4),
     Model("Llama 3.1 8B", layers=32, hidden=4096, feed_forward=14336, heads=32, context=131072, kv_heads=8, gated=True),
@@ -219,9 +219,8 @@ def make_parser(name, doc, plot=True, **settings):
 
 
 def run(main, name, *arguments):
-    """main(name, *arguments). What stops it is said in one line on standard error: NoAllocation (exit status 1), a
-    UserError or a package that is missing (2), Ctrl-C (130). SIGTERM ends it as an exit does: nothing is left behind.
-    """
+    """main(name, *arguments). What stops it becomes one line on standard error and an exit status; SIGTERM ends it as
+    an exit does, so that nothing is left behind."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(name, *arguments)
@@ -322,10 +321,9 @@ RESULT = ["label", *TIMES, "start_time", "end_computation", "completion_time", "
 def next_run(schedule, waiting, now):
     """What a policy runs now, online. Returns (label, until): a task, and until when it may run, unless one arrives.
 
-    schedule: that of a script; waiting: table of one task or more, the unfinished ones that have arrived (columns of
-    read_tasks: label, arrival_time, computation_time, trans_time, deadline), with what is left of each as
-    computation_time; now, until: microseconds. Ask anew at every arrival, at every completion, and at `until`; each
-    time the whole table is scheduled.
+    schedule: that of a script; waiting: table (columns label and TIMES) of the unfinished tasks that have arrived, one
+    at least, with what is left of each as computation_time; now, until: microseconds. Ask anew at every arrival, at
+    every completion, and at `until`; each time the whole table is scheduled.
     """
     queue = waiting.sort_values("arrival_time", kind="stable")  # ties go by arrival, as ever
     queue = queue.assign(arrival_time=now)  # all are there
@@ -392,8 +390,7 @@ def check_schedule(tasks, intervals):
 
 def serve(ready, length):
     """End times of jobs served one at a time in this order, each once it is ready (integer arrays): end[k] =
-    max(end[k-1], ready[k]) + length[k], which is the largest of ready[i] + length[i] + ... + length[k] (Lindley 1952).
-    """
+    max(end[k-1], ready[k]) + length[k], the largest of ready[i] + length[i] + ... + length[k] (Lindley 1952)."""
     total = np.cumsum(length)
     return total + np.maximum.accumulate(ready - (total - length))
 
@@ -683,9 +680,8 @@ def group_times(times, delay, group):
 
 
 def pipeline(arrival, hops, work):
-    """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. finish[k, s] =
-    max(finish[k-1, s], finish[k, s-1] + hops[s]) + work[k, s]; a link delays, without contention; arrival: ascending.
-    """
+    """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. Links delay, without
+    contention: end[k, s] = max(end[k-1, s], end[k, s-1] + hops[s]) + work[k, s]. arrival: ascending."""
     ready, end = np.empty_like(work), np.empty_like(work)
     for s in range(work.shape[1]):
         ready[:, s] = arrival + hops[s]
@@ -722,8 +718,7 @@ def device_shares(stages, bids, memory):
 
 
 def jain(x, n):
-    """Jain's index of fairness over n, of which those beyond x have nothing: 1 if shares are equal, 1/n if one has all.
-    """
+    """Jain's index of fairness over n, of which those beyond x have nothing: from 1/n (one has all) to 1 (equal)."""
     return x.sum() ** 2 / (n * (x ** 2).sum()) if x.any() else 1.0
 
 
