@@ -130,7 +130,7 @@ def test_further_fields_are_passed_on_and_named_once(tmp_path, capsys):
         assert (table["team"][0], table["team"].isna()[1]) == ("a", True)
         assert "measured_torch" in table
         err = capsys.readouterr().err
-        assert err.count("\n") == 1 and err.endswith("passed on as they are: weight, team\n")
+        assert err.count("\n") == 1 and err.endswith("further fields: weight, team\n")
         seen = []
         common.next_run(lambda queue, seen=seen: seen.append(queue) or FCFS.schedule(queue), table, 0)
         assert seen[0]["weight"][0] == 3
@@ -447,9 +447,9 @@ def test_a_table_is_printed_in_blocks_of_a_hundred_columns(capsys):
     assert capsys.readouterr().out.splitlines() == ["          end deadline", "         time      met", "label",
                                                     "A       1.500     True", "b c    20.000    False"]
     wide = pd.DataFrame({"who": ["x"] * 3, "load": [1] * 3, **{f"m_{k}": ["1.0 [2.0, 3.0]"] * 3 for k in range(14)}})
-    common.print_table(wide, 2, " in results", keys=2)
+    common.print_table(wide, 2, keys=2)
     *lines, last = capsys.readouterr().out.splitlines()
-    assert last == "... and 1 more rows in results"
+    assert last == "... and 1 more rows"
     assert max(map(len, lines)) in range(85, 101)
     rows = [line for line in lines if "1.0" in line]
     assert all(line.startswith("x   1") for line in rows)

@@ -113,11 +113,16 @@ def test_a_wrong_file_of_links_is_told(rows, what, tmp_path):
     ([dict(BID, layers=2.5)], "bids, row 1, layers: 2.5 is not a whole number"),
     ([dict(BID, price=-1)], "bids, row 1, price: -1 is not a number"),
     ([dict(BID, true_cost=-1)], "bids, row 1, true_cost: -1 is not a number"),
-    ([dict(BID, colour="red")], "bids: unknown field 'colour'"), ([BID, ...], "bids, row 2: not a bid: Ellipsis"),
+    ([BID, ...], "bids, row 2: not a bid: Ellipsis"),
     ([{"device": "GPU 1"}], "bids, row 1, layers: missing"),
 ])
 def test_wrong_bids_are_told(bids, place):
     assert told(common.read_bids, bids, BLOOM, PAPER).startswith(place)
+
+
+def test_a_further_field_of_a_bid_is_named(capsys):
+    common.read_bids([dict(BID, colour="red")], BLOOM, PAPER)
+    assert capsys.readouterr().err == "warning: bids: further fields: colour\n"
 
 
 def test_no_bid_is_no_allocation():
