@@ -206,7 +206,8 @@ def script_name():
 
 def make_parser(name, doc, plot=True, **settings):
     """A parser of these settings, with a flag for each that FLAGS has, and --no-plot. A mistake raises UserError."""
-    parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
     parser.error = refuse  # one line, without the usage
     parser.set_defaults(**settings)
     for key, text in FLAGS.items():
@@ -562,6 +563,7 @@ def read_links(links, bidders, devices, seed):
     for one, other in itertools.combinations(names, 2):
         if links is not None:
             where = f"{place}, {one} to {other}"
+            require(pd.notna(given[one][other]), f"{where}: missing")
             link = check_number(given[one][other], where)
             back = check_number(given[other][one], where)
             require(link == back, f"{where}: {link:g} s, but {back:g} s back")
@@ -1015,7 +1017,8 @@ def check_number(value, where, whole=False, positive=False):
     number = to_number(value)
     good = 0 <= number <= 1e9 and (number % 1 == 0 or not whole) and (number > 0 or not positive)
     name = "whole number" if whole else "number"
-    require(good, f"{where}: {shown(value)} is not a {name} from 0 to 1e9")
+    least = "above 0" if positive else "from 0"
+    require(good, f"{where}: {shown(value)} is not a {name} {least} to 1e9")
     return number
 
 
