@@ -82,7 +82,7 @@ def test_an_unreadable_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("links, place", [
-    ({"GPU 1": {"GPU 2": 3}}, "links, GPU 1 to client: nan"), ([3, 4], "links, GPU 1 to GPU 2: nan"),
+    ({"GPU 1": {"GPU 2": 3}}, "links, GPU 1 to client: missing"), ([3, 4], "links, GPU 1 to GPU 2: missing"),
     ({"GPU 1": {"GPU 2": 3, "client": 1}, "GPU 2": {"GPU 1": 4, "client": 1}}, "links, GPU 1 to GPU 2: 3"),
     ({"GPU 1": {"GPU 2": 1, "client": -3}, "GPU 2": {"client": 1}}, "links, GPU 1 to client: -3 is not a number"),
     ({"GPU 1": {"GPU 2": 1, "client": 1}, "client": {"GPU 2": 2e9}}, "links, GPU 2 to client: 2000000000.0 is not"),
@@ -97,7 +97,7 @@ def test_wrong_links_are_told(links, place, tmp_path):
 
 @pytest.mark.parametrize("rows, what", [
     ("GPU 1,0,x,1\n", "GPU 1 to GPU 2: 'x' is not a number"), ("GPU 1,0,inf,1\n", "GPU 1 to GPU 2: 'inf' is not"),
-    ("GPU 1,0,,1\n", "GPU 1 to GPU 2: nan is not a number"), ("GPU 1,,1,1\nGPU 1,1,,1\n", "not a dict of dicts of sec"),
+    ("GPU 1,0,,1\n", "GPU 1 to GPU 2: missing"), ("GPU 1,,1,1\nGPU 1,1,,1\n", "not a dict of dicts of sec"),
 ])
 def test_a_wrong_file_of_links_is_told(rows, what, tmp_path):
     path = write(tmp_path, ",GPU 1,GPU 2,client\n" + rows, "links.csv")
