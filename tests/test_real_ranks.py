@@ -252,6 +252,12 @@ def test_under_torchrun_each_rank_runs_a_stage_and_the_texts_are_the_same(here, 
         "results/PipeEdge_stages.csv").read_text()
 
 
+def test_a_wrong_number_of_ranks_is_told(monkeypatch):
+    monkeypatch.setattr(real, "launched", lambda: (0, 2))
+    with pytest.raises(common.UserError, match="torchrun has started 2 ranks for 1 stages: one rank runs one stage"):
+        execute.run_ranks(counts=[12])
+
+
 def test_a_killed_rank_ends_all_with_one_line(here):
     process = torchrun(2, "PipeDream", [6, 6], ["a"] * 9, [2000] * 9)
     try:

@@ -20,9 +20,8 @@ EACH_TICK = functools.partial(LLF.schedule, quantum=1 / common.US)  # looks at t
 
 def task_table(arrival, length, trans, deadline):
     """In microseconds."""
-    columns = dict(arrival_time=arrival, computation_time=length, trans_time=trans, deadline=deadline)
-    table = pd.DataFrame({key: np.array(values, dtype="int64") for key, values in columns.items()})
-    return table.assign(label=[f"Task {k}" for k in range(len(table))])
+    return pd.DataFrame({"arrival_time": arrival, "computation_time": length, "trans_time": trans, "deadline": deadline,
+                         "label": [f"Task {k}" for k in range(len(arrival))]})
 
 
 def random_list(rng):

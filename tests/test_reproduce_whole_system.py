@@ -114,7 +114,6 @@ def test_a_draw_is_scaled_by_a_plain_pipeline():
     assert 2.8 < factor.max() <= 3
 
 
-@functools.lru_cache(None)
 def few_runs(budget=FCIM.BUDGET):
     """The runs of FCIM and FCIM_links x two schedulers on two short draws at each load, FCIM at this budget a task."""
     with pytest.MonkeyPatch.context() as patch:
@@ -126,7 +125,6 @@ def few_runs(budget=FCIM.BUDGET):
 
 def test_the_tables_are_those_of_the_runs():
     runs = few_runs()
-    assert len(runs) == 2 * 2 * 2 * 2
     parts, tables, _ = whole_system.report(runs)
     value = runs.groupby(["setting", "allocator", "algorithm"])[[*whole_system.METRICS, *whole_system.PIPELINE]].mean()
     for row in tables["whole"].to_dict("records"):
@@ -136,20 +134,15 @@ def test_the_tables_are_those_of_the_runs():
     for row in tables["pipelines"].to_dict("records"):
         mean = value.loc[(row["setting"], row["algorithm"], "EDF"), row["metric"]]
         assert row["mean"] == pytest.approx(mean, abs=1e-6)
-    shown = {part[0]: part[2] for part in parts if not isinstance(part, str)}
-    assert list(shown["deadlines_met"]) == ["setting", "allocator", *SHORT]
-    assert len(shown["deadlines_met"]) == len(shown["beaten_whole"]) == 4
+    assert {part[0]: len(part[2]) for part in parts if "deadlines_met" in part[0] or "beaten" in part[0]} == {
+        "deadlines_met": 4, "deadlines_met_changes": 4, "beaten": 4, "beaten_whole": 4}
 
 
-def test_draws_without_an_allocation_are_left_out_and_told():
-    some = few_runs(few_runs()["total_cost"].median() / 8)
-    parts, tables, _ = whole_system.report(some)
-    failures, = (part[2] for part in parts if part[0] == "failures")
-    assert failures["algorithm"].tolist() == [*LINKS, *LINKS]
-    assert (failures["failed"] == 1).all()
-    assert (tables["table"]["runs"] == 1).all()
+def test_a_draw_without_an_allocation_is_told():
+    none = few_runs(budget=0)
+    assert none["algorithm"].tolist() == [*SHORT] * 8
     with pytest.raises(common.NoAllocation, match="no draw on which every method finds an allocation: no valid bid"):
-        whole_system.report(few_runs(0))
+        whole_system.report(none)
 
 
 def test_who_beats_the_first_is_who_is_better_for_sure():
@@ -170,9 +163,8 @@ def test_a_list_of_your_own_has_its_name_and_no_load(tmp_path):
                               methods={**LINKS, **SHORT})
     case, = whole_system.cases(args)
     runs = pd.DataFrame(whole_system.run_case(*case))
-    assert runs["setting"].unique().tolist() == ["mine.json"]
+    assert runs["setting"].tolist() == ["mine.json"] * 4
     assert runs["deadlines_met"].between(1, len(FCIM.tasks)).all()
-    assert len(runs) == 4
 
 
 def test_the_chart_shows_who_computes_which_task_when():
