@@ -31,13 +31,6 @@ PUBLISHED = {
     "Mistral 7B": ("mistral", dict(num_hidden_layers=32, hidden_size=4096, intermediate_size=14336, head_dim=128,
                                    num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=32768)),
 }
-# Falcon's three kinds, by their published shapes; layers are cut to three.
-FALCONS = [
-    ("falcon", dict(num_hidden_layers=3, hidden_size=4544, num_attention_heads=71)),  # 7B: one key and value
-    ("falcon", dict(num_hidden_layers=3, hidden_size=8192, num_attention_heads=128, num_kv_heads=8,
-                    new_decoder_architecture=True)),  # 40B: groups
-    ("falcon", dict(num_hidden_layers=3, hidden_size=2048, num_attention_heads=32, multi_query=False)),  # RW 1B
-]
 # Different numbers, so that no two of them can be mistaken for each other.
 SMALL = dict(num_hidden_layers=7, hidden_size=96, num_attention_heads=6, num_key_value_heads=2, num_kv_heads=2,
              head_dim=20, intermediate_size=200, ffn_dim=200, n_inner=200, ffn_hidden_size=200, expansion_ratio=3)
@@ -51,7 +44,7 @@ def configuration(kind, **settings):
     return CONFIG_MAPPING[kind](**settings)
 
 
-def small_configuration(kind):
+def small_configuration(kind, **more):
     default = configuration(kind)
     settings = {key: value for key, value in SMALL.items() if hasattr(default, key)}
     if kind == "falcon":
@@ -62,7 +55,7 @@ def small_configuration(kind):
         settings["rotary_dim"] = 8
     if kind == "gpt_neo":
         settings["attention_types"] = [[["global"], 7]]
-    return configuration(kind, **settings, **TOKENS)
+    return configuration(kind, **{**settings, **TOKENS, **more})
 
 
 def on_meta(config):
@@ -86,13 +79,16 @@ def weights_of_layers(real, layers):
 
 
 # The types ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", [kind if kind in SOME else pytest.param(kind, marks=thorough) for kind in TYPES])
-def test_weights_and_cache_of_a_small_model_are_those_of_the_real_layers(kind):
-    config = small_configuration(kind)
+@pytest.mark.parametrize("kind, settings", [
+    *[pytest.param(kind, {}, marks=() if kind in SOME else thorough) for kind in TYPES],
+    ("falcon", dict(multi_query=False, num_kv_heads=6)), ("falcon", dict(new_decoder_architecture=True))])
+def test_weights_and_cache_of_a_small_model_are_those_of_the_real_layers(kind, settings):
+    config = small_configuration(kind, **settings)
     model, real = describe.model_from_config(kind, config), on_meta(config)
     assert model.layers == 7
     assert weights_of_layers(real, 7) == [model.params] * 7
-    if kind not in ("qwen2_vl_text", "qwen2_5_vl_text"):  # their rotary sections do not fit so small a head
+    if kind not in ("qwen2_vl_text", "qwen2_5_vl_text") and not settings:  # rotary sections do not fit so small a head;
+        # transformers' newer Falcons cache a key for every head
         import torch
         with torch.no_grad():
             real = real.to_empty(device="cpu").float()
@@ -100,25 +96,9 @@ def test_weights_and_cache_of_a_small_model_are_those_of_the_real_layers(kind):
         assert model.kv_bytes == 4 * sum(layer.keys.numel() for layer in cache.layers) / 3  # 3 tokens
 
 
-@pytest.mark.parametrize("kind, settings", [*PUBLISHED.values(), *FALCONS])
-def test_weights_of_a_model_of_real_shape_are_those_of_the_real_layers(kind, settings):
-    config = configuration(kind, **settings)
-    model = describe.model_from_config(kind, config)
-    assert weights_of_layers(on_meta(config), model.layers) == [model.params] * model.layers
-
-
 def test_no_type_is_in_both_lists():
     assert len(set(TYPES)) == len(TYPES)
     assert set(describe.GGUF_TYPES.values()) <= set(TYPES)
-
-
-@pytest.mark.parametrize("kind, text", [("gemma3", "gemma3_text"), ("llava", "llama")])
-def test_of_a_multimodal_model_the_text_decoder_is_read(kind, text):
-    config = configuration(kind)
-    if not hasattr(config, "get_text_config"):
-        pytest.skip("this release of transformers does not tell the text decoder")
-    assert config.get_text_config().model_type == text
-    assert describe.model_from_config("M", config) == describe.model_from_config("M", config.get_text_config())
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5", "mixtral", "gemma3n"])

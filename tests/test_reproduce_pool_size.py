@@ -1,11 +1,10 @@
 """reproduce/pool_size.py: pools that hold the smaller ones; claims, table and figure follow from the runs."""
-import pandas as pd
 import pytest
 from conftest import ROOT
 
 import common
 import FCIM
-from reproduce import allocation, claims, pool_size, study
+from reproduce import allocation, pool_size, study
 
 BLOOM = common.get_model("BLOOM-176B")
 
@@ -29,7 +28,7 @@ def test_a_larger_pool_is_a_smaller_one_and_more(seed, monkeypatch):
     assert "12 devices" not in common.POOLS
 
 
-def test_table_claims_and_figure_follow_from_the_runs():
+def test_table_and_figure_follow_from_the_runs():
     stored = study.read_runs(ROOT / "reproduce" / "figures", "pool_size_runs.csv")
     parts, tables, figures = pool_size.report(stored)
     means = stored.groupby(["size", "algorithm"])["communication_time"].mean()
@@ -38,16 +37,10 @@ def test_table_claims_and_figure_follow_from_the_runs():
     assert text["size"].tolist() == pool_size.SIZES
     for cell, change in zip(text["against PipeDream"], changes):
         assert float(cell.lstrip("~").split(" ")[0]) == pytest.approx(change, abs=0.0501)
-
-    found = claims.of_pool_size(stored)
-    best = found.loc[found["reading"] == "time, by pool size, static"].iloc[0]
-    assert best["ours"] == pytest.approx(changes.mean(), abs=1e-5)
-    assert best["best"] == pytest.approx(changes.min(), abs=1e-5)
-    assert best["best_in"] == f"{changes.idxmin()} devices, PipeDream"
-
     figure = common.try_figure(*figures[""])
     for axes, metric, claimed in zip(figure.axes, pool_size.PANELS, (-54.7, -36.9, 0)):
         lines = [list(line.get_ydata()) for line in axes.lines]
         assert [claimed, claimed] in lines
-        changes = tables["table"].query("metric == @metric and algorithm != 'FCIM'").groupby("algorithm")["change"]
-        assert all(part.tolist() in lines for _, part in changes)
+        table = tables["table"][tables["table"]["metric"] == metric]
+        for name in ("HexGen", "PipeDream", "PipeEdge"):
+            assert table["change"][table["algorithm"] == name].tolist() in lines

@@ -83,8 +83,7 @@ def test_only_tokens_that_run_are_sent(convert):
 
 
 def test_models_that_take_the_whole_prompts_are_named(convert, monkeypatch):
-    long = dataclasses.replace(NEO, name="Long", context=9000)
-    monkeypatch.setattr(common, "MODELS", [NEO, long])
+    monkeypatch.setattr(common, "MODELS", [NEO, dataclasses.replace(NEO, name="Long", context=9000)])
     text = AZURE + "2024-05-10 00:00:00,5000,10\n2024-05-10 00:05:00,100,100\n"
     assert "cut to the context of GPT-Neo 1.3B; longer ones, for --model: Long (9000 tokens)\n" in convert(text)[1]
     assert "warning" not in convert(text, "--model", "Long")[1]
@@ -120,15 +119,15 @@ def test_a_trace_is_converted_as_plain_reading_does(load, model, device, convert
     work = [round(model.layers * float(common.layer_time(model, device, m, n)) * 1e6) for m, n in zip(kept, made)]
     assert table["computation_time"].tolist() == work
     factor = Fraction(sum(work), max(arrival)) / Fraction(load) if load else 1
-    for task, a, p, n in zip(table.to_dict("records"), arrival, work, made):
+    for task, written, a, p, n in zip(table.to_dict("records"), tasks, arrival, work, made):
         assert abs(task["arrival_time"] - factor * a) < 1 + factor  # the arrivals are stretched once they are whole
         assert task["trans_time"] == 10000 * n
         assert task["deadline"] == task["arrival_time"] + 3 * (p + 10000 * n)
+        for key in ("arrival_time", "trans_time", "deadline"):  # written with all digits
+            assert written[key] == f"{task[key] // 1000000}.{task[key] % 1000000:06d}"
     span = float(factor * max(arrival))
     assert (f"load of the processor ({model.name} on {device.type}) {sum(work) / span:.3f}, of the uplink "
             f"{sum(made) * 10000 / span:.3f}") in err
-    for key in ("arrival_time", "trans_time", "deadline"):  # written with all digits
-        assert [f"{us // 1000000}.{us % 1000000:06d}" for us in table[key].tolist()] == [task[key] for task in tasks]
 
 
 @pytest.mark.parametrize("text, message", [
