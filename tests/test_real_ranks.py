@@ -6,6 +6,7 @@ Ranks are forked from one server that has imported torch; what a user starts is 
 import functools
 import importlib.util
 import json
+import multiprocessing
 import os
 import pathlib
 import re
@@ -15,7 +16,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from multiprocessing import get_context
 
 import pandas as pd
 import pytest
@@ -108,7 +108,7 @@ def be_rank(rank, size, port, jobs, results):
     execute.join()
     for one in jobs:
         if rank == 0:
-            results.send(execute.run_ranks(**one))
+            results.put(execute.run_ranks(**one))
         else:
             execute.run_rank(**execute.share())
     torch.distributed.barrier()
@@ -117,29 +117,18 @@ def be_rank(rank, size, port, jobs, results):
 
 def run_jobs(size, jobs):
     """What run_ranks returns for each job (its arguments), on so many ranks."""
-    context = get_context("forkserver")
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__] + [f"transformers.models.{name}.modeling_{name}" for name in MODELS])
-    receiver, sender = context.Pipe(duplex=False)
+    results = context.Queue()
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    ranks = [context.Process(target=be_rank, args=(rank, size, port, jobs if rank == 0 else [None] * len(jobs), sender))
-             for rank in range(size)]
-    try:
-        for rank in ranks:
-            rank.start()
-        sender.close()  # the end of a rank that dies is noticed then
-        results = []
-        for _ in jobs:
-            assert receiver.poll(100), "no result"
-            results.append(receiver.recv())
-        for rank in ranks:
-            rank.join(20)
-            assert rank.exitcode == 0
-        return results
-    finally:
-        for rank in ranks:
-            rank.kill()
+    ranks = torch.multiprocessing.start_processes(
+        be_rank, (size, port, jobs, results), size, join=False, start_method="forkserver")
+    found = [results.get(timeout=100) for _ in jobs]
+    while not ranks.join(20):
+        pass  # raises what a rank has raised
+    return found
 
 
 @pytest.mark.parametrize("ranks", [*(pytest.param(n, marks=thorough) for n in (1, 2, 3)), 4])

@@ -126,13 +126,9 @@ def test_scripts_are_served_one_after_another(run, monkeypatch):
     for name in ("FCFS", "Mine"):
         assert f"\n{name}: " in out
         intervals, metrics, tasks = (pd.read_csv(f"results/{name}_served_{end}") for end in ends[1:])
-        assert tasks.columns.tolist() == common.RESULT
-        assert intervals.columns.tolist() == ["label", "kind", "start", "end"]
         computed = intervals[intervals["kind"] == "compute"].groupby("label")
         assert (computed["end"].sum() - computed["start"].sum()).tolist() == pytest.approx(
             tasks["computation_time"].tolist(), abs=1e-6)
-        assert metrics.columns.tolist() == ["metric", "simulated", "replayed", "measured", "error_percent",
-                                            "replay_error_percent"]
         assert metrics["metric"].tolist() == list(serve.COMPARED)
         turnaround = metrics.set_index("metric").loc["mean_turnaround_time"]
         assert turnaround["measured"] == pytest.approx(tasks["turnaround_time"].mean(), abs=1e-5)

@@ -100,14 +100,6 @@ def test_a_random_list_is_that_of_the_stored_runs(stored):
     assert row[list(scheduling.SHOWN)].tolist() == [metrics[key] for key in scheduling.SHOWN]
 
 
-def test_the_uplink_free_changes_nothing_but_the_uplink(stored):
-    free, shared = (stored[stored["algorithm"] == name] for name in (scheduling.FREE, "ADSA"))
-    assert (free["mean_uplink_waiting_time"] == 0).all()
-    assert (shared["mean_uplink_waiting_time"] > 0).any()
-    same = ["mean_waiting_time", "mean_response_time", "preemptions"]
-    assert free[same].to_numpy().tolist() == shared[same].to_numpy().tolist()
-
-
 def test_the_list_is_measured_as_the_scripts_measure_it(run, stored):
     of_list = stored[stored["regime"] == "list"].set_index("algorithm")
     run("ADSA", "--no-plot")

@@ -75,28 +75,11 @@ def test_other_traces_are_read(name, text, run):
     assert column(tasks, "output_tokens") == [500, 71]
 
 
-def test_only_tokens_that_run_are_sent(convert):
-    tasks, err = convert(AZURE + "2024-05-10 00:00:00.000000+00:00,10,10000\n2024-05-10 00:05:00+00:00,100,100\n")
-    assert column(tasks, "trans_time") == [20.38, 1]
-    assert "1 of 2 tasks exceed the 2048 tokens" in err
-    assert "longer" not in err  # the prompts are whole
-
-
 def test_models_that_take_the_whole_prompts_are_named(convert, monkeypatch):
     monkeypatch.setattr(common, "MODELS", [NEO, dataclasses.replace(NEO, name="Long", context=9000)])
     text = AZURE + "2024-05-10 00:00:00,5000,10\n2024-05-10 00:05:00,100,100\n"
     assert "cut to the context of GPT-Neo 1.3B; longer ones, for --model: Long (9000 tokens)\n" in convert(text)[1]
     assert "warning" not in convert(text, "--model", "Long")[1]
-
-
-def test_first_slack_and_rate(convert):
-    text = AZURE + "".join(f"2024-05-10 00:00:0{k},{100 * k},{10 * k}\n" for k in range(1, 8))
-    _, err = convert(text, "--first", 3, "--slack", 5, "--rate", 20)
-    assert "3 requests in 2.0 s" in err
-    table = common.read_tasks("tasks.csv", NEO, [T4])
-    assert table["label"].tolist() == ["Request 1", "Request 2", "Request 3"]
-    assert table["trans_time"].tolist() == [500000, 1000000, 1500000]
-    assert (table["deadline"] == table["arrival_time"] + 5 * (table["computation_time"] + table["trans_time"])).all()
 
 
 @pytest.mark.parametrize("load", [None, 0.5, 1.3])
@@ -108,12 +91,13 @@ def test_a_trace_is_converted_as_plain_reading_does(load, model, device, convert
     second = np.sort(rng.uniform(0, 600, 200)).round(7).tolist()
     when = [(start + datetime.timedelta(seconds=int(s))).isoformat(" ") + f"{s % 1:.7f}"[1:] for s in second]
     prompt, output = rng.integers(0, 3000, 200).tolist(), rng.integers(0, 1500, 200).tolist()
-    flags = ["--model", model, "--device", device, *(["--load", load] if load else [])]
+    flags = ["--model", model, "--device", device, "--first", 150, "--slack", 5, "--rate", 20]
+    flags += ["--load", load] if load else []
     tasks, err = convert(AZURE + "".join(f"{row[0]},{row[1]},{row[2]}\n" for row in zip(when, prompt, output)), *flags)
     model, device = common.get_model(model), common.get_device(device)
     table = common.read_tasks("tasks.csv", model, [device])
-    arrival = [round(1000000 * (int(1000000 * s + 1e-6) / 1000000 - int(1000000 * second[0] + 1e-6) / 1000000))
-               for s in second]
+    second, prompt, output = second[:150], prompt[:150], output[:150]
+    arrival = [int(1000000 * s + 1e-6) - int(1000000 * second[0] + 1e-6) for s in second]
     kept = [min(m, model.context - min(n, model.context // 2)) for m, n in zip(prompt, output)]
     made = [min(n, model.context - m) for m, n in zip(kept, output)]
     work = [round(model.layers * float(common.layer_time(model, device, m, n)) * 1e6) for m, n in zip(kept, made)]
@@ -121,13 +105,13 @@ def test_a_trace_is_converted_as_plain_reading_does(load, model, device, convert
     factor = Fraction(sum(work), max(arrival)) / Fraction(load) if load else 1
     for task, written, a, p, n in zip(table.to_dict("records"), tasks, arrival, work, made):
         assert abs(task["arrival_time"] - factor * a) < 1 + factor  # the arrivals are stretched once they are whole
-        assert task["trans_time"] == 10000 * n
-        assert task["deadline"] == task["arrival_time"] + 3 * (p + 10000 * n)
+        assert task["trans_time"] == 50000 * n
+        assert task["deadline"] == task["arrival_time"] + 5 * (p + 50000 * n)
         for key in ("arrival_time", "trans_time", "deadline"):  # written with all digits
             assert written[key] == f"{task[key] // 1000000}.{task[key] % 1000000:06d}"
     span = float(factor * max(arrival))
     assert (f"load of the processor ({model.name} on {device.type}) {sum(work) / span:.3f}, of the uplink "
-            f"{sum(made) * 10000 / span:.3f}") in err
+            f"{sum(made) * 50000 / span:.3f}") in err
 
 
 @pytest.mark.parametrize("text, message", [
