@@ -157,14 +157,12 @@ def test_a_pipeline_makes_the_tokens_of_plain_generate(folder, ranks):
         for stage, layers in zip(stages, SPLITS[ranks]):
             assert stage["layers"] == layers and stage["seconds"] > 0
             assert stage["bytes_sent"] == ([64 * 4 * n for n in positions] if stage is not stages[-1] else [])
-    assert [row["ids"] for row in random[0]] == random_tokens()
 
-
-def random_tokens():
-    """Tokens of the model with random weights in one process, which also notes what each stage takes."""
+    # The model with random weights in one process, which also notes what each stage takes.
     torch.set_num_threads(1)
     rows, stages, text = execute.run_stages(**job(None, [5, 4, 3], PROMPTS, TOKENS, seed=7, sample=True))
     assert "random weights" in text
+    assert [row["ids"] for row in random[0]] == [row["ids"] for row in rows]
     assert [stage["layers"] for stage in stages] == [5, 4, 3] and all(stage["seconds"] > 0 for stage in stages)
     whole = sum(row["seconds"] for row in rows)
     assert 0.3 * whole < sum(stage["seconds"] for stage in stages) < whole
@@ -174,7 +172,6 @@ def random_tokens():
         assert line["tokens"] == len(row["ids"])
         assert line["tokens_per_second"] == pytest.approx(line["tokens"] / row["seconds"], abs=1e-3)
         assert line["text"] == bytes(i for i in row["ids"] if i < 256).decode(errors="replace")
-    return [row["ids"] for row in rows]
 
 
 # Served ---------------------------------------------------------------------------------------------------------------

@@ -73,9 +73,9 @@ def test_estimates_are_right_in_the_median_and_as_far_off_as_sigma(monkeypatch):
         return FCFS.schedule(tasks)
     monkeypatch.setattr(uncertainty, "run_online", online)
     model, device = common.get_model(uncertainty.MODEL), common.get_device(uncertainty.DEVICE)
-    for run in range(10):
+    for run in range(5):
         uncertainty.run_case(0.9, 0, run, {"ADSA": "ADSA", "FCFS": "FCFS"}, model, device, "shared")
-    errors = np.array(seen).reshape(10, -1, 2, uncertainty.TASKS)
+    errors = np.array(seen).reshape(5, -1, 2, uncertainty.TASKS)
     assert (errors[:, :, 0] == errors[:, :, 1]).all()
     for k, sigma in enumerate(uncertainty.SIGMAS):
         assert np.median(errors[:, k]) == pytest.approx(0, abs=0.1)

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, edited, files, refused, run_here, thorough
+from conftest import ROOT, edited, files, refused, run_here
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -23,7 +23,7 @@ TINY = {"allocation": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "batching
         "incentives": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "load": dict(TASKS=20, LOADS=(0.5, 1.2)),
         "pool_size": dict(SIZES=[6, 8]), "scheduling": dict(TASKS=5, LIMIT=2),
         "uncertainty": dict(TASKS=5, LOADS=(0.9, 1.2), SIGMAS=(0, 1)),
-        "whole_system": dict(TASKS=6, MODEL="'GPT-Neo 1.3B'")}
+        "whole_system": dict(TASKS=6, MODEL="'GPT-Neo 1.3B'", LOADS={"overload": 1.3})}
 MORE = {"incentives": ["gains_runs", "curves_runs"], "scheduling": ["list_runs"]}
 FIGURES = ROOT / "reproduce" / "figures"
 OWN = "from FCFS import schedule\nfrom FCIM import allocate\n"
@@ -42,59 +42,38 @@ def has_flag(name, flag):
     return f"[{flag} " in run_here(ROOT / "reproduce" / f"{name}.py", "--help")[1]
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """All figures that are written, in a list."""
-    found = []
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_tiny_run_and_the_same_of_what_it_has_written(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = tiny(name)
+    status, out, err = run_here(script, "--runs", 2, "--out", "one", "--no-plot")
+    assert (status, err) == (0, "")
+    assert not re.search(r"\bnan\b", out)
+    written = files("one")
+    assert {file[-4:] for file in written} == {".csv", ".tex"}
+    runs = pd.read_csv(f"one/{name}_runs.csv")
+    assert set(runs["run" if "run" in runs else "seed"]) == {0, 1}
+
+    figures = {}
     save = Figure.savefig
 
     def savefig(figure, path, **options):
-        found.append(figure)
+        figures[str(path)] = figure
         save(figure, path, **options)
     monkeypatch.setattr(Figure, "savefig", savefig)
-    return found
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_tiny_run_and_the_same_of_what_it_has_written(name, figures, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    script = tiny(name)
-    status, out, err = run_here(script, "--runs", 2, "--out", "one")
-    assert (status, err) == (0, "")
-    written = files("one")
-    assert f"{name}_runs.csv" in written
-    runs = pd.read_csv(f"one/{name}_runs.csv")
-    assert set(runs["run" if "run" in runs else "seed"]) == {0, 1}
-    texts = [pathlib.Path("one", file).read_text(encoding="utf-8") for file in written if file.endswith(".tex")]
-    assert texts and figures
-    for text in texts:
-        check_latex(text)
-    for figure in figures:
-        check_texts(figure)
-    assert not re.search(r"\bnan\b", out)
-
     again = run_here(script, "--from", "one", "--out", "two", "--format", "pdf")
     assert (again[0], again[1].split("\nwritten")[0], again[2]) == (0, out.split("\nwritten")[0], "")
-    assert files("two") == sorted(
-        [file for file in written if not file.endswith("runs.csv")]
-        + [file.replace(".png", ".pdf") for file in written if file.endswith(".png")])
-    for file in files("two"):
-        if not file.endswith(".pdf"):
-            assert pathlib.Path("two", file).read_bytes() == pathlib.Path("one", file).read_bytes()
-
-
-@thorough
-@pytest.mark.parametrize("name", STUDIES)
-def test_the_runs_are_the_same_in_one_process_and_of_more_runs(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    script = tiny(name)
-    runs = {}
-    for count, number in ((1, 2), (2, 2), (2, 1)):
-        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
-        assert run_here(script, "--runs", number, "--out", "now", "--no-plot")[0] == 0
-        runs[count, number] = pathlib.Path("now", f"{name}_runs.csv").read_text().splitlines()
-    assert runs[1, 2] == runs[2, 2]
-    assert set(runs[2, 1]) < set(runs[2, 2])
+    same = [file for file in written if not file.endswith("runs.csv")]
+    drawn = [file[:-4] for file in files("two") if file.endswith(".png")]
+    assert files("two") == sorted([*same, *(file + end for file in drawn for end in (".png", ".pdf"))])
+    for file in same:
+        content = pathlib.Path("two", file).read_text(encoding="utf-8")
+        assert content == pathlib.Path("one", file).read_text(encoding="utf-8")
+        if file.endswith(".tex"):
+            check_latex(content)
+    assert len(figures) == 2 * len(drawn) > 0
+    for figure in set(figures.values()):
+        check_texts(figure)
 
 
 @pytest.mark.parametrize("name", STUDIES)
