@@ -113,8 +113,6 @@ def test_measured_tasks_are_a_task_file_that_the_scripts_read(torch, command, ru
     assert run("FCIM", *measured, "--no-plot")[0] == run("ADSA", *measured, "--no-plot")[0] == 0
     assert read("ADSA_tasks")["computation_time"].tolist() == tasks["computation_time"].tolist()
     assert read("ADSA_metrics")["model"][0] == "random GPT-Neo"
-    assert command("measure", "ADSA", *measured)[0] == 0
-    assert read("ADSA_texts")["text"].tolist() == texts["text"].tolist()
     assert command("measure", "ADSA", "--sample", "--seed", "5", *short)[0] == 0
     assert read("ADSA_texts")["text"].tolist() != texts["text"].tolist()
 
