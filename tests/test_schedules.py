@@ -227,7 +227,7 @@ def test_hundreds_of_tasks_are_excerpted(run):
         assert status == 0
         assert "... and 380 more rows" in out
         assert len(pd.read_csv(f"results/{name}_tasks.csv")) == 400
-    assert "the integer program is limited to 60 tasks" in out
+    assert "the search is limited to 60 tasks" in out
     assert not metrics("optimal")["proven_optimal"]
 
 
