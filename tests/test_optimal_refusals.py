@@ -39,9 +39,8 @@ def test_an_interrupted_solver_leaves_no_file(monkeypatch, tmp_path):
     assert files(tmp_path) == ["cbc"]
 
 
-@pytest.mark.parametrize("version", ["3.0.0", "3.0.1", "4.0.0"])
+@pytest.mark.parametrize("version", ["3.0.0", "3.0.1", "4.0.0"])  # 4 has no solver
 def test_a_release_of_pulp_that_cannot_serve_is_refused(version, monkeypatch):
-    """Two build wrong constraints; 4 has no solver and another interface."""
     monkeypatch.setattr(pulp, "__version__", version)
     if version == "4.0.0":
         monkeypatch.delattr(pulp, "PULP_CBC_CMD")
