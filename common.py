@@ -222,7 +222,7 @@ def make_parser(name, doc, plot=True, **settings):
 
 def run(main, name, *arguments):
     """main(name, *arguments). What stops it is said in one line on standard error: NoAllocation (exit status 1), a
-    UserError or a package that is missing (2), Ctrl-C (130). SIGTERM ends it as an exit does: nothing is left behind."""
+    UserError or a package that is missing (2), Ctrl-C (130). SIGTERM ends it as an exit does, so nothing is left."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
