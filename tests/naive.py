@@ -83,7 +83,7 @@ def adsa(case, alike):
     return by_decision(case, choose)
 
 
-def llf(case, quantum, by_tick=True):
+def llf(case, quantum, by_tick=False):
     """One tick at a time; or from one moment to the next at which a task arrives, is done or may take over."""
     remaining = [p for _, p, _, _ in case]
     left, now, running, since, runs = set(range(len(case))), 0, None, 0, []
@@ -368,7 +368,6 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
     per_layer = [P / l for l, P, _ in offers]
     criteria = [[nine_digits(layers / l) for l, _, _ in offers], [nine_digits(T / l) for l, _, T in offers],
                 [nine_digits(c) for c in per_layer]]
-    shown = criteria[2]
     present, out, missing = list(range(len(offers))), [], layers
     while missing > 0:
         valid = [i for i in present if offers[i][1] <= budget + within and offers[i][2] <= deadline + within]
@@ -380,7 +379,7 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
             for i in valid:
                 if most > least:
                     score[i] += weight * (values[i] - least) / (most - least)
-        ranked = sorted(valid, key=lambda i: (score[i], shown[i], i))
+        ranked = sorted(valid, key=lambda i: (score[i], criteria[2][i], i))
         winner = ranked[0]
         l, P, _ = offers[winner]
         n, c = min(l, missing), per_layer[winner]
@@ -389,7 +388,7 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
             paid = c * n
         elif gamma > alpha + beta and n == l:
             paid = P
-        elif gamma > alpha + beta or all(shown[winner] <= shown[i] for i in valid):
+        elif gamma > alpha + beta or all(criteria[2][winner] <= criteria[2][i] for i in valid):
             paid = per_layer[ranked[1]] * n
         else:
             paid = max(per_layer[ranked[1]], c) * n - delta * n * (c - average)
@@ -632,11 +631,6 @@ def batches(case, order, token, room, most):
             peak = max(peak, sum(case[j][3] for j in begun - set(done)))
         now += 1
     return [done[j] for j in range(len(case))], peak
-
-
-def first_runs(runs):
-    """The tasks in the order of their first runs."""
-    return list(dict.fromkeys(j for j, _, _ in runs))
 
 
 # Online, by estimates (reproduce/uncertainty.py) ----------------------------------------------------------------------
