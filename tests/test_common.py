@@ -3,7 +3,6 @@ test_refusals.py."""
 import json
 import math
 
-import naive
 import numpy as np
 import pandas as pd
 import pytest
@@ -134,19 +133,6 @@ def test_further_fields_are_passed_on_and_named_once(tmp_path, capsys):
         seen = []
         common.next_run(lambda queue, seen=seen: seen.append(queue) or FCFS.schedule(queue), table, 0)
         assert seen[0]["weight"][0] == 3
-
-
-@settings(max_examples=60)
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), max_size=9))
-def test_runs_that_follow_on_each_other_become_one_interval(steps):
-    """steps: of each run the task, the idle time before it and its length."""
-    runs, now = [], 0
-    for task, idle, length in steps:
-        runs.append((task, now + idle, now + idle + length))
-        now += idle + length
-    table = common.interval_table(pd.DataFrame({"label": ["A", "B", "C"]}), runs)
-    found = list(zip(table["label"], table["start"], table["end"]))
-    assert found == [("ABC"[task], start, end) for task, start, end in naive.merged(runs)]
 
 
 # Links and bids -------------------------------------------------------------------------------------------------------
@@ -392,26 +378,6 @@ def test_the_accounting_equals_a_plain_one(case):
         for end, number in (("", len(values)), ("_all", len(bids))):
             expected[key + end] = sum(values) ** 2 / (number * sum(value ** 2 for value in values))
     assert metrics == pytest.approx(expected, rel=1e-4, abs=1e-4)
-
-
-GOOD = [{"devices": [0], "layers": 2}, {"devices": [1], "layers": 1}]
-
-
-def evaluated(stages):
-    """The metrics of three layers on two devices that offer two each."""
-    bids = pd.DataFrame({"device": ["A", "B"], "layers": [2, 2], "price": [1, 1], "true_cost": [1, 1]})
-    model = common.Model("M", 3, hidden=9, feed_forward=9, heads=3, context=9)
-    tasks = common.read_tasks(FCIM.tasks, BLOOM, [T4])
-    return common.evaluate(stages, tasks, model, bids, np.ones((3, 3)) - np.eye(3), np.ones((5, 2)), [9, 9])[3]
-
-
-def test_equal_or_no_rewards_are_fair():
-    assert evaluated([{"devices": [1, 0], "layers": 3}])["devices"] == 2
-    for rewards, fairness in (((0, 0), 1), ((3, 3), 1), ((1, 0), 1 / 2), ((1, 2), 9 / 10)):
-        found = evaluated([dict(stage, reward=reward) for stage, reward in zip(GOOD, rewards)])
-        assert (found["fairness_rewards"], found["fairness_layers"]) == (fairness, 9 / 10)
-        assert found["total_cost"] == sum(rewards)
-        assert found["cost_efficiency"] == (3 / sum(rewards) if sum(rewards) else math.inf)
 
 
 # Output ---------------------------------------------------------------------------------------------------------------
