@@ -81,20 +81,15 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path):
     ({"GPU 1": {"GPU 2": 1, "client": -3}, "GPU 2": {"client": 1}}, "links, GPU 1 to client: -3"),
     ({"GPU 1": {"GPU 2": 1, "client": 1}, "client": {"GPU 2": 2e9}}, "links, GPU 2 to client: 2000000000.0"),
     ({"GPU 1": {"GPU 2": "far"}}, "links, GPU 1 to GPU 2: 'far'"), ({"GPU 1": 3}, "links: "),
+    ("GPU 1,0,x,1\n", "links, GPU 1 to GPU 2: 'x'"), ("GPU 1,,1,1\nGPU 1,1,,1\n", "links: "),  # of a CSV file
 ])
 def test_a_wrong_link_is_named(links, place, tmp_path):
-    assert told(common.read_links, links, ["GPU 1", "GPU 2"], PAPER, 0).startswith(place)
-    path = write(tmp_path, json.dumps(links), "links.json")
+    if isinstance(links, str):
+        path = write(tmp_path, ",GPU 1,GPU 2,client\n" + links, "links.csv")
+    else:
+        assert told(common.read_links, links, ["GPU 1", "GPU 2"], PAPER, 0).startswith(place)
+        path = write(tmp_path, json.dumps(links), "links.json")
     assert told(common.read_links, path, ["GPU 1", "GPU 2"], PAPER, 0).startswith(place.replace("links", path, 1))
-
-
-@pytest.mark.parametrize("rows, place", [
-    ("GPU 1,0,x,1\n", ", GPU 1 to GPU 2: 'x'"), ("GPU 1,0,,1\n", ", GPU 1 to GPU 2: "),
-    ("GPU 1,,1,1\nGPU 1,1,,1\n", ": "),  # a device in two rows
-])
-def test_a_wrong_link_of_a_csv_file_is_named(rows, place, tmp_path):
-    path = write(tmp_path, ",GPU 1,GPU 2,client\n" + rows, "links.csv")
-    assert told(common.read_links, path, ["GPU 1", "GPU 2"], PAPER, 0).startswith(path + place)
 
 
 @pytest.mark.parametrize("bids, place", [
