@@ -309,7 +309,8 @@ def test_the_accounting_equals_a_plain_one(case):
     layers = sum(stage["layers"] for stage in stages)
     model = common.Model("M", layers, hidden=8000, feed_forward=46500, heads=8, context=99)  # 1e9 weights a layer
     table, result, intervals, metrics = common.evaluate(stages, tasks, model, bids, delay, times, [24] * len(bids))
-    client, free, crossed, computed, queued, ways = [len(bids)], [0] * len(stages), 0, 0, 0, []
+    client, free, computed = [len(bids)], [0] * len(stages), [0] * len(stages)
+    crossed, queued, ways = 0, 0, []
     for k, label in enumerate(tasks["label"]):
         now, place = tasks["arrival_time"][k], client
         for s, stage in enumerate(stages):
@@ -319,19 +320,22 @@ def test_the_accounting_equals_a_plain_one(case):
             work = whole_microseconds(n * max(times[k][group]) / size)
             slowest = max(delay[a][b] for a in group for b in group)
             reduces = whole_microseconds(n * 4 * (size - 1) / size * slowest)
+            assert table[["link_delay", "allreduce_time"]].to_numpy()[s].tolist() == [link, reduces]
             start = max(now + link, free[s])
             end = start + work + reduces
             ways.append((label, "transmit", now, now + link, s + 1, name))
             ways.append((label, "compute", start, end, s + 1, name))
             queued += start - now - link
             crossed += link + reduces
-            computed += work
+            computed[s] += work
             now, free[s], place = end, end, group
         back = whole_microseconds(min(delay[a][len(bids)] for a in place))
         ways.append((label, "transmit", now, now + back, len(stages) + 1, "client"))
         crossed += back
         assert result.loc[k, ["end_computation", "completion_time"]].tolist() == [now, now + back]
     assert list(intervals.itertuples(index=False, name=None)) == ways
+    assert table["computation_time"].tolist() == computed
+    computed = sum(computed)
 
     paid = {}
     for s, stage in enumerate(stages):

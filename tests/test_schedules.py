@@ -27,47 +27,39 @@ def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
     case = [tuple(seconds * common.US for seconds in task) for task in case]
     intervals = policy.schedule(table(case))
     result, everything = common.simulate(table(case), intervals, link)
-    n, start, end, pieces = len(case), {}, {}, dict.fromkeys(range(len(case)), 0)
+    start, end, pieces = {}, {}, dict.fromkeys(range(len(case)), 0)
     for j, s, e in runs(intervals):
         start.setdefault(j, s)
         end[j] = e
         pieces[j] += 1
-    done = naive.uplink(case, [end[j] for j in range(n)], link)
-    for j, (a, p, q, d) in enumerate(case):
-        row = result.iloc[j]
-        assert row["label"] == f"T{j}"
-        assert (row["start_time"], row["end_computation"], row["completion_time"]) == (start[j], end[j], done[j])
-        assert (row["response_time"], row["turnaround_time"]) == (start[j] - a, done[j] - a)
-        assert row["waiting_time"] == end[j] - a - p >= 0
-        assert row["uplink_waiting_time"] == done[j] - q - end[j] >= 0
-        assert (row["deadline_met"], row["preemptions"]) == (done[j] <= d, pieces[j] - 1)
+    done = naive.uplink(case, [end[j] for j in range(len(case))], link)
+    expected = pd.DataFrame([{
+        "label": f"T{j}", "arrival_time": a, "computation_time": p, "trans_time": q, "deadline": d,
+        "start_time": start[j], "end_computation": end[j], "completion_time": done[j], "response_time": start[j] - a,
+        "waiting_time": end[j] - a - p, "uplink_waiting_time": done[j] - q - end[j], "turnaround_time": done[j] - a,
+        "deadline_met": done[j] <= d, "preemptions": pieces[j] - 1} for j, (a, p, q, d) in enumerate(case)])
+    pd.testing.assert_frame_equal(result, expected)
     sent = everything[everything["kind"] == "transmit"]
-    assert sorted(sent["end"] - sent["start"]) == sorted(q for _, _, q, _ in case)
+    assert sorted(sent["end"] - sent["start"]) == sorted(expected["trans_time"])
 
-    model = common.Model("m", layers=3, hidden=8, feed_forward=4, heads=2, context=1)  # 3 x 320 weights of two bytes
-    tasks = table(case).assign(output_tokens=7, measured_weights_gb=np.nan)
+    model = common.Model("m", layers=3, hidden=8000, feed_forward=4000, heads=2, context=1)  # 3 x 0.64 GB
+    caches = [k * 10 ** 9 for k in range(1, len(case) + 1)]
+    tasks = table(case).assign(output_tokens=7, measured_weights_gb=np.nan, kv_bytes=caches)
     found = common.scheduling_metrics(tasks, result, model, common.get_device("T4"))
-    values = {"waiting": [end[j] - a - p for j, (a, p, _, _) in enumerate(case)],
-              "response": [start[j] - a for j, (a, _, _, _) in enumerate(case)],
-              "turnaround": [done[j] - a for j, (a, _, _, _) in enumerate(case)]}
-    for key, microseconds in values.items():
-        expected = [sum(microseconds) / n, *np.percentile(microseconds, [50, 95, 99])]
-        assert [found[f"{kind}_{key}_time"] * 1e6 for kind in ("mean", "p50", "p95", "p99")] == pytest.approx(
-            expected, abs=1)
-    queued = sum(done[j] - q - end[j] for j, (_, _, q, _) in enumerate(case))
-    late = sum(max(0, done[j] - d) for j, (_, _, _, d) in enumerate(case))
-    assert found["mean_uplink_waiting_time"] * 1e6 == pytest.approx(queued / n, abs=1)
-    assert found["mean_tardiness"] * 1e6 == pytest.approx(late / n, abs=1)
-    assert (found["T_end"], found["tasks"]) == (max(done) / 1e6, n)
-    assert found["deadlines_met"] == sum(done[j] <= d for j, (_, _, _, d) in enumerate(case))
-    assert found["preemptions"] == sum(pieces.values()) - n
-    held = 1920 + naive.peak_memory(case, start, end, range(1, n + 1))
-    assert (found["peak_memory_gb"], found["memory_utilization"]) == pytest.approx((held / 1e9, held / 16e9))
-    span = (max(done) - min(a for a, _, _, _ in case)) / 1e6
-    rates = {"throughput": n, "tokens_per_second": 7 * n, "processor_utilization": sum(p for _, p, _, _ in case) / 1e6,
-             "uplink_utilization": sum(q for _, _, q, _ in case) / 1e6}
-    for key, count in rates.items():
-        assert found[key] == pytest.approx(count / span if span else np.nan, nan_ok=True)
+    n, span = len(case), (max(done) - min(expected["arrival_time"])) / 1e6 or np.nan
+    held = 1.92 + naive.peak_memory(case, start, end, caches) / 1e9
+    wanted = {
+        "tasks": n, "T_end": max(done) / 1e6, "deadlines_met": sum(expected["deadline_met"]),
+        "mean_tardiness": np.mean((expected["completion_time"] - expected["deadline"]).clip(lower=0)) / 1e6,
+        "mean_uplink_waiting_time": np.mean(expected["uplink_waiting_time"]) / 1e6,
+        "preemptions": sum(expected["preemptions"]), "throughput": n / span, "tokens_per_second": 7 * n / span,
+        "processor_utilization": sum(expected["computation_time"]) / 1e6 / span,
+        "uplink_utilization": sum(expected["trans_time"]) / 1e6 / span,
+        "peak_memory_gb": held, "memory_utilization": held / 16}
+    for key in ("waiting_time", "response_time", "turnaround_time"):
+        wanted[f"mean_{key}"] = np.mean(expected[key]) / 1e6
+        wanted.update({f"p{percent}_{key}": np.percentile(expected[key], percent) / 1e6 for percent in (50, 95, 99)})
+    assert found == pytest.approx(wanted, rel=1e-9, abs=1e-6, nan_ok=True)
 
 
 @settings(max_examples=part_of(400, 10))
