@@ -5,6 +5,7 @@ A case is a list of tasks (arrival, computation, trans, deadline) in whole ticks
 """
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import combinations, permutations
 
 import numpy as np
@@ -230,22 +231,33 @@ def every_pipeline(layers, most, times, delay):
     return min(found)
 
 
-# Pipelines with a queue at each stage (reproduce.whole_system): stages of an allocate, a case of common.allocation_case
+# Pipelines of groups: stages of an allocate, case: a common.allocation_case
+
+
+def group_passes(stages, tasks, client, seconds, crossing):
+    """Whole microseconds of each of so many tasks: (work by task and stage, links by task and link, all-reduces by task
+    and stage, which are in the work too). seconds(k, i): of a layer of task k on device i; crossing(k, i, j): of its
+    activations from i to j."""
+    work, links, reduces = [], [], []
+    path = [[client], *(stage["devices"] for stage in stages), [client]]
+    for k in range(tasks):
+        work.append([])
+        reduces.append([])
+        for stage in stages:
+            group, n = stage["devices"], stage["layers"]
+            slowest = max(crossing(k, i, j) for i in group for j in group)
+            reduces[k].append(round(4 * (len(group) - 1) / len(group) * slowest * n * 10 ** 6))
+            work[k].append(round(max(seconds(k, i) for i in group) / len(group) * n * 10 ** 6) + reduces[k][-1])
+        links.append([round(min(crossing(k, i, j) for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])])
+    return work, links, reduces
 
 
 def stage_work(stages, case):
-    """Whole microseconds of work (task by stage) and of links, by plain loops."""
-    delay, times, work = case["delay"], case["times"], []
-    for k in range(len(times)):
-        work.append([])
-        for stage in stages:
-            group, n = stage["devices"], stage["layers"]
-            size, slowest = len(group), max(delay[i, j] for i in group for j in group)
-            compute = max(times[k, i] for i in group) / size * n
-            work[k].append(round(compute * 10 ** 6) + round(4 * (size - 1) / size * slowest * n * 10 ** 6))
-    client = [len(delay) - 1]
-    path = [client, *(stage["devices"] for stage in stages), client]
-    return work, [round(min(delay[i, j] for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])]
+    """Whole microseconds of work (task by stage) and of links (reproduce.whole_system)."""
+    delay, times = case["delay"], case["times"]
+    work, links, _ = group_passes(stages, len(times), len(delay) - 1, seconds=lambda k, i: times[k, i],
+                                  crossing=lambda k, i, j: delay[i, j])
+    return work, links[0]
 
 
 def queue_at_each_stage(policy, stages, case, quantum):
@@ -309,38 +321,24 @@ def token_by_token(arrival, output, prompt, token):
 
 
 def token_passes(stages, case, latency, bandwidth):
-    """Whole microseconds of a pass of each task's prompt, and of one of its tokens: (work by task and stage, links by
-    task and link, all-reduces by task and stage), by plain loops. Stages of single devices or of groups."""
+    """group_passes of each task's prompt, and of one of its tokens."""
     model, tasks, client = case["model"], case["tasks"].to_dict("records"), len(latency) - 1
-    found = []
-    for kind in ("prompt", "token"):
-        work, links, reduces = [], [], []
-        for k, task in enumerate(tasks):
-            size = 2 * model.hidden * (task["prompt_tokens"] if kind == "prompt" else 1)
+    devices = {device.type: device for device in common.DEVICES}
 
-            def crossing(i, j, size=size):
-                return 0 if i == j else latency[i][j] + size / bandwidth[i][j]
+    def seconds(k, i, kind):
+        device = devices[case["bids"]["type"][i]]
+        read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)
+        compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)
+        parts = {"prompt": max(read, tasks[k]["prompt_tokens"] * compute), "token": max(read, compute)}
+        whole = parts["prompt"] + tasks[k]["output_tokens"] * parts["token"]
+        return parts[kind] / whole * case["times"][k][i]
 
-            def seconds(i, k=k, task=task, kind=kind):
-                kinds = {device.type: device for device in common.DEVICES}
-                device = kinds[case["bids"]["type"][i]]
-                read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)
-                compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)
-                parts = {"prompt": max(read, task["prompt_tokens"] * compute), "token": max(read, compute)}
-                whole = parts["prompt"] + task["output_tokens"] * parts["token"]
-                return parts[kind] / whole * case["times"][k][i]
+    def crossing(k, i, j, kind):
+        size = 2 * model.hidden * (tasks[k]["prompt_tokens"] if kind == "prompt" else 1)
+        return 0 if i == j else latency[i][j] + size / bandwidth[i][j]
 
-            work.append([])
-            reduces.append([])
-            for stage in stages:
-                group, n = stage["devices"], stage["layers"]
-                slowest = max(crossing(i, j) for i in group for j in group)
-                reduces[-1].append(round(4 * (len(group) - 1) / len(group) * slowest * n * 10 ** 6))
-                work[-1].append(round(max(seconds(i) for i in group) / len(group) * n * 10 ** 6) + reduces[-1][-1])
-            path = [[client], *(stage["devices"] for stage in stages), [client]]
-            links.append([round(min(crossing(i, j) for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])])
-        found.append((work, links, reduces))
-    return found
+    return [group_passes(stages, len(tasks), client, partial(seconds, kind=kind), partial(crossing, kind=kind))
+            for kind in ("prompt", "token")]
 
 
 # FCIM -----------------------------------------------------------------------------------------------------------------
@@ -361,9 +359,8 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
     no valid bid. offers: (layers, price, computation time) of each device; budget, deadline: for each of the tasks. All
     are numbers or texts, taken as the decimals that they show."""
     offers = [[Fraction(str(value)) for value in offer] for offer in offers]
-    alpha, beta, gamma = (Fraction(str(weight)) for weight in weights)
-    delta, budget, deadline = (Fraction(str(value)) for value in (delta, budget, deadline))
-    within = Fraction("1e-9")
+    alpha, beta, gamma, delta, budget, deadline, within = (
+        Fraction(str(value)) for value in (*weights, delta, budget, deadline, "1e-9"))
     budget, deadline = budget * tasks, deadline * tasks
     per_layer = [P / l for l, P, _ in offers]
     criteria = [[nine_digits(layers / l) for l, _, _ in offers], [nine_digits(T / l) for l, _, T in offers],

@@ -47,7 +47,6 @@ COST, TIME = (0.1, 0.3, 0.6), (0.1, 0.8, 0.1)
 
 @pytest.mark.parametrize("layers, offers, setting, reward", [
     (4, [(6, 3, 5)], dict(weights=COST), 2),  # a lone bid: c n
-    (4, [(6, 3, 5)], dict(weights=TIME), 2),
     (4, [(4, 2, 4), (4, 6, 4)], dict(weights=COST), 2),  # cost first, all it offered: its price
     (2, [(4, 2, 4), (4, 6, 4)], dict(weights=COST), 3),  # less than it offered: c2 n
     (4, [(4, 2, 4), (4, 6, 4)], dict(weights=TIME), 6),  # time first, the cheapest wins: c2 n
@@ -55,8 +54,6 @@ COST, TIME = (0.1, 0.3, 0.6), (0.1, 0.8, 0.1)
     (4, [(4, 6, 2), (4, 8, 4), (4, 2, 8)], dict(weights=TIME, delta=0.5), 8 - 0.5 * 4 * (1.5 - 4 / 3)),  # c2 n, fined
     (4, [(4, 6, 2), (4, 8, 4), (4, 14, 8), (4, 5, 9)], dict(weights=TIME), 8 + 0.1 * 4 * (2.0625 - 1.5)),  # cheap
     (4, [(4, 2, 4), (4, 6, 4)], dict(weights=TIME, budget=5), 2),  # the dear one is not admitted: alone
-    (4, [(4, 5, 4), (4, 6, 6)], dict(weights=TIME, budget=6), 6),
-    (2, [(4, 5, 2), (4, 5, 6)], dict(weights=COST, budget=5), 2.5),
     (4, [(4, 4, 2), (2, 5, 4)], dict(weights=TIME, budget=6), 6),  # 2.5 x 4 = 10 cents, cut to the budget
 ])
 def test_every_case_of_the_payment(layers, offers, setting, reward):
@@ -81,8 +78,7 @@ def test_why_there_is_none(layers, offers, setting, why):
     (2, [(2, 8, 2), (2, 4, 4)], dict(weights=(0, 0.5, 0.5)), [1]),  # a tie: the cheaper
     (8, [(3, 0.3, 3), (5, 0.5, 5)], {}, [1, 0]),  # equal prices and times a layer: the larger offer
     (6, [(3, 0.1, 1), (7, 0.7 / 3, 7 / 3)], {}, [1]),  # equal to nine digits, thirds
-    (3, [(1, 0.1, 1), (1, 0.1, 1), (1, 0.1, 1)], dict(budget=0.3), [0, 1, 2]),  # 0.3 cents pay 0.1 three times
-    (3, [(1, 0.1, 1), (1, 0.1, 1), (1, 0.1, 1)], dict(budget=0.1, tasks=3), [0, 1, 2]),
+    (3, [(1, 0.1, 1), (1, 0.1, 1), (1, 0.1, 1)], dict(budget=0.1, tasks=3), [0, 1, 2]),  # 0.3 cents pay all three
     (4, [(4, 1, 12.3)], dict(deadline=4.1, tasks=3), [0]),  # 3 x 4.1 s are 12.3 s
     (4, [(4, 1 + 1e-9, 1 + 1e-9)], dict(budget=1, deadline=1), [0]),  # within 1e-9 of the limits
     (2, [(3, 0.30000001, 3), (3, 0.3, 3)], dict(weights=(0, 0, 1)), [1]),  # in the ninth digit the second is cheaper

@@ -155,11 +155,11 @@ def test_operators(operator, a, other, drawn, expected, edge):
         assert sorted(i for group in (*groups, used) for i in group) == sorted([0, 1, 2, 4, *others[other]])
 
 
-@pytest.mark.parametrize("k, expected", [(0, [[2], [1, 0]]), (1, [[2, 1], [0]])])
-def test_a_group_of_three_is_split_in_either_place(k, expected):
-    groups = [[0, 1, 2]]
-    HexGen.split(groups=groups, a=0, one=groups[0], rng=Drawn((k, 2)))
-    assert groups == expected
+def test_a_group_of_three_is_split_in_either_place():
+    for k, expected in enumerate([[[2], [1, 0]], [[2, 1], [0]]]):
+        groups = [[0, 1, 2]]
+        HexGen.split(groups=groups, a=0, one=groups[0], rng=Drawn((k, 2)))
+        assert groups == expected
 
 
 def test_a_child_is_made_by_a_chain_of_operators():
@@ -173,16 +173,6 @@ def test_a_child_is_made_by_a_chain_of_operators():
             ([merge, (0, 2), (1, 2), (0, 2), (1, 3), give, (0, 1), (0, 1), (1, 2), (2, 3), last], [[0, 1]])):
         assert HexGen.mutated(((0, 1), (2,)), LINE, Drawn(*drawn)) == child
     assert HexGen.mutated(((3,),), LINE, Drawn(give, (0, 1), (0, 1), (1, 2), (0, 1), last)) == [[3]]  # the last of all
-
-
-def test_children_are_groupings():
-    """Every operator at work: no device twice or unknown, no empty group, no last device lost."""
-    rng = np.random.default_rng(0)
-    for grouping in [((0, 1), (2,), (4,)), ((3,),), ((0, 1, 2, 3, 4),)] * 500:
-        child = HexGen.mutated(grouping, LINE, rng)
-        used = [i for group in child for i in group]
-        assert all(child) and len(set(used)) == len(used) and set(used) <= set(range(5))
-    assert all(HexGen.mutated([(0,)], np.zeros((2, 2)), rng) == [[0]] for _ in range(200))
 
 
 def test_first_groupings():
@@ -266,12 +256,6 @@ def allocate(layers, offers, delay, times, arrivals, seed=0, model=ANY_SIZE, **s
     time = naive.list_completion(n, w, d, arrivals)
     assert any(f"completion time {time:.3f} s" in line for line in notes)
     return stages, notes, time
-
-
-def test_one_device_by_hand():
-    stages, _, time = allocate(7, [9], [[0, 2], [2, 0]], [[0.5], [1]], [1, 3])
-    assert stages == [{"devices": [0], "layers": 7}]
-    assert time == pytest.approx(2 + max(1 + 3.5, 3) + 7 + 2)
 
 
 def test_the_search_is_that_of_a_plain_loop():
