@@ -22,17 +22,9 @@ def merged(runs):
     return out
 
 
-def fcfs(case):
-    runs, now = [], 0
-    for j in sorted(range(len(case)), key=lambda j: (case[j][0], j)):
-        now = max(now, case[j][0])
-        runs.append((j, now, now + case[j][1]))
-        now += case[j][1]
-    return runs
-
-
-def by_decision(case, choose):
-    """Simulates a policy that decides at every arrival and completion: choose(now, present, remaining, running)."""
+def by_decision(case, choose, moments=lambda now, present, remaining, running: ()):
+    """Simulates a policy that decides at every arrival and completion, and at further moments. choose(now, present,
+    remaining, running): the task that runs; present: those that have arrived and are not done, in order of arrival."""
     coming = sorted(range(len(case)), key=lambda j: (case[j][0], j))
     remaining, present, running, now, runs = [p for _, p, _, _ in case], [], None, 0, []
     while coming or present:
@@ -41,9 +33,8 @@ def by_decision(case, choose):
         while coming and case[coming[0]][0] <= now:
             present.append(coming.pop(0))
         running = choose(now, present, remaining, running)
-        end = now + remaining[running]
-        if coming:
-            end = min(end, case[coming[0]][0])
+        end = min([now + remaining[running], *(case[j][0] for j in coming[:1]),
+                   *moments(now, present, remaining, running)])
         runs.append((running, now, end))
         remaining[running] -= end - now
         now = end
@@ -51,6 +42,12 @@ def by_decision(case, choose):
             present.remove(running)
             running = None
     return merged(runs)
+
+
+def fcfs(case):
+    def choose(now, present, remaining, running):
+        return present[0]
+    return by_decision(case, choose)
 
 
 def least(present, key, running):
@@ -86,40 +83,32 @@ def adsa(case, alike):
 
 def llf(case, quantum, by_tick=False):
     """One tick at a time; or from one moment to the next at which a task arrives, is done or may take over."""
-    remaining = [p for _, p, _, _ in case]
-    left, now, running, since, runs = set(range(len(case))), 0, None, 0, []
+    since = 0  # when the running task began
 
-    def laxity(j):
+    def laxity(j, now, remaining):
         return case[j][3] - case[j][2] - now - remaining[j]
-    while left:
-        present = sorted((j for j in left if case[j][0] <= now), key=lambda j: (case[j][0], j))
+
+    def choose(now, present, remaining, running):
+        nonlocal since
         waiting = [j for j in present if j != running]
-        if waiting:
-            least = min(waiting, key=laxity)
-            arrival = any(case[j][0] == now for j in present)
-            if running is None or (laxity(least) < laxity(running) and (arrival or now - since >= quantum)) or (
-                    laxity(least) == laxity(running) and now - since >= quantum):
-                running, since = least, now
-        if running is not None and remaining[running] == 0:  # of no length: gone before the next tick
-            runs.append((running, now, now))
-            left.remove(running)
-            running = None
-            continue
-        moments = [now + 1]
-        if not by_tick:
-            moments = [case[j][0] for j in left]
-            if running is not None:
-                moments.append(now + remaining[running])
-                moments += [max(since + quantum, now + laxity(j) - laxity(running)) for j in present if j != running]
-        then = min(moment for moment in moments if moment > now)
+        if not waiting:
+            return running
+        best = min(waiting, key=lambda j: laxity(j, now, remaining))
         if running is not None:
-            runs.append((running, now, then))
-            remaining[running] -= then - now
-            if remaining[running] == 0:
-                left.remove(running)
-                running = None
-        now = then
-    return merged(runs)
+            gain = laxity(running, now, remaining) - laxity(best, now, remaining)
+            arrival = any(case[j][0] == now for j in present)
+            if gain < 0 or (now - since < quantum and (gain == 0 or not arrival)):
+                return running
+        since = now
+        return best
+
+    def moments(now, present, remaining, running):
+        if by_tick:
+            return [now + 1]
+        level = [now + laxity(j, now, remaining) - laxity(running, now, remaining) for j in present if j != running]
+        taking_over = [max(since + quantum, moment) for moment in level]
+        return [moment for moment in taking_over if moment > now]
+    return by_decision(case, choose, moments)
 
 
 def uplink(case, end, link, order=None):

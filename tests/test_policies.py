@@ -22,7 +22,7 @@ def found(policy, case, ticks, unit=1):
 def expected(policy, case, ticks, by_tick=False):
     """Runs of its reference. by_tick: that of LLF goes on a tick at a time."""
     if policy is FCFS:
-        return naive.merged(naive.fcfs(case))
+        return naive.fcfs(case)
     if policy is SRTF:
         return naive.srtf(case)
     if policy is LLF:
@@ -98,17 +98,3 @@ def test_transmissions_are_alike_within_a_tenth_of_a_second(spread, first):
     """No deadline is in danger: by arrival the first runs first, else the one that is longer to send."""
     case = [(0, 10, 0, 10 ** 9), (0, 10, spread, 10 ** 9)]
     assert runs_of(ADSA.schedule(task_table(case)))[0][0] == first
-
-
-@settings(max_examples=part_of(100))
-@given(cases())
-def test_busy_periods_of_adsa_are_what_idle_time_cuts(case):
-    """Equal to the ranges between which FCFS leaves the processor idle."""
-    case = sorted(case)
-    cuts, end = [0], 0
-    for j, start, stop in naive.fcfs(case):
-        if start > end and j > 0:
-            cuts.append(j)
-        end = stop
-    periods = list(zip(cuts, [*cuts[1:], len(case)]))
-    assert list(ADSA.busy_periods([task[0] for task in case], [task[1] for task in case])) == periods

@@ -94,31 +94,18 @@ def test_the_shipped_list_tells_the_schedulers_apart():
 # One decision at a time -----------------------------------------------------------------------------------------------
 
 
-def online(case, policy):
-    """The runs of a policy that knows the tasks that are there alone, asked at every arrival and completion."""
-    tasks, left, runs, now = table(case), [p for _, p, _, _ in case], [], 0
-    unfinished = set(range(len(case)))
-    while unfinished:
-        here = [j for j in sorted(unfinished) if case[j][0] <= now]
-        later = [a for a, _, _, _ in case if a > now]
-        if not here:
-            now = min(later)
-            continue
-        waiting = tasks.iloc[here].assign(computation_time=[left[j] for j in here])
-        label, until = common.next_run(policy.schedule, waiting, now)
-        j, end = int(label[1:]), min([until, *later])
-        runs.append((j, now, end))
-        left[j] -= end - now
-        if left[j] == 0:
-            unfinished.remove(j)
-        now = end
-    return naive.merged(runs)
-
-
 @settings(max_examples=part_of(300, 10))
 @given(cases(), st.sampled_from([FCFS, SRTF, ADSA]))
 def test_online_a_policy_decides_as_it_does_on_the_whole_list(case, policy):
-    assert online(case, policy) == runs(policy.schedule(table(case)))
+    """Asked at every arrival and completion, and given the tasks alone that are there."""
+    def choose(now, present, remaining, running):
+        rows = sorted(present)
+        waiting = table(case).iloc[rows].assign(computation_time=[remaining[j] for j in rows])
+        label, until = common.next_run(policy.schedule, waiting, now)
+        task = int(label[1:])
+        assert until == now + remaining[task]
+        return task
+    assert naive.by_decision(case, choose) == runs(policy.schedule(table(case)))
 
 
 def test_online_least_laxity_runs_until_another_has_caught_up():

@@ -1,5 +1,4 @@
 """All nine scripts, whatever a user does: flags, any valid list, packages and terminals that are missing, signals."""
-import csv
 import json
 import os
 import pathlib
@@ -34,11 +33,6 @@ def tables(name):
 
 def figure(name):
     return f"{name}_layers.png" if name in ALLOCATORS else f"{name}_gantt.png"
-
-
-def written_labels(name):
-    with open(f"results/{name}_tasks.csv", encoding="utf-8", newline="") as file:
-        return [row["label"] for row in csv.DictReader(file)]
 
 
 # The shipped lists ----------------------------------------------------------------------------------------------------
@@ -177,7 +171,8 @@ def check_runs(run, tasks, link, device, model, pool):
         assert files("results") == sorted([*tables(name), figure(name)])
         assert pathlib.Path("results", figure(name)).read_bytes()[:8] == PNG
         assert max(map(len, out.splitlines())) <= common.TEXT_WIDTH, name
-        assert written_labels(name) == [task["label"] for task in tasks]
+        rows = pd.read_csv(f"results/{name}_tasks.csv", dtype=str, keep_default_na=False)
+        assert rows["label"].tolist() == [task["label"] for task in tasks]
         printed[name] = out
     return printed
 
