@@ -52,14 +52,6 @@ def test_an_allocation_is_found_exactly_where_the_offers_suffice(module, setting
 # What a run prints and writes -----------------------------------------------------------------------------------------
 
 
-def test_all_four_get_the_same_devices_links_and_bids(run):
-    inputs = set()
-    for name in ALLOCATORS:
-        assert run(quick(name), "--pool", "workstations", "--seed", 5, "--no-plot")[0] == 0
-        inputs.add(tuple(pathlib.Path("results", f"{name}_{end}.csv").read_text() for end in ("bids", "links")))
-    assert len(inputs) == 1
-
-
 PAIRS = [(model.name, pool) for i, model in enumerate(common.MODELS) for j, pool in enumerate(common.POOLS)
          if IS_THOROUGH or (i % 2 == 0 and (i + j) % 3 == 0)]
 
@@ -90,15 +82,6 @@ def test_the_files_of_a_run_agree(model, pool, name, run):
     assert metrics(name)["completion_time"] == tasks["completion_time"].max()
 
 
-def test_pairs_within_a_host_appear_where_they_are_better(run):
-    times = {}
-    for pool, most in (("campus", 2), ("workstations", 2), ("paper", 1)):
-        run("HexGen", "--pool", pool, "--seed", "1", "--no-plot")
-        assert table("HexGen", "stages")["tensor_parallel"].max() == most
-        times[pool] = metrics("HexGen")["completion_time"]
-    assert times["campus"] < times["workstations"] < times["paper"]
-
-
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_own_bids_and_links_in_the_script_or_in_files(name, run):
     """What a run has drawn gives the same run, wherever it stands."""
@@ -116,13 +99,12 @@ def test_own_bids_and_links_in_the_script_or_in_files(name, run):
             assert table(copy, end).equals(table("drawn", end))
 
 
-@pytest.mark.parametrize("name", ALLOCATORS)
-def test_a_task_that_arrives_later_in_the_list_may_arrive_earlier(name, run):
-    run(quick(name), "--no-plot")
-    before = table(name, "tasks").set_index("label")
+def test_a_task_that_arrives_later_in_the_list_may_arrive_earlier(run):
+    run("FCIM", "--no-plot")
+    before = table("FCIM", "tasks").set_index("label")
     pd.DataFrame(FCIM.tasks[::-1]).to_json("tasks.json", orient="records")
-    run(quick(name), "--tasks", "tasks.json", "--no-plot")
-    after = table(name, "tasks").set_index("label")
+    run("FCIM", "--tasks", "tasks.json", "--no-plot")
+    after = table("FCIM", "tasks").set_index("label")
     assert after.index.tolist() == before.index.tolist()[::-1]
     assert after.loc[before.index].equals(before)
 

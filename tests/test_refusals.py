@@ -57,19 +57,12 @@ def test_a_wrong_task_is_named_in_a_list_and_in_a_file(tasks, place, tmp_path):
     ("t.csv", HEADER + "A,hello,0,10,1,9\nB,hello,0,ten,1,9\n", ", row 2, output_words: 'ten'"),
     ("t.csv", HEADER + "A,hello,0,10,nan,9\n", ", row 1, trans_time: 'nan'"),
     ("t.csv", HEADER + "A,hello,0,10,inf,9\n", ", row 1, trans_time: 'inf'"),
-    ("t.csv", HEADER + 'A,"hello,0,10,1,9\n', ": "),
+    ("t.csv", HEADER + 'A,"hello,0,10,1,9\n', ": "), ("t.csv", HEADER.replace(",", ";"), ": no commas in the header"),
     ("t.JSON", "[{", ": "), ("t.json", b"\xff\xfe\x00", ": "), ("my.py", "x = 1", ": "), ("my.py", "1 / 0", ": "),
 ])
 def test_a_wrong_file_is_named(name, text, place, tmp_path):
     path = write(tmp_path, text, name)
     assert told(common.read_tasks, path, NEO, [T4]).startswith(path + place)
-
-
-def test_what_is_wrong_with_a_file_is_told(tmp_path):
-    assert told(common.read_tasks, "none.csv", NEO, [T4]) == "none.csv: No such file or directory"
-    assert told(common.read_tasks, str(tmp_path), NEO, [T4]) == f"{tmp_path}: Is a directory"
-    path = write(tmp_path, HEADER.replace(",", ";") + "A;hello;0,5;10;1,5;9\n")
-    assert "';'" in told(common.read_tasks, path, NEO, [T4])
 
 
 # Links and bids -------------------------------------------------------------------------------------------------------
