@@ -62,13 +62,9 @@ def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
     assert found == pytest.approx(wanted, rel=1e-9, abs=1e-6, nan_ok=True)
 
 
-@settings(max_examples=part_of(400, 10))
-@given(cases(), st.sampled_from([*POLICIES, optimal]), st.sampled_from(common.LINKS))
-def test_invariants(case, policy, link):
+def check_schedule(case, intervals, link):
     """No idling while there is work, and the link sends one result at a time. (That every task is computed whole, none
     before it arrives and no two at once, is seen by common.simulate: test_refusals.py.)"""
-    options = {"link": link, "time_limit": 0} if policy is optimal else {}
-    intervals = policy.schedule(table(case), **options)
     busy = {t for start, end in zip(intervals["start"], intervals["end"]) for t in range(start, end)}
     for t in range(intervals["end"].max()):
         todo = sum(p for a, p, _, _ in case if a <= t) - sum(1 for s in busy if s < t)
@@ -77,6 +73,13 @@ def test_invariants(case, policy, link):
     if link == "shared":
         sent = everything[everything["kind"] == "transmit"].sort_values(["start", "end"])
         assert (sent["start"].to_numpy()[1:] >= sent["end"].to_numpy()[:-1]).all()
+
+
+@settings(max_examples=part_of(400, 10))
+@given(cases(), st.sampled_from([*POLICIES, optimal]), st.sampled_from(common.LINKS))
+def test_invariants(case, policy, link):
+    options = {"link": link, "time_limit": 0} if policy is optimal else {}
+    check_schedule(case, policy.schedule(table(case), **options), link)
 
 
 def test_the_shipped_list_tells_the_schedulers_apart():
