@@ -31,12 +31,10 @@ IS_THOROUGH = "THOROUGH" in os.environ
 thorough = pytest.mark.skipif(not IS_THOROUGH, reason="takes long: runs with THOROUGH=1 in the environment")
 
 
-LONGEST = ["test_readme.py", "test_scripts.py", "test_real_ranks.py", "test_reproduce_whole_system.py"]
-
-
 def pytest_collection_modifyitems(items):
     """The files that take longest come first, so that no worker is left alone with one of them."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    longest = ["test_readme.py", "test_scripts.py", "test_real_ranks.py", "test_reproduce_whole_system.py"]
+    items.sort(key=lambda item: item.path.name not in longest)
 
 
 def part_of(number, part=5):

@@ -16,8 +16,8 @@ import PipeDream
 import PipeEdge
 
 
-def table(name, end, folder="results"):
-    return pd.read_csv(pathlib.Path(folder) / f"{name}_{end}.csv", index_col=0 if end == "links" else None)
+def table(name, end):
+    return pd.read_csv(f"results/{name}_{end}.csv", index_col=0 if end == "links" else None)
 
 
 # What holds of every allocation ---------------------------------------------------------------------------------------
@@ -131,12 +131,11 @@ def test_the_figure_shows_the_stages():
 
 
 @pytest.mark.parametrize("name, setting, message", [
-    *((name, "bids=[]", "no device bids for the 70 layers of BLOOM-176B") for name in ALLOCATORS),
-    ("FCIM", "BUDGET=0.01", "of 12 bids 12 ask more than"), ("FCIM", "DEADLINE=0.1", "12 take longer than DEADLINE"),
+    *((name, {"bids": []}, "no device bids for the 70 layers of BLOOM-176B") for name in ALLOCATORS),
+    ("FCIM", {"BUDGET": 0.01}, "12 ask more than"), ("FCIM", {"DEADLINE": 0.1}, "12 take longer than DEADLINE"),
 ])
 def test_where_no_allocation_exists(name, setting, message, run):
-    key, value = setting.split("=")
-    status, out, err = run(edited(name, **{key: value}))
+    status, out, err = run(edited(name, **setting))
     assert (status, out) == (1, "")
     assert message in err
     assert err.count("\n") == 1

@@ -155,13 +155,6 @@ def test_operators(operator, a, other, drawn, expected, edge):
         assert sorted(i for group in (*groups, used) for i in group) == sorted([0, 1, 2, 4, *others[other]])
 
 
-def test_a_group_of_three_is_split_in_either_place():
-    for k, expected in enumerate([[[2], [1, 0]], [[2, 1], [0]]]):
-        groups = [[0, 1, 2]]
-        HexGen.split(groups=groups, a=0, one=groups[0], rng=Drawn((k, 2)))
-        assert groups == expected
-
-
 def test_a_child_is_made_by_a_chain_of_operators():
     """Which operator, two groups, the other group or the free devices, what the operator draws, one more or none."""
     assert len(set(HexGen.OPERATORS)) == 8
@@ -172,6 +165,8 @@ def test_a_child_is_made_by_a_chain_of_operators():
             ([give, (1, 2), (0, 2), (0, 2), (0, 1), last], [[0, 1, 2]]),
             ([merge, (0, 2), (1, 2), (0, 2), (1, 3), give, (0, 1), (0, 1), (1, 2), (2, 3), last], [[0, 1]])):
         assert HexGen.mutated(((0, 1), (2,)), LINE, Drawn(*drawn)) == child
+    for k, child in enumerate([[[2], [1, 0]], [[2, 1], [0]]]):  # a group of three is split in either place
+        assert HexGen.mutated(((0, 1, 2),), LINE, Drawn((1, 8), (0, 1), (0, 1), (1, 2), (k, 2), last)) == child
     assert HexGen.mutated(((3,),), LINE, Drawn(give, (0, 1), (0, 1), (1, 2), (0, 1), last)) == [[3]]  # the last of all
 
 
