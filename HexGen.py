@@ -11,6 +11,7 @@ for each candidate, layers are moved one by one between stages as long as that h
 attention heads evenly, so its size divides the model's heads, and divides its key-value heads or is a multiple of them.
 """
 import math
+from functools import lru_cache
 from operator import itemgetter
 
 import numpy as np
@@ -67,10 +68,14 @@ def allocate(model, layers, bids, delay, times, arrivals, seed, plan=PLAN, popul
 
     rng = np.random.default_rng(seed)
     sizes = group_sizes(model)
-    given = dict(layers=layers, offers=offers, sizes=sizes, times=times, delay=delay, known=set(), seconds={})
+    given = dict(layers=layers, offers=offers, sizes=sizes, delay=delay, seconds=group_seconds(times, delay))
+    known = set()  # groupings that were candidates
     new = []
     for groups in first_groupings(layers, times, delay, rng):
-        admit(new, groups, {}, **given)
+        found = candidate(groups, {}, known, **given)
+        if found:
+            known.add(found["grouping"])
+            new.append(found)
     survivors = []
     generations = 0
     unchanged = 0  # generations without a better best
@@ -88,14 +93,17 @@ def allocate(model, layers, bids, delay, times, arrivals, seed, plan=PLAN, popul
         new = []
         for parent in rng.choice(survivors, size=tries * children):
             share = {i: n / len(group) for group, n in zip(parent["grouping"], parent["n"]) for i in group}
-            admit(new, mutated(parent["grouping"], delay, rng), share, **given)
+            found = candidate(mutated(parent["grouping"], delay, rng), share, known, **given)
+            if found:
+                known.add(found["grouping"])
+                new.append(found)
             if len(new) == children:
                 break
 
     best = survivors[0]
     stages = [{"devices": list(group), "layers": n} for group, n in zip(best["grouping"], best["n"])]
     of_these = f" of these {plan:,}" if notes else ""
-    notes += [f"genetic algorithm: {generations} generations, {len(given['known']):,} groupings",
+    notes += [f"genetic algorithm: {generations} generations, {len(known):,} groupings",
               f"completion time{of_these} {best['time']:.3f} s, the best found: no proof that none is better"]
     return stages, notes
 
@@ -136,30 +144,36 @@ def first_groupings(layers, times, delay, rng):
     return [[route[i:i + k] for i in range(0, len(route), k)] for k in (1, 2, 4) for route in routes]
 
 
-def admit(new, groups, share, layers, offers, sizes, times, delay, known, seconds):
-    """Append a candidate to `new`, unless its grouping is known, has a group of a wrong size or cannot hold the layers.
+def group_seconds(times, delay):
+    """Function of a group (a tuple of rows of bids) to its seconds of a layer, by task, all-reduces within."""
+    @lru_cache(maxsize=None)
+    def seconds(group):
+        return sum(common.group_times(times, delay, list(group)))
+    return seconds
+
+
+def candidate(groups, share, known, layers, offers, sizes, delay, seconds):
+    """A candidate of these groups; None if they are known, if one has a wrong size, or if they cannot hold the layers.
 
     A candidate is a dict: grouping (groups in pipeline order, tuples of rows of bids) and lists of a value a stage: n
     (layers; at first what its devices had in the parent, share), cap (most layers), w (seconds of a layer, by task), d
-    (seconds of the link into it and, one more, to the client). known: groupings seen; seconds: {group: w} so far.
+    (seconds of the link into it and, one more, to the client). known: groupings; seconds: see group_seconds.
     """
     grouping = tuple(tuple(sorted(group)) for group in groups)
     cap = [len(group) * min(offers[i] for i in group) for group in grouping]
     if grouping in known or not len(grouping) <= layers <= sum(cap):
-        return
+        return None
     if not sizes.issuperset(map(len, grouping)):
-        return
-    known.add(grouping)
-
-    n = [max(1, round(sum(share.get(i, 0) for i in group))) for group in grouping]
-    for group in grouping:
-        if group not in seconds:
-            seconds[group] = sum(common.group_times(times, delay, list(group)))
-    w = [seconds[group] for group in grouping]
+        return None
     client = (len(offers),)
     way = (client, *grouping, client)
-    d = [min(delay[i, j] for i in one for j in other) for one, other in zip(way, way[1:])]  # by the nearest two devices
-    new.append({"grouping": grouping, "n": n, "cap": cap, "w": w, "d": d})
+    return {
+        "grouping": grouping,
+        "n": [max(1, round(sum(share.get(i, 0) for i in group))) for group in grouping],
+        "cap": cap,
+        "w": [seconds(group) for group in grouping],
+        "d": [min(delay[i, j] for i in one for j in other) for one, other in zip(way, way[1:])],  # by the nearest two
+    }
 
 
 def mutated(grouping, delay, rng):
@@ -250,7 +264,7 @@ OPERATORS = [merge, split, move, reverse, swap, give, take, pair_up]
 
 
 # Placing the layers, of many candidates at once: they are the last index of the arrays n, cap (S, candidates), w (S,
-# tasks, candidates) and d (S + 1, candidates); see admit. Candidates of fewer than S stages are led by empty ones.
+# tasks, candidates) and d (S + 1, candidates); see candidate. Candidates of fewer than S stages are led by empty ones.
 
 
 def descend(candidates, layers, arrivals, patience=PATIENCE, cutoff=math.inf):

@@ -179,7 +179,7 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
     model = get_model(args.model)
     args.model = model.name
-    args.pool = find_name(args.pool, POOLS, "pool", "; a line in common.POOLS adds one")
+    args.pool = find_name(args.pool, POOLS, "pool")
     args.seed = int(check_number(args.seed, "--seed", whole=True))
     check_writable(args.out)
     case = allocation_case(args.tasks, model, args.pool, args.seed, args.bids, args.links)
@@ -246,12 +246,12 @@ TIMES = ["arrival_time", "computation_time", "trans_time", "deadline"]
 
 def get_model(name):
     models = {model.name: model for model in MODELS}
-    return models[find_name(name, models, "model", "; a line in common.MODELS adds one")]
+    return models[find_name(name, models, "model")]
 
 
 def get_device(name):
     types = {device.type: device for device in DEVICES}
-    return types[find_name(name, types, "device", "; a line in common.DEVICES adds one")]
+    return types[find_name(name, types, "device")]
 
 
 def read_tasks(tasks, model, devices):
@@ -419,10 +419,18 @@ def scheduling_metrics(tasks, result, model, device):
         for percent in (50, 95, 99):
             metrics[f"p{percent}_{key}"] = rounded_seconds(np.percentile(result[key], percent))
 
-    tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
+    # Memory: the weights, as measured with the list or those of the decoder layers, and the caches of all tasks that
+    # are started and unfinished; at one instant those that end go first.
+    freed = pd.DataFrame({"time": result["end_computation"], "bytes": -tasks["kv_bytes"]})
+    taken = pd.DataFrame({"time": result["start_time"], "bytes": tasks["kv_bytes"]})
+    caches = pd.concat([freed, taken]).sort_values("time", kind="stable")["bytes"].cumsum()
+    loaded = tasks["measured_weights_gb"].max() * 1e9
+    weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
+    peak = (weights + caches.max()) / 1e9
+
     T_end = result["completion_time"].max() / US
     span = (T_end - result["arrival_time"].min() / US) or math.nan  # no time may pass
-    peak = memory_held(tasks, result, model)["held"].max()
+    tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
     metrics.update({
         "mean_uplink_waiting_time": rounded_seconds(result["uplink_waiting_time"].mean()),
         "deadlines_met": result["deadline_met"].sum(),
@@ -441,25 +449,6 @@ def scheduling_metrics(tasks, result, model, device):
 
 def rounded_seconds(microseconds):
     return round(float(microseconds) / US, 6)
-
-
-def memory_held(tasks, result, model):
-    """Table of the instants (time) at which a task starts or ends its computation, and the GB (held) of the weights, as
-    measured with the list or those of the decoder layers, and of the caches of the started and unfinished tasks from
-    then on."""
-    loaded = tasks["measured_weights_gb"].max() * 1e9
-    weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
-    caches = over_time(result["start_time"], result["end_computation"], tasks["kv_bytes"])
-    return caches.assign(held=(weights + caches["held"]) / 1e9)
-
-
-def over_time(began, ended, amount):
-    """Table of the instants (time) at which something begins or ends, and the amount that is there (held) from then on;
-    at one instant what ends goes first."""
-    freed = pd.DataFrame({"time": ended, "held": -amount})
-    taken = pd.DataFrame({"time": began, "held": amount})
-    table = pd.concat([freed, taken]).sort_values("time", kind="stable")
-    return table.assign(held=table["held"].cumsum())
 
 
 def microseconds(seconds):
@@ -574,26 +563,28 @@ def read_links(links, bidders, devices, seed):
     links: None (drawn), a dict of dicts of seconds, or the path of a JSON file of it or of a square CSV as
     NAME_links.csv; a pair may be given one way or both. Raises UserError."""
     names = [*bidders, "client"]
-    if links is None:
-        links = {one: {} for one in names}
-        for one, other in itertools.combinations(names, 2):
-            links[one][other] = draw_link(one, other, devices, seed)
     place = links if isinstance(links, str) else "links"
-    rows = read_file(links) if isinstance(links, str) else links
-    if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
-        rows = rows.set_index(rows.columns[0]).T
-    try:
-        given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
-    except ValueError as error:
-        raise UserError(f"{place}: not a dict of dicts of seconds ({error})") from error
-    given = given.where(given.notna(), given.T)  # one way is enough
-    seconds = given.apply(lambda column: column.map(to_number)).to_numpy(float, copy=True)
-    np.fill_diagonal(seconds, 0)
-    good = (seconds >= 0) & (seconds <= 1e9) & (seconds == seconds.T)
-    for i, j in np.argwhere(~good):
-        where = f"{place}, {names[i]} to {names[j]}"
-        raise UserError(f"{where}: {shown(given.iat[j, i])} is not a number from 0 to 1e9, the same both ways")
-    return pd.DataFrame(seconds, names, names)
+    if links is not None:
+        rows = read_file(links) if isinstance(links, str) else links
+        if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
+            rows = rows.set_index(rows.columns[0]).T
+        try:
+            given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
+        except ValueError as error:
+            raise UserError(f"{place}: not a dict of dicts of seconds ({error})") from error
+        given = given.where(given.notna(), given.T)  # one way is enough
+
+    seconds = pd.DataFrame(0.0, names, names)
+    for one, other in itertools.combinations(names, 2):
+        if links is None:
+            link = draw_link(one, other, devices, seed)
+        else:
+            where = f"{place}, {one} to {other}"
+            link = check_number(given[one][other], where)
+            back = check_number(given[other][one], where)
+            require(link == back, f"{where}: {link:g} s, but {back:g} s back")
+        seconds.loc[one, other] = seconds.loc[other, one] = link
+    return seconds
 
 
 # Pipelines ------------------------------------------------------------------------------------------------------------
@@ -804,7 +795,7 @@ def report(name, args, metrics, notes, tables, files):
 
     heading = ", ".join(f"{key} {value}" for key, value in used.items())
     print_lines(f"{name}: {metrics['tasks']:,} tasks, {heading}", *notes, "")
-    print_metrics(metrics)
+    print_lines(*pd.Series(metrics, dtype=object).map(format_value).to_string().splitlines(), "")
     for table in tables:
         print_table(table.drop(columns=UNPRINTED, errors="ignore"), TABLE_ROWS, f" in {args.out}")
         print("")
@@ -818,20 +809,6 @@ def source_of(rows):
     return rows if isinstance(rows, str) else os.path.basename(sys.argv[0])
 
 
-def print_metrics(metrics):
-    """Prints the metrics: a small table of those that have percentiles, then the others, a line each."""
-    others = dict(metrics)
-    rows = []
-    if "p99_waiting_time" in metrics:
-        for time in ("waiting", "response", "turnaround"):
-            columns = {column: others.pop(f"{column}_{time}_time") for column in ("mean", "p50", "p95", "p99")}
-            rows.append({"time (s)": time, **columns})
-        print_table(pd.DataFrame(rows))
-        print("")
-    print(pd.Series(others, dtype=object).map(format_value).to_string())
-    print("")
-
-
 def print_lines(*lines):
     """Prints lines of text, too long ones in several."""
     for line in lines:
@@ -839,31 +816,17 @@ def print_lines(*lines):
 
 
 def print_table(table, rows=None, more="", keys=1):
-    """Prints a pandas table, names stacked; one that is too wide in blocks of columns, which all begin with the first
-    `keys`. rows: prints so many, then the number of the others and `more`."""
-    names = [str(name).split("_") for name in table]
+    """Prints a table, long names stacked; one that is too wide in blocks of columns, each led by the first `keys`.
+    rows: prints only these first ones, then the number of the others, and `more`."""
+    text = table[:rows].apply(lambda column: column.map(lambda value: cut(format_value(value), 40)))
+    text = text.set_index(list(text)[:keys])
+    names = [name.split("_") for name in text]
     height = max(map(len, names))
-    columns = []
-    for words, (_, values) in zip(names, table.items()):
-        cells = [""] * (height - len(words)) + words
-        cells += [cut(format_value(value), 40) for value in values[:rows].tolist()]
-        width = max(map(len, cells))
-        side = "<" if len(columns) < keys and values.dtype.kind == "O" else ">"
-        columns.append([f"{cell:{side}{width}}" for cell in cells])
-
-    gaps = len(columns) - 1
-    wide = sum(len(column[0]) for column in columns)
-    gap = " " if wide + gaps <= TEXT_WIDTH < wide + 2 * gaps else "  "  # one space where that is enough to fit
-    lead = list(map(gap.join, zip(*columns[:keys])))
-    blocks = [lead]
-    for column in columns[keys:]:
-        if blocks[-1] is not lead and len(blocks[-1][0] + gap + column[0]) > TEXT_WIDTH:
-            blocks.append(lead)
-        blocks[-1] = [line + gap + cell for line, cell in zip(blocks[-1], column)]
-    for line in itertools.chain(*blocks):
+    text.columns = pd.MultiIndex.from_tuples([[""] * (height - len(words)) + words for words in names])
+    for line in text.to_string(line_width=TEXT_WIDTH, sparsify=False).splitlines():
         print(line.rstrip())
-    if len(lead) < height + len(table):
-        print(f"... and {height + len(table) - len(lead):,} more rows{more}")
+    if len(table) > len(text):
+        print(f"... and {len(table) - len(text):,} more rows{more}")
 
 
 def format_value(value):
@@ -1061,12 +1024,12 @@ def warn(message):
     print(f"warning: {message}", file=sys.stderr)
 
 
-def find_name(name, names, what, more=""):
-    """The one of `names` that `name` means, case aside and '-' for ' '; UserError lists the choices, and says more."""
+def find_name(name, names, what):
+    """The one of `names` that `name` means, case aside and '-' for ' '; UserError lists the choices."""
     for known in names:
         if known.lower().replace(" ", "-") == str(name).lower().replace(" ", "-"):
             return known
-    raise UserError(f"unknown {what} {shown(name)}: choose from {', '.join(names)}{more}")
+    raise UserError(f"unknown {what} {shown(name)}: choose from {', '.join(names)}")
 
 
 def check_number(value, where, whole=False, positive=False):

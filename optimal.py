@@ -12,20 +12,14 @@ meets one, nothing is left to solve.
 "optimal" is proven in whole microseconds; "optimal to 0.000012 s" by a solver that computes in floating point, to that
 tolerance; "best found" is not proven, and its gap is that to the bounds.
 """
-import contextlib
 import heapq
 import math
 import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections import namedtuple
-from decimal import Decimal
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -41,7 +35,7 @@ import FCFS
 import LLF
 import SRTF
 
-MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS, a folder or owner/model
+MODEL = "GPT-Neo 1.3B"  # whose layers are computed: a name in common.MODELS
 DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 OUT = "results"  # where the files go
@@ -69,7 +63,8 @@ tasks = [
 # CBC computes in floating point: of the time that a schedule spans, it is trusted to the first, a task, and not at all
 # where the shortest length is below the second.
 SOLVER_TOLERANCE, SOLVER_RANGE = 1e-8, 1e-7
-WRONG_PULP = ("3.0.0", "3.0.1")  # they build wrong constraints
+SPAN = 1000  # units of time that its programs span: it likes numbers near 1
+WRONG_PULP = ("3.0.0", "3.0.1")  # build wrong constraints
 
 # arrival, computation, transmission and deadline of each task: lists of whole microseconds
 Case = namedtuple("Case", "a p q d link objective")
@@ -82,9 +77,6 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
     """
     objective = common.find_name(objective, ("makespan", "turnaround"), "OBJECTIVE")
     common.check_number(time_limit, "TIME_LIMIT")
-    version = pulp.__version__ if pulp else None
-    common.require(version not in WRONG_PULP, f"PuLP {version} builds wrong constraints: install another release, "
-                                              "pip install 'pulp!=3.0.0,!=3.0.1'")
     labels = tasks["label"].tolist()
     times = tasks[["arrival_time", "computation_time", "trans_time", "deadline"]]
     case = Case(*times.to_numpy().T.tolist(), link, objective)
@@ -150,12 +142,11 @@ def solve(case, orders, stop):
     by_arrival = sorted(best, key=lambda j: case.a[j])
     in_turn = pick(case, by_arrival)
     parts = [by_arrival[first:end] for first, end in ADSA.busy_periods(in_turn.a, in_turn.p)]
-    if len(parts) == 1:
-        return search(case, best, stop)
-    joined, fewest, bound = solve_parts(case, parts, orders, stop)
-    best = cheapest(case, [best, joined])
-    if is_proven(case, best, fewest, bound):
-        return best, fewest, bound
+    if len(parts) > 1:
+        joined, fewest, bound = solve_parts(case, parts, orders, stop)
+        best = cheapest(case, [best, joined])
+        if is_proven(case, best, fewest, bound):
+            return best, fewest, bound
     return search(case, best, stop, fewest)
 
 
@@ -177,52 +168,44 @@ def solve_parts(case, parts, orders, stop):
 
 
 def search(case, best, stop, fewest=0):
-    """As solve, from one order on: by moves, the programs and, if tasks are few, all orders. `fewest`: of misses, what
-    the parts have proven."""
-    known = max(fewest, certainly_missed(case)), lower_bound(case)
-    if cost(case, best) == known:
-        return (best, *known)
+    """As solve, from one order on. `fewest`: misses that are known to be needed."""
+    fewest = max(fewest, certainly_missed(case))
+    bound = lower_bound(case)
+    if cost(case, best) == (fewest, bound):
+        return best, fewest, bound
     best = improve(case, best, stop)
-    is_short = len(case.a) <= MAX_EXACT
-    if solver_resolves(case) or not is_short:
-        best, *known = ask_solver(case, best, *known, fewest, stop)
-    if is_short:  # whatever the solver says; its order stays where none is better
+    if len(case.a) <= MAX_EXACT:
         best = find_better(case, cost(case, best)) or best
-        known = cost(case, best)
-    return (best, *known)
+        return (best, *cost(case, best))
+    return ask_solver(case, best, fewest, bound, stop)
 
 
-def ask_solver(case, best, fewest, bound, fewest_of_parts, stop):
+def ask_solver(case, best, fewest, bound, stop):
     """As search, by the integer programs."""
-    find_cbc()  # else nothing is begun
+    check_pulp()
     is_trusted = solver_resolves(case)
 
-    def left():
-        return max(0, stop - time.monotonic())
-
-    def better(order):
-        return cheapest(case, [best, improve(case, order, stop)]) if order else best
-
-    # Which tasks to give up is a good start, even if it is known how many.
-    if cost(case, best)[0] > fewest_of_parts and left():
-        claimed, given_up = fewest_missed(case, left())
-        best = better(sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j])))
+    # Which tasks to give up is a good start; fewer cannot be late.
+    if cost(case, best)[0] > fewest:
+        claimed, given_up = fewest_missed(case, stop)
+        by_due = sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j]))
+        best = cheapest(case, [best, improve(case, by_due, stop)])
         if is_trusted and claimed <= cost(case, best)[0]:
             fewest = max(fewest, claimed)
 
     # Is there an order with no more misses than are known to be needed? If not, one more is needed.
-    while cost(case, best)[0] > fewest and left():
-        status, order = find_on_time(case, fewest, left())
-        best = better(order)
-        if status != "infeasible" or not is_trusted:
+    while cost(case, best)[0] > fewest and time.monotonic() < stop:
+        is_impossible, found = find_on_time(case, fewest, stop)
+        best = cheapest(case, [best, *found])
+        if not is_impossible or not is_trusted:
             break
         fewest += 1
 
     # The least objective with so many misses.
     missed, value = cost(case, best)
-    if value > bound and left():
-        order, claimed = find_least(case, missed, left(), best)
-        best = better(order)
+    if value > bound and time.monotonic() < stop:
+        claimed, found = find_least(case, missed, stop, best)
+        best = cheapest(case, [best, *found])
         if is_trusted:
             bound = max(bound, min(claimed, cost(case, best)[1]))
     return best, fewest, bound
@@ -450,15 +433,16 @@ def find_better(case, least):
 # The integer programs -------------------------------------------------------------------------------------------------
 
 
-def fewest_missed(case, seconds):
+def fewest_missed(case, stop):
     """A lower bound on missed deadlines, and the tasks to give up for it; on a dedicated link so few can be missed."""
     problem = pulp.LpProblem("misses", pulp.LpMinimize)
     late = [pulp.LpVariable(f"late_{j}", cat="Binary") for j in range(len(case.a))]
     problem += pulp.lpSum(late)
     add_windows(problem, case, late)
-    if problem.constraints and run_cbc(problem, seconds)[0] != "optimal":
+    run_cbc(problem, stop)
+    if problem.sol_status != pulp.LpSolutionOptimal:
         return 0, []
-    given_up = [j for j, variable in enumerate(late) if (variable.value() or 0) > 0.5]
+    given_up = [j for j, variable in enumerate(late) if variable.value() > 0.5]
     return len(given_up), given_up
 
 
@@ -479,265 +463,191 @@ def add_windows(problem, case, late):
         for r in set(release):
             for e in set(due):
                 inside = [j for j in tasks if release[j] >= r and due[j] <= e]
-                excess = sum(length[j] for j in inside) - max(0, e - r)
                 is_tight = r in [release[j] for j in inside] and e in [due[j] for j in inside]
-                if excess > 0 and is_tight:
+                excess = sum(length[j] for j in inside) - max(0, e - r)
+                if is_tight and excess > 0:
                     problem += pulp.lpSum(min(1, length[j] / excess) * late[j] for j in inside) >= 1
 
 
-def find_on_time(case, missed, seconds):
+def find_on_time(case, missed, stop):
     """Is there an order whose first n - missed tasks are on time? (What is late may as well come last.)
 
-    Returns the status of run_cbc, and the order or None.
+    Returns whether it is proven that there is none, and a list with the order, if one is found.
     """
-    last = len(case.a) - missed
-    program = order_program(case._replace(objective="deadlines"), last)
-    add_deadlines(program, {}, {}, 0)
-    if missed:
-        add_misses(program, case, missed, [1 - program.y[j, last] for j in range(len(case.a))])
-    status, _ = run_cbc(program.problem, seconds)
-    return status, found_order(program, status)
+    n = len(case.a)
+    program = order_program(case._replace(objective="deadlines"), n - missed)
+    never_late = {k: [0] * n for k in program.S}
+    add_deadlines(program, never_late, 0)
+    add_misses(program, missed, [1 - among for among in program.y[n - missed]])
+    run_cbc(program.problem, stop)
+    is_impossible = program.problem.status == pulp.LpStatusInfeasible and time.monotonic() < stop
+    return is_impossible, found_orders(program)
 
 
-def find_least(case, missed, seconds, start):
+def find_least(case, missed, stop, start):
     """The least objective of all orders with so many misses or fewer, from the order `start` on, which has so many.
 
-    Returns the order or None, and a lower bound on the objective (whole microseconds).
+    Returns a lower bound on it (whole microseconds), and a list with the order, if one is found.
     """
     n = len(case.a)
     program = order_program(case, n)
-    positions = program.positions
-    origin = program.origin
-    unit = program.unit
-    T_end = (max(completions(case, start)) - origin) / unit
 
-    # late[j, k]: task j is the k-th and late, by latest - d[j] at most; late_at[k]: the k-th is late.
-    latest = T_end if case.objective == "makespan" else 1000
-    may_be_late = [j for j in range(n) if missed and latest > program.case.d[j]]
-    late = {(j, k): pulp.LpVariable(f"late_{j}_{k}", 0, 1) for j in may_be_late for k in positions}
-    late_at = {k: pulp.LpVariable(f"late_at_{k}", cat="Binary") for k in positions if may_be_late}
-    add_deadlines(program, late, late_at, latest)
-    if missed:
-        lateness = [pulp.lpSum(late[j, k] for k in positions if j in may_be_late) for j in range(n)]
-        missed_by = add_misses(program, case, missed, lateness)
-
-    # Every variable is set: the solver begins from the schedule of `start`.
-    computed = {j: end for j, _, end in serve_in_order(case, start)}
-    now = origin
-    for k, j in enumerate(start, 1):
-        now = max(now, computed[j])
-        is_missed = now + case.q[j] > case.d[j]
-        program.S[k].setInitialValue((now - origin) / unit)
-        if k < n:
-            for i in range(n):
-                program.y[i, k].setInitialValue(int(i in start[:k]))
-        if may_be_late:
-            late_at[k].setInitialValue(int(is_missed))
-            for i in may_be_late:
-                late[i, k].setInitialValue(int(i == j and is_missed))
-        if missed:
-            missed_by[j].setInitialValue(int(is_missed))
-        if case.link == "shared":
-            now += case.q[j]
-    program.T_end.setInitialValue(T_end)
-
-    status, bound = run_cbc(program.problem, seconds, warm_start=True)
+    # late[k][j]: task j is the k-th and late; it ends by `latest`.
+    late = {k: [pulp.LpVariable(f"late_{j}_{k}", 0, 1) if missed else 0 for j in range(n)] for k in program.S}
+    latest = max(in_units(case, completions(case, start))) if case.objective == "makespan" else SPAN
+    add_deadlines(program, late, latest)
+    add_misses(program, missed, [pulp.lpSum(places) for places in zip(*late.values())])
+    set_start(program, start)
+    bound = run_cbc(program.problem, stop, warm_start=True) * unit(case)
     if case.objective == "makespan":
-        bound = bound * unit + origin
+        bound += min(case.a)
     else:
-        bound = bound * unit + n * origin - sum(case.a)
-    return found_order(program, status), math.ceil(max(0, bound) - tolerance(case))
+        bound += n * min(case.a) + sum(case.q) - sum(case.a)
+    return math.ceil(max(0, bound) - tolerance(case)), found_orders(program)
 
 
-# case: its times since `origin`, in units of `unit` microseconds; all else: see order_program
-Program = namedtuple("Program", "problem case origin unit positions y z S T_end computed")
+@dataclass
+class Program:
+    """A program for the first tasks of an order.
+
+    y[k][j]: task j is among the first k; z[k][j]: it is the k-th. S[k]: the k-th transmission may begin. late[j]: task
+    j may be late.
+    """
+    problem: object
+    case: Case
+    scaled: Case  # the same in_units
+    y: dict
+    z: dict
+    S: dict
+    late: list
 
 
 def order_program(case, last):
-    """The program of the first `last` tasks of an order: any order, and the soonest that processor and uplink allow.
-
-    y[j, k]: task j is among the first k; z[j, k]: it is the k-th. S[k]: the k-th transmission may begin; end[k]: it
-    ends. T_end: all have ended. computed[k], sent[k]: no schedule has computed, or sent, k tasks before.
-    """
+    """The program of the first `last` tasks of an order: any order, and the soonest that processor and uplink allow."""
     n = len(case.a)
     tasks = range(n)
     positions = range(1, last + 1)
-    origin = min(case.a)
-    unit = max(1, span(case)) / 1000  # the solver likes numbers near 1
+    p = [t / unit(case) for t in case.p]
+    q = [t / unit(case) for t in case.q]
+    scaled = Case(in_units(case, case.a), p, q, in_units(case, case.d), case.link, case.objective)
+    computed = in_units(case, srpt(case.a, case.p))
+    sent = in_units(case, srpt(soonest_sending(case), case.q))
 
-    def scaled(times):
-        return [(t - origin) / unit for t in times]
-
-    computed = dict(enumerate(scaled(srpt(case.a, case.p)), 1))
-    sent = dict(enumerate(scaled(srpt(soonest_sending(case), case.q)), 1))
-    lengths = {"p": [t / unit for t in case.p], "q": [t / unit for t in case.q]}
-    case = case._replace(a=scaled(case.a), d=scaled(case.d), **lengths)
-
-    y = {(j, k): pulp.LpVariable(f"y_{j}_{k}", cat="Binary") for j in tasks for k in positions}
-    for j in tasks:
-        y[j, 0] = 0
-        y[j, n] = 1
-    z = {(j, k): y[j, k] - y[j, k - 1] for j in tasks for k in positions}
-    S = {k: pulp.LpVariable(f"S_{k}", lowBound=computed[k]) for k in positions}
-    end = {k: S[k] + pulp.lpSum(case.q[j] * z[j, k] for j in tasks) for k in positions}
+    y = {k: [pulp.LpVariable(f"y_{j}_{k}", cat="Binary") for j in tasks] for k in positions}
+    y[0] = [0] * n
+    y[n] = [1] * n
+    z = {k: [y[k][j] - y[k - 1][j] for j in tasks] for k in positions}
+    S = {k: pulp.LpVariable(f"S_{k}", lowBound=computed[k - 1]) for k in positions}
     T_end = pulp.LpVariable("T_end", lowBound=0)
-
+    objectives = {"makespan": T_end, "turnaround": pulp.lpSum(S.values()), "deadlines": pulp.lpSum([])}
     problem = pulp.LpProblem("order", pulp.LpMinimize)
-    objectives = {"makespan": T_end, "turnaround": end.values(), "deadlines": []}
-    problem += pulp.lpSum(objectives[case.objective])
+    problem += objectives[case.objective]
+
+    before = 0  # when the k-th transmission may begin at the soonest, by the one before it
     for k in positions:
-        # The first k are k tasks, one more than before.
+        # The first k are k tasks.
         if k < n:
-            problem += pulp.lpSum(y[j, k] for j in tasks) == k
-        if k > 1:
-            problem += S[k] >= (end[k - 1] if case.link == "shared" else S[k - 1])
-            for j in tasks:
-                problem += z[j, k] >= 0
+            problem += pulp.lpSum(y[k]) == k
         # From a[i] on, if task i is one of them, all of theirs is computed that arrives then or later.
         for i in tasks:
             later = [j for j in tasks if case.a[j] >= case.a[i]]
             surely = k > n - len(later)  # some of them do, whether task i is one or not
-            begin = case.a[i] if surely else case.a[i] * y[i, k]
-            problem += S[k] >= begin + pulp.lpSum(case.p[j] * y[j, k] for j in later)
+            begin = scaled.a[i] if surely else scaled.a[i] * y[k][i]
+            problem += S[k] >= begin + pulp.lpSum(p[j] * y[k][j] for j in later)
+        # One after another; no schedule has sent k tasks before the k-th of `sent`.
+        end = S[k] + pulp.lpSum(q[j] * z[k][j] for j in tasks)
+        problem += S[k] >= before
+        problem += T_end >= end
+        before = S[k]
         if case.link == "shared":
-            problem += end[k] >= sent[k]
-        problem += T_end >= end[k]
-    return Program(problem, case, origin, unit, positions, y, z, S, T_end, computed)
+            problem += end >= sent[k - 1]
+            before = end
+    return Program(problem, case, scaled, y, z, S, late=[])
 
 
-def add_deadlines(program, late, late_at, latest):
-    """Constraints: the k-th task is on time, or late_at[k] is 1 and it ends by `latest`. late[j, k], of the tasks j
-    that may be late: task j is the k-th and late."""
-    a, p, q, d = program.case[:4]
-    problem, z = program.problem, program.z
-    may_be_late = sorted({j for j, _ in late})
-    for j in range(len(a)):
-        for k in program.positions:
-            if (j, k) in late:
-                problem += late[j, k] <= z[j, k]
-            if max(program.computed[k], a[j] + p[j]) + q[j] > d[j] + 1e-6:
-                problem += z[j, k] <= late.get((j, k), 0)
-    for k in program.positions:
-        lateness = program.S[k] + pulp.lpSum((q[j] - d[j]) * z[j, k] for j in range(len(a)))
-        problem += lateness <= pulp.lpSum((latest - d[j]) * late[j, k] for j in may_be_late)
-        if may_be_late:
-            problem += late_at[k] == pulp.lpSum(late[j, k] for j in may_be_late)
+def add_deadlines(program, late, latest):
+    """Constraints: the k-th task is on time, or some late[k][j] is 1 and it ends by `latest`."""
+    case = program.scaled
+    tasks = range(len(case.a))
+    for k, S in program.S.items():
+        z = program.z[k]
+        for j in tasks:
+            soonest = max(S.lowBound, case.a[j] + case.p[j])
+            if soonest + case.q[j] > case.d[j] + 1e-6:
+                program.problem += z[j] <= late[k][j]
+            program.problem += z[j] >= late[k][j]
+        lateness = S + pulp.lpSum((case.q[j] - case.d[j]) * z[j] for j in tasks)
+        program.problem += lateness <= pulp.lpSum((latest - case.d[j]) * late[k][j] for j in tasks)
 
 
-def add_misses(program, case, missed, lateness):
-    """Constraints: so many misses at most. lateness[j]: an expression that is 1 if task j is late. Returns a variable
-    equal to each."""
-    problem = program.problem
-    missed_by = [pulp.LpVariable(f"missed_by_{j}", 0, 1) for j in range(len(lateness))]
-    for variable, late in zip(missed_by, lateness):
-        problem += variable == late
-    problem += pulp.lpSum(missed_by) <= missed
-    add_windows(problem, case, missed_by)
-    return missed_by
+def add_misses(program, missed, lateness):
+    """Constraints: so many misses at most. lateness[j]: an expression that is 1 if task j is late."""
+    for j, expression in enumerate(lateness):
+        program.late.append(pulp.LpVariable(f"late_{j}", cat="Binary"))
+        program.problem += program.late[j] == expression
+    program.problem += pulp.lpSum(program.late) <= missed
+    add_windows(program.problem, program.case, program.late)
 
 
-def found_order(program, status):
-    """The order that a program has found, or None: a task comes the sooner, the more of its y are 1."""
-    if status not in ("optimal", "feasible"):
-        return None
+def set_start(program, order):
+    """Sets the binaries to an order, from which the solver begins; the rest follows from them."""
+    case = program.case
+    if case.link == "dedicated":  # what is computed sooner is sent sooner
+        computed = {j: end for j, _, end in serve_in_order(case, order)}
+        order = sorted(order, key=computed.get)
+    for k in range(1, len(order)):
+        for j, among in enumerate(program.y[k]):
+            among.setInitialValue(int(j in order[:k]))
+    for late, completed, due in zip(program.late, completions(case, order), case.d):
+        late.setInitialValue(int(completed > due))
+
+
+def found_orders(program):
+    """A list with the order that a program has found, if it has: a task comes the sooner, the more of its y are 1."""
+    if program.problem.sol_status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+        return []
     tasks = range(len(program.case.a))
-    among = [sum(pulp.value(program.y[j, k]) for k in program.positions) for j in tasks]
-    return sorted(tasks, key=lambda j: -among[j])
+    among = [sum(pulp.value(program.y[k][j]) for k in program.S) for j in tasks]
+    return [sorted(tasks, key=lambda j: -among[j])]
+
+
+def in_units(case, times):
+    """Times since the first arrival, in units of which no schedule needs more than SPAN."""
+    return [(t - min(case.a)) / unit(case) for t in times]
+
+
+def unit(case):
+    return max(1, span(case)) / SPAN
 
 
 # The solver -----------------------------------------------------------------------------------------------------------
 
 
-def run_cbc(problem, seconds, warm_start=False):
-    """Solves a PuLP problem with CBC, which comes with PuLP; from the values of its variables, if `warm_start`.
-
-    Sets the variables if it finds a solution. Returns "optimal", "feasible", "infeasible" or "unknown", and a lower
-    bound on the objective (-infinity: none). It starts CBC itself: PuLP would not end CBC when interrupted, and splits
-    the name of the temporary folder at spaces.
-    """
-    began = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory() as folder, sigterm_as_exit():
-            columns = problem.writeMPS(os.path.join(folder, "problem"), rename=1)[1]  # variable: its column
-            command = [find_cbc(), "problem"]
-            if warm_start:
-                write_start(os.path.join(folder, "start"), problem, columns)
-                command += ["-mips", "start"]
-            command += ["-sec", str(seconds), "-timeMode", "elapsed", "-solve"]
-            command += ["-printingOptions", "all", "-solution", "solution"]
-            log = subprocess.run(command, check=True, cwd=folder, encoding="utf-8", errors="replace",
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
-            with open(os.path.join(folder, "solution")) as file:
-                outcome, *rows = file.read().splitlines()
-    except (OSError, subprocess.CalledProcessError) as error:
-        if time.monotonic() - began >= seconds:  # CBC may crash where its time ends while it prepares
-            return "unknown", -math.inf
-        raise common.UserError(f"the solver CBC failed: {error}") from error
-
-    if outcome.startswith("Optimal"):
-        set_variables(problem, columns, rows)
-        return "optimal", pulp.value(problem.objective) or 0
-    if re.match(r"Stopped on \w+ - objective", outcome):
-        set_variables(problem, columns, rows)
-        return "feasible", logged_bound(log)
-    if re.match(r"Infeasible|Integer infeasible", outcome) and time.monotonic() - began < seconds:
-        return "infeasible", -math.inf
-    return "unknown", logged_bound(log)
+def check_pulp():
+    """UserError unless PuLP is there, in a release that brings CBC and builds right constraints."""
+    common.require(pulp, "optimal.py needs the package pulp: pip install 'pulp<4'")
+    is_usable = hasattr(pulp, "PULP_CBC_CMD") and pulp.__version__ not in WRONG_PULP
+    common.require(is_usable, f"optimal.py cannot use PuLP {pulp.__version__}: pip install 'pulp<4,!=3.0.0,!=3.0.1'")
 
 
-def find_cbc():
-    """Path of the CBC that comes with PuLP. UserError unless both are there and it may be executed."""
-    common.require(pulp, "optimal.py needs the package pulp")
-    name = pulp.PULP_CBC_CMD.pulp_cbc_path
-    path = shutil.which(name)
-    common.require(path or os.path.exists(name), "the solver CBC is not installed")
-    common.require(path, f"the solver CBC may not be executed: {name}")
-    return os.path.abspath(path)
-
-
-@contextlib.contextmanager
-def sigterm_as_exit():
-    """Meanwhile SIGTERM raises SystemExit, at which subprocess.run ends CBC as it does on Ctrl-C, and its folder goes.
-
-    Only a main thread may say what a signal does, and one that says so already is left alone.
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def write_start(path, problem, columns):
-    """Writes the values of the variables as CBC reads them: under a title, number, column, value and reduced cost."""
-    values = {variable.name: variable.value() or 0 for variable in problem.variables()}
-    with open(path, "w") as file:
-        print("Stopped on time - objective value 0", file=file)
-        for k, (name, column) in enumerate(columns.items()):
-            print(k, column, values[name], 0, file=file)
-
-
-def set_variables(problem, columns, rows):
-    """Sets the variables to a solution of CBC: rows of number, column, value and reduced cost."""
-    values = {}
-    for row in rows:
-        _, column, value, _ = row.replace("**", "").split()  # ** marks what its tolerance allows
-        values[column] = float(value)
-    for variable in problem.variables():
-        variable.varValue = values[columns[variable.name]]
-
-
-def logged_bound(log):
-    """The lower bound that the log of CBC names, less what it may be rounded up by; -infinity, if it names none."""
-    found = re.search(r"^Lower bound: +(\S+)", log, re.MULTILINE)
-    if not found:
-        return -math.inf
-    bound = Decimal(found[1])
-    return float(bound - Decimal(10) ** bound.as_tuple().exponent)
+def run_cbc(problem, stop, warm_start=False):
+    """Solves a program with the CBC that comes with PuLP until the clock says `stop`; from the values of its variables,
+    if `warm_start`. Returns a lower bound on the objective (-infinity: none)."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = os.path.join(folder, "log")
+        seconds = max(0, stop - time.monotonic())
+        solver = pulp.PULP_CBC_CMD(msg=False, timeLimit=seconds, warmStart=warm_start, logPath=log)
+        solver.tmpDir = folder  # an interrupt leaves nothing
+        try:
+            problem.solve(solver)
+        except pulp.PulpSolverError as error:
+            if time.monotonic() < stop:  # else: CBC may crash where its time ends while it prepares
+                raise common.UserError(f"the solver CBC failed: {error}") from error
+        with open(log) as file:
+            bound = re.search("^Lower bound: +(.+)", file.read(), re.MULTILINE)
+    if problem.sol_status == pulp.LpSolutionOptimal:  # of a proof, the only sign
+        return pulp.value(problem.objective)
+    return float(bound[1]) - 0.001 if bound else -math.inf  # it is rounded to three digits
 
 
 if __name__ == "__main__":

@@ -39,24 +39,15 @@ def cases(args):
     """A case is a list at a load."""
     model = common.get_model(args.model)
     device = common.get_device(args.device)
-    number = args.runs
-    own = None
-    if args.tasks is not None:
-        common.require((args.runs, args.seed) == (RUNS, SEED), "--runs and --seed: have no effect with --tasks")
-        number = 1
-        own = common.read_tasks(args.tasks, model, [device])
-        common.require(own["arrival_time"].nunique() > 1, f"{args.tasks}: all tasks arrive at once, at any load")
-        common.require(own["computation_time"].any(), f"{args.tasks}: no task takes any computation")
-    return [(load, args.seed, run, own, args.tasks or "", args.methods, model, device, args.link)
-            for run in range(number) for load in LOADS]
+    lists = study.task_lists(args, lambda draw: random_list(draw, model, device))
+    common.require(lists[0]["arrival_time"].nunique() > 1, f"{args.tasks}: all tasks arrive at once, at any load")
+    common.require(lists[0]["computation_time"].any(), f"{args.tasks}: no task takes any computation")
+    return [(load, args.seed, run, tasks, args.tasks or "", args.methods, model, device, args.link)
+            for run, tasks in enumerate(lists) for load in LOADS]
 
 
-def run_case(load, seed, run, own, tasks_file, methods, model, device, link):
-    """Metrics of the policies ({name: script}) on the list of the user's own, if there is one, or on a random one."""
-    if own is None:
-        tasks = random_list(seed, run, model, device)
-    else:
-        tasks = own
+def run_case(load, seed, run, tasks, tasks_file, methods, model, device, link):
+    """Metrics of the policies ({name: script}) on one list, stretched to the load: a list of dicts."""
     tasks = study.at_load(tasks, load)
     about = dict(load=load, seed=seed, run=run, model=model.name, device=device.type, link=link, tasks_file=tasks_file)
     rows = []
@@ -69,9 +60,8 @@ def run_case(load, seed, run, own, tasks_file, methods, model, device, link):
     return rows
 
 
-def random_list(seed, run, model, device):
+def random_list(draw, model, device):
     """Task table of a random list, its arrivals a Poisson process."""
-    draw = np.random.default_rng((seed, run))
     rows = pd.DataFrame({"label": [f"Task {k + 1}" for k in range(TASKS)], "prompt": "", "output_words": 0})
     rows["prompt_tokens"] = draw.integers(*PROMPT, TASKS, endpoint=True)
     rows["output_tokens"] = draw.integers(*OUTPUT, TASKS, endpoint=True)
@@ -104,7 +94,7 @@ def heading(runs):
         text += f"{about['tasks_file']}: {about['tasks']:,} tasks, at each load once\n"
     else:
         text += (f"{number} random lists of {about['tasks']} tasks, Poisson arrivals, seed {about['seed']}\n"
-                 f"mean \u00b1 half of its 95 % interval (bootstrap, {stats.RESAMPLES:,} resamples)\n")
+                 f"{study.legend(number, changes=False)}\n")
     return text + "load: computation / span of arrivals"
 
 

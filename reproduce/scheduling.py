@@ -271,8 +271,10 @@ def draw_overview(results):
         axes.set_ylabel("share of tasks")
     for name, result in results.items():
         colour, _, _, style = look[name]
-        system = common.over_time(result["arrival_time"], result["completion_time"], 1)
-        of_system.step(system["time"], system["held"], where="post", color=colour, linestyle=style, linewidth=0.9)
+        arrivals = pd.Series(1, result["arrival_time"])
+        departures = pd.Series(-1, result["completion_time"])
+        present = pd.concat([departures, arrivals]).sort_index(kind="stable").cumsum()
+        of_system.step(present.index, present, where="post", color=colour, linestyle=style, linewidth=0.9)
     of_system.set_xlabel("time (s)")
     of_system.set_ylabel("tasks in system")
     of_system.set_xlim(everybody["arrival_time"].min(), everybody["completion_time"].max())

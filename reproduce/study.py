@@ -1,12 +1,24 @@
 """The frame of every study: flags, runs of many cases, tables of means and changes, files, two kinds of figure.
 
-A study defines three functions and ends with `study.run(...)`:
+A study has its settings at the top, three functions, and one call (reproduce/devices.py is the shortest):
 
-    cases(args)      the cases, a tuple each: the arguments of run_case
-    run_case(*case)  one case: its rows, a list of dicts: what was set, "algorithm", and the metrics
-    report(runs)     of the table of all rows: parts to print, tables to write, figures to draw (see publish)
+    def cases(args):  # args: the flags, and args.methods = {name: script}; returns a tuple for each case
+        return [(load, args.seed + k, args.methods) for load in LOADS for k in range(args.runs)]
 
-The rows are always written to NAME_runs.csv and read again, so that `--from DIR` makes the same of them later.
+    def run_case(load, seed, methods):  # returns rows: what was set, what names the draw, "algorithm", the metrics
+        return [dict(load=load, seed=seed, algorithm=name, gap=gap(load, seed, script(path).schedule))
+                for name, path in methods.items()]
+
+    def report(runs):  # the table of all rows; returns parts to print, tables to write, figures to draw: see publish
+        who = list(runs["algorithm"].unique())
+        table = stats.compare(runs, ["load"], "seed", who, ["gap"])
+        parts = ["heading", ("gaps", "Gaps (s)", means(table, ["load"], who))]
+        return parts, {"table": table}, {"": (draw_lines, {"gap": "gap (s)"}, "load", who, table)}
+
+    run("gaps", __doc__, cases, run_case, report, RUNS, ["load", "seed", "gap"], POLICIES, seed=SEED, out=OUT)
+
+The rows are always written to NAME_runs.csv and read again, so that `--from DIR` makes the same of them later: what a
+heading says of the settings must stand in columns.
 """
 import contextlib
 import functools
@@ -159,6 +171,14 @@ def quiet_case(*arguments):
         return common.allocation_case(*arguments)
 
 
+def task_lists(args, random_list):
+    """Task tables in order of arrival: that of --tasks, or one that random_list(draw) makes for each of --runs."""
+    if args.tasks is None:
+        return [random_list(np.random.default_rng((args.seed, run))) for run in range(args.runs)]
+    tasks = common.read_tasks(args.tasks, common.get_model(args.model), [common.get_device(args.device)])
+    return [tasks.sort_values("arrival_time", kind="stable")]
+
+
 def random_tasks(draw, number, prompt, output, trans, factor, load, model, device, in_words=False):
     """Task table of a random list, in order of arrival.
 
@@ -249,10 +269,11 @@ def show_change(value, low, high):
     return f"{'~' if low <= 0 <= high else ''}{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def legend(runs):
-    """What the cells of such tables mean, for so many runs."""
+def legend(runs, changes=True):
+    """What the cells of such tables mean, for so many runs; changes: whether there are tables of changes."""
     few = f"\n{runs} runs are few: of fewer than {stats.FEW} the intervals are too narrow." if runs < stats.FEW else ""
-    return ("mean \u00b1 half of its 95 % interval; change in % [its 95 % interval], in paired runs; ~: it holds 0.\n"
+    changed = "; change in % [its 95 % interval], in paired runs; ~: it holds 0" if changes else ""
+    return (f"mean \u00b1 half of its 95 % interval{changed}.\n"
             f"Intervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
 
 
@@ -338,7 +359,8 @@ LOOKS = {
     "LeastLatency": ("0.6", "+++++", "X", ":"), "ADSA": (common.BLUE, "", "o", "-"),
     "FCFS": ("0.6", "/////", "s", "--"), "SRTF": (common.ORANGE, ".....", "^", "-."),
     "LLF": (common.RED, "\\\\\\\\\\", "v", ":"), "EDF": (GREEN, "xxxxx", "D", "--"),
-    "optimal (makespan)": ("white", "", "P", "-."), "optimal (turnaround)": ("white", "-----", "X", ":"),
+    "PipeDream, prefix": ("white", "\\\\\\\\\\", "P", "-."), "optimal (makespan)": ("white", "", "P", "-."),
+    "optimal (turnaround)": ("white", "-----", "X", ":"),
 }
 OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("0.4", "|||||", "h", "-."), ("0.8", "OOO", "d", ":")]
 
@@ -385,12 +407,12 @@ def draw_bars(panels, groups, who, table, title=""):
     return common.finish_figure(figure, keys)
 
 
-def draw_lines(panels, x, who, table, columns=None, log=(), claimed=()):
+def draw_lines(panels, x, who, table, columns=None, log=(), marks=()):
     """Figure of means over the column `x`, a line with its 95 % band for each of `who`, one journal column wide.
 
     panels: {metric: axis label with its unit}, a row of panels each; columns: a column of `table` (one of
     stats.compare), for each of whose values there is a column of panels; log: x, or metrics, on a logarithmic scale;
-    claimed: {metric: the paper's figure}, a dashed line.
+    marks: {metric: (value, name)}, a dashed line.
     """
     pieces = [("", table)]
     if columns is not None:
@@ -411,11 +433,14 @@ def draw_lines(panels, x, who, table, columns=None, log=(), claimed=()):
             axes.grid(color="0.92", linewidth=0.5)
             if (part["mean"] < 0).any():
                 axes.axhline(0, color="black", linewidth=0.6)
-            if metric in claimed:
-                keys["the paper's claim"] = axes.axhline(claimed[metric], color="black", linestyle="--", linewidth=1)
+            if metric in marks:
+                value, name = marks[metric]
+                keys[name] = axes.axhline(value, color="black", linestyle="--", linewidth=1)
             if x in log:
                 axes.set_xscale("log", base=2)
                 axes.xaxis.set_major_formatter("{x:g}")
+            elif table[x].nunique() <= 6:
+                axes.set_xticks(table[x].unique())
             elif table[x].dtype.kind == "i":
                 axes.locator_params(axis="x", integer=True)
             if metric in log:

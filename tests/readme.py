@@ -2,6 +2,7 @@
 
 - A block below a line <!-- python X.py --flags --> or <!-- python -m reproduce.X --flags --> is what that command
   prints; of a longer output, after bars, the paragraphs that begin so: <!-- python X.py --flags | this | that -->.
+  Of a table, "this > word; two words" keeps its caption, its header and the rows in which one of these stands.
 - Rows of README.md's tables that begin with a script are that script's metrics.
 - Pictures in reproduce/figures are those that the commands write and a README shows; beside them lie the runs of the
   studies, from which `--from` makes the tables again. reproduce.claims, which reads those runs, comes last.
@@ -73,13 +74,29 @@ def script_and_flags(command):
 
 
 def shown(command, output):
-    """The text that belongs into the block of <!-- python command | beginnings -->, of what the command prints."""
-    beginnings = [part.strip() for part in command.split("|")[1:]]
-    if not beginnings:
+    """The text that belongs into the block of <!-- python command | parts -->, of what the command prints."""
+    parts = " ".join(command.split()).split("|")[1:]
+    if not parts:
         return output
     paragraphs = output.rstrip("\n").split("\n\n")
-    return "\n\n".join(next(part for part in paragraphs if part.lstrip().startswith(begin))
-                       for begin in beginnings) + "\n"
+    texts = []
+    for part in parts:
+        begin, _, rows = (text.strip() for text in part.partition(" > "))
+        paragraph = next(paragraph for paragraph in paragraphs if paragraph.lstrip().startswith(begin))
+        texts.append(with_rows(paragraph, rows.split("; ")) if rows else paragraph)
+    return "\n\n".join(texts) + "\n"
+
+
+def with_rows(table, wanted):
+    """The first block of a table's columns as it is printed: its caption, its header (lines without a digit) and these
+    of its rows."""
+    caption, *lines = table.split("\n")
+    kept = [caption]
+    for line in lines:
+        spaced = f" {' '.join(line.split())} "
+        if not re.search(r"\d", line) or any(f" {row} " in spaced for row in wanted):
+            kept.append(line.rstrip(" \\"))  # pandas marks that columns follow below
+    return "\n".join(kept)
 
 
 def row(name, files):

@@ -378,25 +378,17 @@ def test_a_csv_file_has_the_bytes_of_pandas(tmp_path_factory, mixed, numbers, na
 
 
 def test_a_table_is_printed_in_blocks_of_a_hundred_columns(capsys):
-    """Names are stacked, the leading columns stand in every block, to the left where they are text."""
+    """Names are stacked; the leading columns stand in every block, and every cell once."""
     common.print_table(pd.DataFrame({"label": ["A", "b\nc"], "end_time": [1.5, 20], "deadline_met": [True, False]}))
-    assert capsys.readouterr().out.splitlines() == ["          end  deadline", "label    time       met",
-                                                    "A       1.500      True", "b c    20.000     False"]
+    assert capsys.readouterr().out.splitlines() == ["          end deadline", "         time      met", "label",
+                                                    "A       1.500     True", "b c    20.000    False"]
     wide = pd.DataFrame({"who": ["x"] * 3, "load": [1] * 3, **{f"m_{k}": ["1.0 [2.0, 3.0]"] * 3 for k in range(14)}})
     common.print_table(wide, 2, " in results", keys=2)
     *lines, last = capsys.readouterr().out.splitlines()
     assert last == "... and 1 more rows in results"
     assert max(map(len, lines)) in range(85, 101)
-    assert [line.split()[0] for line in lines] == ["m", "who", "x", "x"] * (len(lines) // 4)
-    assert sum(line.count("3.0]") for line in lines) == 28
-    assert all(line.startswith("x       1  1.0 [") for line in lines if "1.0" in line)
+    rows = [line for line in lines if "1.0" in line]
+    assert all(line.startswith("x   1") for line in rows)
+    assert sum(line.count("3.0]") for line in rows) == 28
     common.print_table(wide)
     assert "more rows" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("width, gap, blocks", [(43, 2, 1), (44, 1, 1), (46, 1, 1), (47, 2, 2)])
-def test_columns_stand_two_spaces_apart_or_one_where_that_fits(width, gap, blocks, capsys):
-    common.print_table(pd.DataFrame({"k": ["x"], "a" * width: [1], "b" * 49: [1], "c": [1]}))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("k" + " " * gap + "a" * width)
-    assert len(lines) == 2 * blocks

@@ -188,12 +188,14 @@ def test_candidates():
     """The values of a grouping from the definitions; layers as in the parent; none if it is known or too small."""
     _, delay, times, _ = instance(np.random.default_rng(6), 5, 20, tight=False, workstations=True)
     offers, known, new = [4, 6, 5, 7, 3], {((2,), (3,))}, []
-    given = dict(offers=offers, sizes={1, 2, 3, 5}, times=times, delay=delay, known=known, seconds={})
+    given = dict(offers=offers, sizes={1, 2, 3, 5}, delay=delay, seconds=HexGen.group_seconds(times, delay))
     for layers, groups in (
             (9, [[3, 1], [0]]), (9, [[0], [1, 3]]), (9, [[1, 3], [0]]), (9, [[2], [3]]), (9, [[4], [0]]), (9, [[4, 3]]),
             (9, [[3, 2, 1, 0, 4]]), (2, [[0], [1], [2]]), (3, [[0], [1], [2]]), (11, [[4], [3, 0]]),
             (9, [[4], [3, 0, 1, 2]])):
-        HexGen.admit(new, groups, {0: 1.4, 1: 3.5, 3: 3.2}, layers=layers, **given)
+        new.append(HexGen.candidate(groups, {0: 1.4, 1: 3.5, 3: 3.2}, known, layers, **given))
+        known.update(one["grouping"] for one in new if one)
+    new = [one for one in new if one]
     assert [(one["grouping"], one["n"]) for one in new] == [
         (((1, 3), (0,)), [7, 1]), (((0,), (1, 3)), [1, 7]), (((0, 1, 2, 3, 4),), [8]),
         (((0,), (1,), (2,)), [1, 4, 1]), (((4,), (0, 3)), [1, 5])]

@@ -10,8 +10,6 @@ from test_schedules import table
 
 import optimal
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pulp")  # of what PuLP 4 will not have
-
 
 def wide_list(rng):
     """Up to 6 tasks whose times are of several orders of magnitude, down to 1 microsecond, up to 1e13; deadlines near

@@ -18,7 +18,7 @@ TEXTS = [path.read_text(encoding="utf-8") for path in readme.READMES]
 BLOCKS = dict(block for text in TEXTS for block in readme.BLOCK.findall(text))  # {command: what it prints}
 RECIPES = dict(re.findall(r"<!-- recipe: (.*?) -->\n```python\n(.*?)```\n", TEXTS[0], re.DOTALL))
 CLAIMS = re.findall(r"^\| (?:FCIM|ADSA), .*? \| .*? \| (.*?) \| (.*?) \|$", TEXTS[0], re.MULTILINE)
-QUESTIONS = re.findall(r"^\| [^|]+\? \| `python (-m reproduce\.\w+)` \| (.*) \|$", TEXTS[1], re.MULTILINE)
+SECTIONS = [text for text in re.split(r"^## ", TEXTS[1], flags=re.MULTILINE) if readme.BLOCK.search(text)]
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +66,20 @@ def test_a_metric_is_in_one_of_the_files_that_the_table_names(names, letters):
         assert name in ",".join(headers), name
 
 
-@pytest.mark.parametrize("command, answer", QUESTIONS)
-def test_the_figures_of_an_answer_are_those_of_its_command(command, answer, pristine):
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.split(":")[0])
+def test_the_figures_of_an_answer_are_those_of_its_command(section, pristine):
+    command = readme.BLOCK.search(section).group(1).split("|")[0].strip()
     output = run_command(command)[0]
-    figures = re.findall(r"[+-]?\d+\.\d+", answer)
-    assert len(QUESTIONS) > 5 and figures
+    figures = re.findall(r"\d+\.\d+", readme.BLOCK.sub("", section))
+    assert f"`python {command}`" in section and "**Answer.**" in section and figures
     for figure in figures:
-        assert re.search(rf"(?<![\d.]){re.escape(figure.lstrip('+'))}(?![\d.])", output), figure
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", output), figure
+
+
+def test_each_study_has_a_section_and_no_line_of_theirs_is_wider_than_100_columns():
+    commands = re.findall(r"^\| `(\w+)` \|", TEXTS[1], re.MULTILINE)
+    assert [section.split(":")[0] for section in SECTIONS] == commands
+    assert max(map(len, TEXTS[1].split("\n"))) <= 100
 
 
 @pytest.mark.parametrize("holds, fails", CLAIMS)

@@ -33,7 +33,8 @@ def test_waiting_is_that_of_a_queue_with_a_closed_form(rho):
 
 def test_arrivals_are_a_poisson_process():
     """Times between arrivals: their standard deviation is their mean, and 1 - 1 / e of them are below it."""
-    gaps = np.concatenate([np.diff(load.random_list(7, run, MODEL, DEVICE)["arrival_time"]) for run in range(10)])
+    gaps = np.concatenate([np.diff(load.random_list(np.random.default_rng(run), MODEL, DEVICE)["arrival_time"])
+                           for run in range(10)])
     assert gaps.std() / gaps.mean() == pytest.approx(1, abs=0.05)
     assert (gaps < gaps.mean()).mean() == pytest.approx(1 - 1 / np.e, abs=0.02)
 
@@ -55,10 +56,9 @@ IDLE = "label,prompt,arrival_time,output_words,trans_time,deadline,computation_t
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--tasks", "one.csv", "--runs", 3], "--runs and --seed: have no effect with --tasks"),
     (["--tasks", "one.csv"], "one.csv: all tasks arrive at once, at any load"),
     (["--tasks", "idle.csv"], "idle.csv: no task takes any computation")])
-def test_what_has_no_effect_or_no_load_is_refused(arguments, message, run):
+def test_a_list_without_a_load_is_refused(arguments, message, run):
     pathlib.Path("one.csv").write_text(AT_ONCE)
     pathlib.Path("idle.csv").write_text(IDLE)
     refused(run(SCRIPT, *arguments), message)

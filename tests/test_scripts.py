@@ -229,7 +229,7 @@ def test_a_schedule_gets_the_settings_that_it_takes(run):
 def test_optimal_without_its_solver_is_one_line(run, monkeypatch):
     """Where the program is needed: a list that no bound proves."""
     monkeypatch.setitem(sys.modules, "pulp", None)
-    tasks = [task(f"T{k}", k * 8 % 97, 3 + k * 7 % 12, 3 + k * 5 % 11, k * 8 % 97 + 24) for k in range(12)]
+    tasks = [task(f"T{k}", k * 8 % 97, 3 + k * 7 % 12, 3 + k * 5 % 11, k * 8 % 97 + 24) for k in range(20)]
     pathlib.Path("tasks.json").write_text(json.dumps(tasks))
     refused(run("optimal", "--tasks", "tasks.json"), "pulp")
 

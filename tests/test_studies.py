@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("little_search")
 # Every script of reproduce/ that ends with study.run, and, where its cases are many, settings for a tiny run.
 STUDIES = [path.stem for path in sorted((ROOT / "reproduce").glob("*.py")) if '    study.run("' in path.read_text()]
 TINY = {"allocation": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "batching": dict(TASKS=8, BATCH=(1, 4)),
-        "incentives": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "load": dict(TASKS=20, LOADS=(0.5, 1.2)),
-        "pool_size": dict(SIZES=[6, 8]), "scheduling": dict(TASKS=5, LIMIT=2),
+        "devices": dict(TASKS=12, MOST=3), "incentives": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]),
+        "load": dict(TASKS=20, LOADS=(0.5, 1.2)), "pool_size": dict(SIZES=[6, 8]), "scheduling": dict(TASKS=5, LIMIT=2),
         "uncertainty": dict(TASKS=5, LOADS=(0.9, 1.2), SIGMAS=(0, 1)), "whole_system": dict(TASKS=8)}
 OWN = "from FCFS import schedule\nfrom FCIM import allocate\n"
 LAZY = """import FCFS
@@ -106,7 +106,7 @@ def test_stored_runs_are_read(name, tmp_path, monkeypatch):
     assert files(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["batching", "device_loss", "load", "tokens", "uncertainty"])
+@pytest.mark.parametrize("name", ["batching", "device_loss", "devices", "load", "tokens", "uncertainty"])
 def test_the_first_case_gives_the_stored_rows(name, monkeypatch):
     """Without HexGen, whose search takes seconds."""
     found = []

@@ -1,0 +1,60 @@
+"""reproduce/devices.py: dealing against plain loops, one device, and more devices than tasks."""
+import numpy as np
+import pandas as pd
+import pytest
+
+import common
+from reproduce import devices, study
+
+
+def random_list(seed):
+    """Up to 12 tasks, many of which arrive at once."""
+    draw = np.random.default_rng(seed)
+    number = draw.integers(1, 13)
+    tasks = pd.DataFrame({"label": [f"T{k}" for k in range(number)],
+                          "arrival_time": np.sort(draw.integers(0, 9, number)),
+                          "computation_time": draw.integers(0, 7, number), "trans_time": draw.integers(0, 4, number)})
+    allowed = draw.integers(0, 3 * (tasks["computation_time"] + tasks["trans_time"]) + 1)
+    return tasks.assign(deadline=tasks["arrival_time"] + allowed)
+
+
+def met_percent(tasks, number, link):
+    rows = devices.run_case(tasks, study.POLICIES, {"devices": number, "link": link})
+    return {row["algorithm"]: row[devices.MET] for row in rows}
+
+
+def met_by(name, tasks, link):
+    intervals = study.script(study.POLICIES[name]).schedule(tasks)
+    return common.simulate(tasks, intervals, link)[0]["deadline_met"].sum()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_tasks_are_dealt_and_served_as_plain_loops_do_it(seed):
+    tasks, number, link = random_list(seed), 1 + seed % 4, common.LINKS[seed // 4 % 2]
+    left, dealt, now = [0] * number, [[] for _ in range(number)], 0
+    for task in tasks.to_dict("records"):
+        left = [max(0, work - (task["arrival_time"] - now)) for work in left]
+        now = task["arrival_time"]
+        first = left.index(min(left))
+        left[first] += task["computation_time"]
+        dealt[first].append(task)
+    for name, percent in met_percent(tasks, number, link).items():
+        met = sum(met_by(name, pd.DataFrame(some), link) for some in dealt if some)
+        assert percent == pytest.approx(100 * met / len(tasks))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_one_device_follows_the_policy(seed):
+    tasks = random_list(seed)
+    for name, percent in met_percent(tasks, 1, "shared").items():
+        assert percent == pytest.approx(100 * met_by(name, tasks, "shared") / len(tasks))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_with_more_devices_than_tasks_each_is_served_as_if_alone(seed):
+    """On a dedicated uplink: a device that has computed all may still be sending."""
+    tasks = random_list(seed)
+    tasks["computation_time"] += 1  # two without any that arrive at once share a device
+    alone = tasks["arrival_time"] + tasks["computation_time"] + tasks["trans_time"] <= tasks["deadline"]
+    for percent in met_percent(tasks, len(tasks) + 1, "dedicated").values():
+        assert percent == pytest.approx(100 * alone.mean())
