@@ -286,7 +286,7 @@ def allocations(draw):
         else:
             groups.append([device])
     stages = [{"devices": group, "layers": int(random.integers(1, 5))} for group in groups]
-    if random.random() < 0.5 and all(len(group) == 1 for group in groups):
+    if random.random() < 0.5:
         for stage in stages:
             stage["reward"] = random.uniform(0, 2)
     delay = np.triu(random.uniform(0, 5, (devices + 1, devices + 1)).round(3), 1)
@@ -334,7 +334,8 @@ def test_the_accounting_equals_a_plain_one(case):
     for s, stage in enumerate(stages):
         for i in stage["devices"]:
             share = stage["layers"] / len(stage["devices"]) / bids["layers"][i]
-            paid[i] = stage.get("reward", bids["price"][i] * share), bids["true_cost"][i] * share
+            reward = stage["reward"] / len(stage["devices"]) if "reward" in stage else bids["price"][i] * share
+            paid[i] = reward, bids["true_cost"][i] * share
         assert table["reward"][s] == pytest.approx(sum(paid[i][0] for i in stage["devices"]), abs=1e-5)
         assert table["utility"][s] == pytest.approx(sum(paid[i][0] - paid[i][1] for i in stage["devices"]), abs=1e-5)
     placed = [layer for first, last in zip(table["first_layer"], table["last_layer"])
