@@ -5,7 +5,6 @@ Lists and files hold seconds. Inside, times are whole microseconds, converted on
 times compare equal. Read it from the top: what a user edits, the two kinds of run, then what these call, in order.
 """
 import argparse
-import csv
 import inspect
 import io
 import itertools
@@ -85,7 +84,7 @@ class Device:
 
 
 MODELS = [  # a new model: one more line
-    Model("GPT-Neo 1.3B", layers=24, hidden=2048, feed_forward=8192, heads=16, context=2048, bits=16),
+    Model("GPT-Neo 1.3B", layers=24, hidden=2048, feed_forward=8192, heads=16, context=2048),
     Model("GPT-3 175B", layers=96, hidden=12288, feed_forward=49152, heads=96, context=2048, bits=4),
     Model("BLOOM-176B", layers=70, hidden=14336, feed_forward=57344, heads=112, context=2048, bits=4),
     Model("Llama 3.1 8B", layers=32, hidden=4096, feed_forward=14336, heads=32, context=131072, kv_heads=8, gated=True),
@@ -207,7 +206,8 @@ def script_name():
 
 def make_parser(name, doc, plot=True, **settings):
     """A parser of these settings, with a flag for each that FLAGS has, and --no-plot. A mistake raises UserError."""
-    parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
     parser.error = refuse  # one line, without the usage
     parser.set_defaults(**settings)
     for key, text in FLAGS.items():
@@ -220,11 +220,8 @@ def make_parser(name, doc, plot=True, **settings):
 
 
 def run(main, name, *arguments):
-    """main(name, *arguments). What stops it is said in one line on standard error: NoAllocation (exit status 1), a
-    UserError or a package that is missing (2), Ctrl-C (130). SIGTERM ends it as an exit does: nothing is left behind.
-    """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
+    """main(name, *arguments). What stops it becomes one line on standard error and an exit status; SIGTERM ends it as
+    an exit does, so that nothing is left behind."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(name, *arguments)
@@ -265,9 +262,6 @@ def read_tasks(tasks, model, devices):
     table = read_table(tasks, "task", TASK, TASK_OPTIONS)
     check_rows(~table["label"].duplicated(), table["label"], place, "is there already")
     check_rows(table["deadline"] >= table["arrival_time"], table["deadline"], place, "is before arrival_time")
-    more = [key for key in table if key not in TASK and key not in TASK_OPTIONS and not key.startswith("measured_")]
-    if more:
-        warn(f"{place}: passed on as they are: {', '.join(more)}")
 
     # Tokens are estimated from words where they are not given.
     words = table["prompt"].map(lambda text: len(text.split()))
@@ -328,10 +322,9 @@ RESULT = ["label", *TIMES, "start_time", "end_computation", "completion_time", "
 def next_run(schedule, waiting, now):
     """What a policy runs now, online. Returns (label, until): a task, and until when it may run, unless one arrives.
 
-    schedule: that of a script; waiting: table of one task or more, the unfinished ones that have arrived (columns of
-    read_tasks: label, arrival_time, computation_time, trans_time, deadline), with what is left of each as
-    computation_time; now, until: microseconds. Ask anew at every arrival, at every completion, and at `until`; each
-    time the whole table is scheduled.
+    schedule: that of a script; waiting: table (columns label and TIMES) of the unfinished tasks that have arrived, one
+    at least, with what is left of each as computation_time; now, until: microseconds. Ask anew at every arrival, at
+    every completion, and at `until`; each time the whole table is scheduled.
     """
     queue = waiting.sort_values("arrival_time", kind="stable")  # ties go by arrival, as ever
     queue = queue.assign(arrival_time=now)  # all are there
@@ -341,11 +334,13 @@ def next_run(schedule, waiting, now):
 
 def interval_table(tasks, runs):
     """Table label, start, end of runs (row of `tasks`, start, end) in order of time; adjacent runs of a task join."""
-    row, start, end = np.array(list(runs), dtype="int64").reshape(-1, 3).T
-    goes_on = (row[1:] == row[:-1]) & (start[1:] == end[:-1])
-    first = np.append(True, ~goes_on)[:len(row)]
-    last = np.append(~goes_on, True)[:len(row)]
-    return pd.DataFrame({"label": tasks["label"].to_numpy()[row[first]], "start": start[first], "end": end[last]})
+    labels = tasks["label"].tolist()
+    joined = []
+    for row, start, end in runs:
+        if joined and joined[-1][0] == labels[row] and joined[-1][2] == start:
+            start = joined.pop()[1]
+        joined.append((labels[row], start, end))
+    return pd.DataFrame(joined, columns=["label", "start", "end"])
 
 
 def simulate(tasks, intervals, link):
@@ -396,8 +391,7 @@ def check_schedule(tasks, intervals):
 
 def serve(ready, length):
     """End times of jobs served one at a time in this order, each once it is ready (integer arrays): end[k] =
-    max(end[k-1], ready[k]) + length[k], which is the largest of ready[i] + length[i] + ... + length[k] (Lindley 1952).
-    """
+    max(end[k-1], ready[k]) + length[k], the largest of ready[i] + length[i] + ... + length[k] (Lindley 1952)."""
     total = np.cumsum(length)
     return total + np.maximum.accumulate(ready - (total - length))
 
@@ -421,9 +415,8 @@ def scheduling_metrics(tasks, result, model, device):
 
     # Memory: the weights, as measured with the list or those of the decoder layers, and the caches of all tasks that
     # are started and unfinished; at one instant those that end go first.
-    freed = pd.DataFrame({"time": result["end_computation"], "bytes": -tasks["kv_bytes"]})
-    taken = pd.DataFrame({"time": result["start_time"], "bytes": tasks["kv_bytes"]})
-    caches = pd.concat([freed, taken]).sort_values("time", kind="stable")["bytes"].cumsum()
+    in_time = np.append(result["end_computation"], result["start_time"]).argsort(kind="stable")
+    caches = np.append(-tasks["kv_bytes"], tasks["kv_bytes"])[in_time].cumsum()
     loaded = tasks["measured_weights_gb"].max() * 1e9
     weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
     peak = (weights + caches.max()) / 1e9
@@ -537,8 +530,6 @@ def read_bids(bids, model, devices):
     if not isinstance(bids, str) and len(bids) == 0:
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
     table = read_table(bids, "bid", BID, BID_OPTIONS).astype({"layers": "int64"})
-    for key in table.columns.difference([*BID, *BID_OPTIONS]):
-        raise UserError(f"{place}: unknown field {shown(key)}")
     name = table["device"]
     check_rows(name.isin(devices.index), name, place, f"is not in the pool ({', '.join(devices.index)}); a "
                "line in common.POOLS adds it")
@@ -550,12 +541,6 @@ def read_bids(bids, model, devices):
     rent = (table["computation_time"] * facts["price_per_hour"] * 100 / 3600).map(six_digits)
     table["true_cost"] = table["true_cost"].fillna(rent)
     return table.assign(**facts[["type", "host", "capacity"]])[BID_COLUMNS]
-
-
-def draw_link(one, other, devices, seed):
-    if other != "client" and devices["host"][one] == devices["host"][other]:
-        return HOST_LINK
-    return round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
 
 
 def read_links(links, bidders, devices, seed):
@@ -576,13 +561,16 @@ def read_links(links, bidders, devices, seed):
 
     seconds = pd.DataFrame(0.0, names, names)
     for one, other in itertools.combinations(names, 2):
-        if links is None:
-            link = draw_link(one, other, devices, seed)
-        else:
+        if links is not None:
             where = f"{place}, {one} to {other}"
+            require(pd.notna(given[one][other]), f"{where}: missing")
             link = check_number(given[one][other], where)
             back = check_number(given[other][one], where)
             require(link == back, f"{where}: {link:g} s, but {back:g} s back")
+        elif other != "client" and devices["host"][one] == devices["host"][other]:
+            link = HOST_LINK
+        else:
+            link = round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
         seconds.loc[one, other] = seconds.loc[other, one] = link
     return seconds
 
@@ -694,9 +682,8 @@ def group_times(times, delay, group):
 
 
 def pipeline(arrival, hops, work):
-    """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. finish[k, s] =
-    max(finish[k-1, s], finish[k, s-1] + hops[s]) + work[k, s]; a link delays, without contention; arrival: ascending.
-    """
+    """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. Links delay, without
+    contention: end[k, s] = max(end[k-1, s], end[k, s-1] + hops[s]) + work[k, s]. arrival: ascending."""
     ready, end = np.empty_like(work), np.empty_like(work)
     for s in range(work.shape[1]):
         ready[:, s] = arrival + hops[s]
@@ -707,16 +694,15 @@ def pipeline(arrival, hops, work):
 
 def pipeline_intervals(labels, names, hops, ready, start, end):
     """Each task's way through the stages, in order: sent over the link into a stage, computed, and sent back."""
-    ways = []
-    for s, name in enumerate(names):
-        place = {"label": labels, "stage": s + 1, "devices": name}
-        ways.append({**place, "kind": "transmit", "start": ready[:, s] - hops[s], "end": ready[:, s]})
-        ways.append({**place, "kind": "compute", "start": start[:, s], "end": end[:, s]})
-    back = end[:, -1]
-    place = {"label": labels, "stage": len(names) + 1, "devices": "client"}
-    ways.append({**place, "kind": "transmit", "start": back, "end": back + hops[-1]})
-    table = pd.concat([pd.DataFrame(way) for way in ways]).sort_index(kind="stable")
-    return table[["label", "kind", "start", "end", "stage", "devices"]]
+    received = np.column_stack([ready, end[:, -1] + hops[-1]])  # in each stage and, last, by the client
+    parts = []
+    for s, name in enumerate([*names, "client"]):
+        sent = pd.DataFrame({"label": labels, "kind": "transmit", "start": received[:, s] - hops[s],
+                             "end": received[:, s], "stage": s + 1, "devices": name})
+        parts.append(sent)
+        if name != "client":
+            parts.append(sent.assign(kind="compute", start=start[:, s], end=end[:, s]))
+    return pd.concat(parts).sort_index(kind="stable")
 
 
 def device_shares(stages, bids, memory):
@@ -734,8 +720,7 @@ def device_shares(stages, bids, memory):
 
 
 def jain(x, n):
-    """Jain's index of fairness over n, of which those beyond x have nothing: 1 if shares are equal, 1/n if one has all.
-    """
+    """Jain's index of fairness over n, of which those beyond x have nothing: from 1/n (one has all) to 1 (equal)."""
     return x.sum() ** 2 / (n * (x ** 2).sum()) if x.any() else 1.0
 
 
@@ -770,19 +755,13 @@ def write_files(out, files):
 
 
 def write_file(path, content):
-    if not isinstance(content, (pd.DataFrame, str)):
-        content.savefig(path)
-        return
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        if isinstance(content, str):
+    if isinstance(content, pd.DataFrame):
+        content.to_csv(path, index=False)
+    elif isinstance(content, str):
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)
-        else:
-            if content.isna().any(axis=None):
-                content = content.astype(object).where(content.notna(), None)  # an empty cell
-            columns = [column.tolist() for _, column in content.items()]
-            writer = csv.writer(file, lineterminator="\n")  # the bytes of to_csv, in two thirds of its time
-            writer.writerow(content)
-            writer.writerows(zip(*columns))
+    else:
+        content.savefig(path)
 
 
 def report(name, args, metrics, notes, tables, files):
@@ -795,9 +774,9 @@ def report(name, args, metrics, notes, tables, files):
 
     heading = ", ".join(f"{key} {value}" for key, value in used.items())
     print_lines(f"{name}: {metrics['tasks']:,} tasks, {heading}", *notes, "")
-    print_lines(*pd.Series(metrics, dtype=object).map(format_value).to_string().splitlines(), "")
+    print(pd.Series(metrics, dtype=object).map(format_value).to_string(), end="\n\n")
     for table in tables:
-        print_table(table.drop(columns=UNPRINTED, errors="ignore"), TABLE_ROWS, f" in {args.out}")
+        print_table(table.drop(columns=UNPRINTED, errors="ignore"), TABLE_ROWS)
         print("")
     print_lines(f"written: {', '.join(paths)}")
 
@@ -815,9 +794,9 @@ def print_lines(*lines):
         print(textwrap.fill(line, TEXT_WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
 
 
-def print_table(table, rows=None, more="", keys=1):
+def print_table(table, rows=None, keys=1):
     """Prints a table, long names stacked; one that is too wide in blocks of columns, each led by the first `keys`.
-    rows: prints only these first ones, then the number of the others, and `more`."""
+    rows: prints only these first ones, then the number of the others."""
     text = table[:rows].apply(lambda column: column.map(lambda value: cut(format_value(value), 40)))
     text = text.set_index(list(text)[:keys])
     names = [name.split("_") for name in text]
@@ -826,7 +805,7 @@ def print_table(table, rows=None, more="", keys=1):
     for line in text.to_string(line_width=TEXT_WIDTH, sparsify=False).splitlines():
         print(line.rstrip())
     if len(table) > len(text):
-        print(f"... and {len(table) - len(text):,} more rows{more}")
+        print(f"... and {len(table) - len(text):,} more rows")
 
 
 def format_value(value):
@@ -945,7 +924,11 @@ def read_table(rows, what, needed, options):
                 raise UserError(f"{place}, row {k}: not a {what}: {shown(row)}")
     table = pd.DataFrame(content)
     require(len(table), f"{place}: no {what}s")
-    table = table.reindex(columns=[*kinds, *(key for key in table if key not in kinds)])
+    more = [key for key in table if key not in kinds]
+    unknown = [key for key in more if not key.startswith("measured_")]
+    if unknown:
+        warn(f"{place}: further fields: {', '.join(unknown)}")
+    table = table.reindex(columns=[*kinds, *more])
     for field, kind in kinds.items():
         column = table[field] if field == "prompt" else table[field].replace("", np.nan)
         if field in needed:
@@ -959,10 +942,7 @@ def read_table(rows, what, needed, options):
 
 def read_numbers(column, kind, place):
     """A column as numbers; NaN where nothing is given."""
-    try:
-        numbers = column.astype(float)
-    except (TypeError, ValueError):  # one of them is no number: which?
-        numbers = column.map(to_number)
+    numbers = column.map(to_number)
     good = numbers.between(0, 1e9) & ((numbers % 1 == 0) | (kind is float))
     name = "whole number" if kind is int else "number"
     check_rows(good | column.isna(), column, place, f"is not a {name} from 0 to 1e9")
@@ -1037,7 +1017,8 @@ def check_number(value, where, whole=False, positive=False):
     number = to_number(value)
     good = 0 <= number <= 1e9 and (number % 1 == 0 or not whole) and (number > 0 or not positive)
     name = "whole number" if whole else "number"
-    require(good, f"{where}: {shown(value)} is not a {name} from 0 to 1e9")
+    least = "above 0" if positive else "from 0"
+    require(good, f"{where}: {shown(value)} is not a {name} {least} to 1e9")
     return number
 
 

@@ -74,12 +74,12 @@ def report(runs):
     number = runs["run"].nunique()
     table = stats.compare(runs, ["devices"], "run", who, [MET])
     needed = pd.DataFrame({"policy": who})
-    for what, column in (("mean", "mean"), ("whole_interval", "low")):
+    for what, column in [("mean", "mean"), ("whole_interval", "low")][:number]:  # one list has no interval
         enough = table[table[column] >= GOAL].groupby("algorithm")["devices"].min()
         needed[what] = [enough.get(name, f"more than {runs['devices'].max()}") for name in who]
     lists = about["tasks_file"] or f"{number} random lists, load {LOAD}, seed {about['seed']}"
     parts = [f"reproduce.devices: {about['model']} on {about['device']}, {about['link']} uplink of each device\n"
-             f"{lists}, {about['tasks']:,} tasks\n{study.legend(number, changes=False)}",
+             f"{lists}, {about['tasks']:,} tasks" + (f"\n{study.legend(number, changes=False)}" if number > 1 else ""),
              ("met", "Deadlines met (%)", study.means(table, ["devices"], who)),
              ("needed", f"Least number of devices of which the mean, or its whole interval, reaches {GOAL} %", needed)]
     goal = {MET: (GOAL, f"{GOAL} %")}

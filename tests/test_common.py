@@ -131,7 +131,7 @@ def test_further_fields_are_passed_on_and_named_once(tmp_path, capsys):
         assert (table["team"][0], table["team"].isna()[1]) == ("a", True)
         assert "measured_torch" in table
         err = capsys.readouterr().err
-        assert err.count("\n") == 1 and err.endswith("passed on as they are: weight, team\n")
+        assert err.count("\n") == 1 and err.endswith("further fields: weight, team\n")
         seen = []
         common.next_run(lambda queue, seen=seen: seen.append(queue) or FCFS.schedule(queue), table, 0)
         assert seen[0]["weight"][0] == 3
@@ -220,7 +220,7 @@ def test_offers_are_raised_only_as_far_as_needed():
 BID = {"device": "GPU 1", "layers": 14, "price": 0.8, "computation_time": 40.0}
 
 
-def test_own_bids_and_their_files(tmp_path):
+def test_own_bids_and_their_files(tmp_path, capsys):
     bids = [BID, dict(BID, device="GPU 4", layers=3, true_cost=0.7)]
     table = drawn_bids(bids=bids)
     assert table["true_cost"].tolist() == [round(40 * 0.4 / 36, 6), 0.7]
@@ -228,6 +228,9 @@ def test_own_bids_and_their_files(tmp_path):
     for path in (write(tmp_path, json.dumps(bids), "bids.json"), write(tmp_path, table.to_csv(index=False), "w.csv"),
                  write(tmp_path, pd.DataFrame(bids).to_csv(index=False), "bids.csv")):
         assert drawn_bids(bids=path).equals(table)
+    assert capsys.readouterr().err == ""
+    drawn_bids(bids=[dict(BID, colour="red")])  # a further field is named
+    assert capsys.readouterr().err.endswith(": colour\n")
 
 
 def own_bids(*devices):
@@ -384,9 +387,9 @@ def test_a_table_is_printed_in_blocks_of_a_hundred_columns(capsys):
     assert capsys.readouterr().out.splitlines() == ["          end deadline", "         time      met", "label",
                                                     "A       1.500     True", "b c    20.000    False"]
     wide = pd.DataFrame({"who": ["x"] * 3, "load": [1] * 3, **{f"m_{k}": ["1.0 [2.0, 3.0]"] * 3 for k in range(14)}})
-    common.print_table(wide, 2, " in results", keys=2)
+    common.print_table(wide, 2, keys=2)
     *lines, last = capsys.readouterr().out.splitlines()
-    assert last == "... and 1 more rows in results"
+    assert last == "... and 1 more rows"
     assert max(map(len, lines)) in range(85, 101)
     rows = [line for line in lines if "1.0" in line]
     assert all(line.startswith("x   1") for line in rows)

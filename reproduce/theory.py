@@ -1,0 +1,245 @@
+"""What is true of FCIM and ADSA in general: statements searched over small cases, not argued.
+
+    python -m reproduce.theory
+
+Each statement is tried on all small cases of a kind, or on many drawn ones. It has no exception there, or the first one
+is printed as a list to paste into FCIM.py or ADSA.py. No exception is no proof.
+
+Of T_end, deadlines are far and ALIKE is 0; deadlines are met, or not, on an uplink for each task.
+FCIM: bids (l, P, T) for L layers, in the lists scaled to the layers of MODEL, which changes no score. ADSA: tasks
+(arrival, computation, transmission, deadline) in whole seconds. EDF: the task with the least deadline - transmission,
+preemptive, meets all deadlines on a dedicated link where any schedule does. Jackson's rule: the longest transmission
+first, preemptive, ends the last transmission earliest on a dedicated link (J. Jackson, 1955; W. Horn, 1974).
+"""
+import argparse
+import heapq
+import itertools
+import pathlib
+import sys
+
+if not __package__:  # run by its path: the project's folder is where modules are found
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+import numpy as np
+import pandas as pd
+
+import ADSA
+import common
+import FCIM
+from reproduce import study
+
+MODEL = "GPT-Neo 1.3B"  # of the lists to paste: its layers are a multiple of all L below
+DRAWN = 5000  # cases of a statement that is tried on drawn ones
+SEED = 0
+OUT = "results"  # where the files go
+
+LAYERS = (2, 3, 4, 6)  # L
+BIDS = list(itertools.product((1, 2, 3, 4), (1, 2, 3, 4, 6, 8), (1, 2, 4)))  # (l, P, T)
+PRICES = (1, 2, 3, 4, 5, 6, 8, 10, 14, 20)
+FAR = 10 ** 6  # a deadline that is always met
+UNLIMITED = 10.0 ** 6  # cents, seconds
+
+
+def main(name):
+    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default=OUT, help="the folder that files are written into")
+    args = parser.parse_args()
+    rows, lists = [], []
+    for who, statement, tried, show in STATEMENTS:
+        number, exceptions, first = 0, 0, None
+        for case, holds in tried():
+            number += 1
+            exceptions += not holds
+            first = case if first is None and not holds else first
+        rows.append({"of": who, "statement": statement, "cases": f"{number:,}", "exceptions": f"{exceptions:,}"})
+        if first is not None:
+            lists.append(f"{who}, {statement}: not so of\n{show(*first)}")
+    table = pd.DataFrame(rows)
+    table.attrs["keys"] = 2
+    args.no_plot, args.format = True, "png"
+    study.publish("theory", args, [("statements", "Statements and their exceptions", table), *lists],
+                  {"table": table}, {})
+
+
+# FCIM -----------------------------------------------------------------------------------------------------------------
+# A case: L, the bids (l, P, T), and the budget (cents).
+
+
+def auction(L, bids, budget=UNLIMITED):
+    """{winner: layers} and the cents paid; None if FCIM finds no allocation."""
+    try:
+        rounds = FCIM.auction(L, *zip(*bids), FCIM.WEIGHTS, FCIM.DELTA, budget, UNLIMITED)
+    except common.NoAllocation:
+        return None
+    return {won.winner: won.layers for won in rounds}, sum(won.reward for won in rounds)
+
+
+def drawn_bids(number):
+    """L and so many bids that suffice for it, drawn again and again."""
+    rng = np.random.default_rng(SEED)
+    for _ in range(DRAWN):
+        L = int(rng.choice(LAYERS))
+        bids = [BIDS[k] for k in rng.integers(len(BIDS), size=number)]
+        if sum(l for l, _, _ in bids) >= L:
+            yield L, bids
+
+
+def layers_by_price():
+    """A bid that asks more wins no more layers."""
+    for L, bids in drawn_bids(4):
+        (l, _, T), *others = bids
+        won = [auction(L, [(l, P, T), *others])[0].get(0, 0) for P in PRICES]
+        grows = [k for k in range(1, len(won)) if won[k] > won[k - 1]]
+        yield (L, [(l, PRICES[grows[0]] if grows else 1, T), *others]), not grows
+
+
+def losing_bids():
+    """A bid that wins nothing changes nothing: neither who wins nor how many layers."""
+    for L, bids in drawn_bids(4):
+        won, _ = auction(L, bids)
+        if 3 not in won and sum(l for l, _, _ in bids[:3]) >= L:
+            yield (L, bids), auction(L, bids[:3])[0] == won
+
+
+def constant_cost():
+    """What FCIM pays is at most 10 times the least cost; these bids refute any other factor too, by a larger X."""
+    for X in (1, 2, 4, 8, 16, 32, 64):
+        bids = [(2, 2, 8), (2, 2, 8), (4, 2.64 * X, 4), (4, 4 * X, 4)]
+        yield (4, bids), auction(4, bids)[1] <= 10 * cheapest(4, bids)
+
+
+def budget_suffices():
+    """Where cheapest first stays within a budget, every bid within what is left of it, FCIM finds an allocation."""
+    rng = np.random.default_rng(SEED)
+    for L, bids in drawn_bids(4):
+        budget = cheapest(L, bids) * float(rng.choice((1, 1.25, 1.5, 2)))
+        if cheapest(L, bids, budget) is not None:
+            yield (L, bids, budget), auction(L, bids, budget) is not None
+
+
+def cheapest(L, bids, budget=UNLIMITED):
+    """Cents of the cheapest bids first; None if one of them asks more than what is then left of the budget."""
+    cents = 0
+    for l, P, _ in sorted(bids, key=lambda bid: bid[1] / bid[0]):
+        if L and P > budget - cents + 1e-9:
+            return None
+        cents += P / l * min(l, L)
+        L -= min(l, L)
+    return cents
+
+
+def show_bids(L, bids, budget=UNLIMITED):
+    """The bids as a list for FCIM.py, scaled to the layers of MODEL."""
+    scale = common.get_model(MODEL).layers // L
+    lines = [f"MODEL = {MODEL!r}", f"BUDGET = {budget / len(FCIM.tasks):g}", f"DEADLINE = {UNLIMITED:g}", "bids = ["]
+    for k, (l, P, T) in enumerate(bids, 1):
+        lines.append(f"    {dict(device=f'GPU {k}', layers=l * scale, price=P, computation_time=T)},")
+    return "\n".join([*lines, "]"])
+
+
+# ADSA -----------------------------------------------------------------------------------------------------------------
+# A case: lists a, p, q, d (arrival, computation, transmission, deadline) in order of arrival.
+
+
+def all_tasks(n, arrivals, computations, transmissions, slacks):
+    """All cases of n tasks of these values; deadline: arrival + computation + transmission + slack."""
+    kinds = list(itertools.product(arrivals, computations, transmissions, slacks))
+    for tasks in itertools.combinations_with_replacement(kinds, n):
+        yield [list(column) for column in zip(*((a, p, q, min(a + p + q + x, FAR)) for a, p, q, x in tasks))]
+
+
+def adsa(a, p, q, d, alike=ADSA.ALIKE):
+    """When each task is computed."""
+    end = {}
+    for first, after in ADSA.busy_periods(a, p):
+        columns = [column[first:after] for column in (a, p, q, d)]
+        end.update({first + task: till for task, _, till in ADSA.simulate_period(*columns, alike)})
+    return [end[task] for task in range(len(a))]
+
+
+def by_rank(a, p, rank):
+    """When each task is computed, if always the one of least rank runs, preemptive."""
+    left, end, waiting = list(p), [0] * len(a), []
+    coming = now = 0
+    while coming < len(a) or waiting:
+        now = now if waiting else max(now, a[coming])
+        while coming < len(a) and a[coming] <= now:
+            heapq.heappush(waiting, (rank[coming], coming))
+            coming += 1
+        _, task = waiting[0]
+        end[task] = min(now + left[task], a[coming] if coming < len(a) else FAR)
+        left[task] -= end[task] - now
+        now = end[task]
+        if not left[task]:
+            heapq.heappop(waiting)
+    return end
+
+
+def met(end, q, d):
+    return sum(e + trans <= due for e, trans, due in zip(end, q, d))
+
+
+def met_by_edf(a, p, q, d):
+    return met(by_rank(a, p, [due - trans for due, trans in zip(d, q)]), q, d)
+
+
+def meets_all(n):
+    def tried():
+        for a, p, q, d in all_tasks(n, (0, 1, 2), (1, 2, 3), (0, 1, 3), (0, 1, 3)):
+            if met_by_edf(a, p, q, d) == n:
+                yield (a, p, q, d), met(adsa(a, p, q, d), q, d) == n
+    return tried
+
+
+def never_more_than_edf():
+    for a, p, q, d in all_tasks(3, (0, 1, 2), (1, 2, 3), (0, 1, 3), (0, 1, 3)):
+        yield (a, p, q, d), met(adsa(a, p, q, d), q, d) <= met_by_edf(a, p, q, d)
+
+
+def last_end(end, q, shared):
+    """T_end: results leave first computed, first sent, over one uplink or each over its own."""
+    free = 0
+    for e, trans in sorted(zip(end, q), key=lambda job: job[0]):
+        free = max(e, free) + trans if shared else max(free, e + trans)
+    return free
+
+
+def least_end():
+    """Of every set of tasks: none of it is sent before the first arrival, all its computation and the shortest
+    transmission. The largest of these is a bound on T_end, and is reached."""
+    for a, p, q, d in all_tasks(3, (0, 1, 3), (1, 2, 4), (0, 1, 2, 5), (FAR,)):
+        sets = itertools.chain.from_iterable(itertools.combinations(range(3), k) for k in (1, 2, 3))
+        bound = max(min(a[i] for i in s) + sum(p[i] for i in s) + min(q[i] for i in s) for s in sets)
+        yield (a, p, q, d), last_end(adsa(a, p, q, d, alike=0), q, False) == bound
+
+
+def least_shared_end():
+    for a, p, q, d in all_tasks(3, (0, 1), (1, 2, 16), (1, 2, 9), (FAR,)):
+        best = min(last_end(by_rank(a, p, rank), q, True) for rank in itertools.permutations(range(3)))
+        yield (a, p, q, d), last_end(adsa(a, p, q, d, alike=0), q, True) == best
+
+
+def show_tasks(a, p, q, d):
+    """The tasks as a list for ADSA.py."""
+    lines = ["tasks = ["]
+    for k, (arrival, computation, trans, due) in enumerate(zip(a, p, q, d), 1):
+        task = dict(label=f"Task {k}", prompt="", arrival_time=arrival, output_words=0, trans_time=trans, deadline=due,
+                    computation_time=computation)
+        lines.append(f"    {task},")
+    return "\n".join([*lines, "]"])
+
+
+STATEMENTS = [  # of 40 letters at most, as tables have it
+    ("FCIM", "a dearer bid wins no more layers", layers_by_price, show_bids),
+    ("FCIM", "a bid that wins nothing changes nothing", losing_bids, show_bids),
+    ("FCIM", "pays at most ten times the least cost", constant_cost, show_bids),
+    ("FCIM", "finds one if cheapest first does", budget_suffices, show_bids),
+    ("ADSA", "meets all where EDF does, 2 tasks", meets_all(2), show_tasks),
+    ("ADSA", "meets all where EDF does, 3 tasks", meets_all(3), show_tasks),
+    ("ADSA", "never meets more than EDF, 3 tasks", never_more_than_edf, show_tasks),
+    ("ADSA", "T_end is least, an uplink for each", least_end, show_tasks),
+    ("ADSA", "T_end is least, one shared uplink", least_shared_end, show_tasks),
+]
+
+if __name__ == "__main__":
+    common.run(main, "reproduce.theory")
