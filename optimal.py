@@ -1,13 +1,14 @@
-"""Optimal schedule: fewest missed deadlines, then least makespan or mean turnaround time, as an integer program.
+"""Optimal schedule: fewest missed deadlines, then least makespan or mean turnaround time, by a search over orders.
 
     python optimal.py
     python optimal.py --objective turnaround --time-limit 10
     python optimal.py --tasks my_tasks.csv --link dedicated
 
 Computation is preemptive; the order in which results leave is free. Once that order is fixed, serving the processor
-in the same order is best: it ends every prefix of the order as early as can be. So the program looks for an order,
-not for times, and the schedule is rebuilt by simulating the order it finds. Before it, bounds: if a schedule at hand
-meets one, nothing is left to solve.
+in the same order is best: it ends every prefix of the order as early as can be. So an order is looked for, not times,
+and the schedule is rebuilt by simulating the order found. Before it, bounds: if a schedule at hand meets one, nothing
+is left to search. Then dynamic programming over the sets of tasks that leave first (Held and Karp 1962), in whole
+microseconds; what it leaves open, an integer program takes on.
 
 "optimal" is proven in whole microseconds; "optimal to 0.000012 s" by a solver that computes in floating point, to that
 tolerance; "best found" is not proven, and its gap is that to the bounds.
@@ -41,8 +42,8 @@ LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (n
 OUT = "results"  # where the files go
 OBJECTIVE = "makespan"  # after the deadlines: "makespan" (T_end) or "turnaround" (its mean)
 TIME_LIMIT = 60  # s for the search
-MAX_TASKS = 60  # the integer program has n^2 binaries: above, only bounds and the best policy
-MAX_EXACT = 12  # tasks of a list of which all orders are searched in whole microseconds
+MAX_TASKS = 60  # above, only bounds and the best policy
+WIDTHS = (100, 1000, 10000, 100000)  # how many beginnings of orders the search keeps: ever more
 
 tasks = [
     {"label": "Task 1", "prompt": "Write a complete guide to starting a community garden: the site, the soil, the "
@@ -63,6 +64,7 @@ tasks = [
 # CBC computes in floating point: of the time that a schedule spans, it is trusted to the first, a task, and not at all
 # where the shortest length is below the second.
 SOLVER_TOLERANCE, SOLVER_RANGE = 1e-8, 1e-7
+FAR = 2 ** 62  # microseconds
 SPAN = 1000  # units of time that its programs span: it likes numbers near 1
 WRONG_PULP = ("3.0.0", "3.0.1")  # build wrong constraints
 
@@ -93,7 +95,7 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
     summary = [describe(case, order, fewest, bound)]
     if not proven and len(labels) > MAX_TASKS:
         policy = next(name for name in orders if orders[name] == order)
-        summary.append(f"the integer program is limited to {MAX_TASKS} tasks: this is the order of {policy}, "
+        summary.append(f"the search is limited to {MAX_TASKS} tasks: this is the order of {policy}, "
                        "the best of FCFS, SRTF, LLF and ADSA")
     completed = completions(case, order)
     late = [label for label, t, due in zip(labels, completed, case.d) if t > due]
@@ -145,7 +147,7 @@ def solve(case, orders, stop):
     if len(parts) > 1:
         joined, fewest, bound = solve_parts(case, parts, orders, stop)
         best = cheapest(case, [best, joined])
-        if is_proven(case, best, fewest, bound):
+        if cost(case, best) == (fewest, bound):
             return best, fewest, bound
     return search(case, best, stop, fewest)
 
@@ -171,62 +173,17 @@ def search(case, best, stop, fewest=0):
     """As solve, from one order on. `fewest`: misses that are known to be needed."""
     fewest = max(fewest, certainly_missed(case))
     bound = lower_bound(case)
-    if cost(case, best) == (fewest, bound):
-        return best, fewest, bound
-    best = improve(case, best, stop)
-    if len(case.a) <= MAX_EXACT:
-        best = find_better(case, cost(case, best)) or best
-        return (best, *cost(case, best))
-    return ask_solver(case, best, fewest, bound, stop)
-
-
-def ask_solver(case, best, fewest, bound, stop):
-    """As search, by the integer programs."""
-    check_pulp()
-    is_trusted = solver_resolves(case)
-
-    # Which tasks to give up is a good start; fewer cannot be late.
     if cost(case, best)[0] > fewest:
-        claimed, given_up = fewest_missed(case, stop)
-        by_due = sorted(best, key=lambda j: (j in given_up, case.d[j] - case.q[j]))
-        best = cheapest(case, [best, improve(case, by_due, stop)])
-        if is_trusted and claimed <= cost(case, best)[0]:
-            fewest = max(fewest, claimed)
-
-    # Is there an order with no more misses than are known to be needed? If not, one more is needed.
-    while cost(case, best)[0] > fewest and time.monotonic() < stop:
-        is_impossible, found = find_on_time(case, fewest, stop)
-        best = cheapest(case, [best, *found])
-        if not is_impossible or not is_trusted:
-            break
-        fewest += 1
-
-    # The least objective with so many misses.
+        deadlines = case._replace(objective="deadlines")
+        on_time, fewest, _ = widen(deadlines, best, fewest, 0, stop)
+        best = cheapest(case, [best, on_time])
+    best, fewest, bound = widen(case, best, fewest, bound, stop)
     missed, value = cost(case, best)
-    if value > bound and time.monotonic() < stop:
-        claimed, found = find_least(case, missed, stop, best)
+    if missed == fewest and value > bound and solver_resolves(case) and time.monotonic() < stop:
+        claimed, found = find_least(case, best, stop)
         best = cheapest(case, [best, *found])
-        if is_trusted:
-            bound = max(bound, min(claimed, cost(case, best)[1]))
+        bound = max(bound, min(claimed, cost(case, best)[1]))
     return best, fewest, bound
-
-
-def improve(case, order, stop):
-    """The order after moving single tasks for as long as that makes it better, or until the clock says `stop`."""
-    least = cost(case, order)
-    improved = True
-    while improved:
-        improved = False
-        for i in range(len(order)):
-            for k in range(len(order)):
-                moved = order[:i] + order[i + 1:]
-                moved.insert(k, order[i])
-                new = cost(case, moved)
-                if new < least:
-                    least, order, improved = new, moved, True
-            if time.monotonic() > stop:
-                return order
-    return order
 
 
 # What an order costs --------------------------------------------------------------------------------------------------
@@ -294,8 +251,8 @@ def is_proven(case, order, fewest, bound):
 
 
 def tolerance(case):
-    """Whole microseconds by which the objective may be wrong: of few tasks, none."""
-    return 0 if len(case.a) <= MAX_EXACT else math.ceil(SOLVER_TOLERANCE * span(case) * len(case.a))
+    """Whole microseconds by which the solver's bound may be wrong."""
+    return math.ceil(SOLVER_TOLERANCE * span(case) * len(case.a))
 
 
 def solver_resolves(case):
@@ -355,11 +312,6 @@ def soonest_sending(case):
     return [a + p for a, p in zip(case.a, case.p)]
 
 
-def latest_computed(case):
-    """When the computation of each task must end at the latest."""
-    return [d - q for d, q in zip(case.d, case.q)]
-
-
 def certainly_missed(case):
     """A lower bound on missed deadlines, in O(n log^2 n).
 
@@ -394,142 +346,192 @@ def fewest_late(jobs):
     return len(jobs) - len(kept)
 
 
-# All orders -----------------------------------------------------------------------------------------------------------
+# The search -----------------------------------------------------------------------------------------------------------
 
 
-def find_better(case, least):
-    """The best order, if it costs less than `least`; else None. In whole microseconds, by dynamic programming over
-    sets of tasks: of the orders in which a set can leave first, those are kept that no other is as good as in misses,
-    objective and the time from which the uplink is free.
-    """
-    by_arrival = sorted(range(len(case.a)), key=lambda j: case.a[j])
-    everything = 2 ** len(by_arrival) - 1
-    kept = {0: [(0, 0, 0, [])]}  # set, as bits: (misses, objective, uplink free, order)
-    for some in range(1, everything + 1):
-        inside = [j for j in by_arrival if some >> j & 1]
-        computed = 0
-        for j in inside:
-            computed = max(computed, case.a[j]) + case.p[j]
-
-        orders = []
-        for last in inside:
-            for missed, value, free, order in kept[some - (1 << last)]:
-                end = max(computed, free) + case.q[last]
-                missed += end > case.d[last]
-                if case.objective == "makespan":
-                    value = max(value, end)
-                elif case.objective == "turnaround":
-                    value += end - case.a[last]
-                if (missed, value) < least:
-                    orders.append((missed, value, end if case.link == "shared" else 0, [*order, last]))
-
-        kept[some] = []
-        for one in sorted(orders):
-            if not any(other[1] <= one[1] and other[2] <= one[2] for other in kept[some]):
-                kept[some].append(one)
-    return kept[everything][0][-1] if kept[everything] else None
+def widen(case, best, fewest, bound, stop):
+    """As search, by sweeps that keep more and more beginnings, until one leaves out none that could be better."""
+    for width in WIDTHS:
+        if cost(case, best) == (fewest, bound) or time.monotonic() > stop:
+            break
+        order, missed, value = sweep(case, cost(case, best), width, stop)
+        best = cheapest(case, [best, order])
+        fewest = max(fewest, min(missed, cost(case, best)[0]))
+        bound = max(bound, min(value, cost(case, best)[1]))
+    return best, fewest, bound
 
 
-# The integer programs -------------------------------------------------------------------------------------------------
+@dataclass
+class Beginnings:
+    """Beginnings of orders, all of equally many tasks. sent[b, j]: beginning b has task j. free: from then on the
+    uplink is; missed, value: the cost so far."""
+    sent: np.ndarray
+    free: np.ndarray
+    missed: np.ndarray
+    value: np.ndarray
 
 
-def fewest_missed(case, stop):
-    """A lower bound on missed deadlines, and the tasks to give up for it; on a dedicated link so few can be missed."""
-    problem = pulp.LpProblem("misses", pulp.LpMinimize)
-    late = [pulp.LpVariable(f"late_{j}", cat="Binary") for j in range(len(case.a))]
-    problem += pulp.lpSum(late)
-    add_windows(problem, case, late)
-    run_cbc(problem, stop)
-    if problem.sol_status != pulp.LpSolutionOptimal:
-        return 0, []
-    given_up = [j for j, variable in enumerate(late) if variable.value() > 0.5]
-    return len(given_up), given_up
+def sweep(case, least, width, stop):
+    """An order, the best if it costs less than `least`; and misses and objective of what was left out, at least.
 
-
-def add_windows(problem, case, late):
-    """Constraints on late[j], 1 if task j misses its deadline: what is on time fits every window of a machine.
-
-    Of the jobs released at r or later and due at e or earlier, those on time take e - r or less. The processor has a
-    job from arrival to deadline - trans_time, the shared uplink from arrival + computation to deadline.
-    """
-    tasks = range(len(case.a))
-    for j in tasks:
-        if case.a[j] + case.p[j] + case.q[j] > case.d[j]:
-            problem += late[j] >= 1
-    machines = [(case.a, latest_computed(case), case.p)]
-    if case.link == "shared":
-        machines.append((soonest_sending(case), case.d, case.q))
-    for release, due, length in machines:
-        for r in set(release):
-            for e in set(due):
-                inside = [j for j in tasks if release[j] >= r and due[j] <= e]
-                is_tight = r in [release[j] for j in inside] and e in [due[j] for j in inside]
-                excess = sum(length[j] for j in inside) - max(0, e - r)
-                if is_tight and excess > 0:
-                    problem += pulp.lpSum(min(1, length[j] / excess) * late[j] for j in inside) >= 1
-
-
-def find_on_time(case, missed, stop):
-    """Is there an order whose first n - missed tasks are on time? (What is late may as well come last.)
-
-    Returns whether it is proven that there is none, and a list with the order, if one is found.
+    Dynamic programming over sets of tasks, in whole microseconds: from all beginnings of k tasks to those of k + 1.
+    Given up are those that cannot cost less than `least`, and those that another is as good as; left out, beyond
+    `width`, the least promising. Where only deadlines count, what would be late may as well come last: it is not sent.
     """
     n = len(case.a)
-    program = order_program(case._replace(objective="deadlines"), n - missed)
-    never_late = {k: [0] * n for k in program.S}
-    add_deadlines(program, never_late, 0)
-    add_misses(program, missed, [1 - among for among in program.y[n - missed]])
-    run_cbc(program.problem, stop)
-    is_impossible = program.problem.status == pulp.LpStatusInfeasible and time.monotonic() < stop
-    return is_impossible, found_orders(program)
+    by_arrival = sorted(range(n), key=lambda j: case.a[j])
+    case = Case(*np.array(case[:4], "int64")[:, by_arrival], case.link, case.objective)
+    soonest = np.array(srpt(case.a, case.p), "int64")
+    zero = np.zeros(1, "int64")
+    kept = Beginnings(np.zeros((1, n), bool), zero, zero, zero)
+    steps = []
+    left_out = n, FAR
+    while len(steps) < n:
+        # When each task could be sent next; what is late then is late whenever it is sent.
+        reached, begin = next_begin(case, kept)
+        is_late = (begin + case.q > case.d) & ~kept.sent
+        missed = kept.missed + is_late.sum(axis=1)
+        value = least_value(case, kept, begin, soonest[len(steps):])
+        can_be_less = (missed < least[0]) | (missed == least[0]) & (value < least[1])
+
+        # Each beginning b goes on with each task j.
+        may_come = ~(kept.sent | is_late) if case.objective == "deadlines" else ~kept.sent
+        b, j = np.nonzero(may_come & can_be_less[:, None])
+        if len(b) == 0:
+            break
+        end = begin[b, j] + case.q[j]
+        longer = Beginnings(kept.sent, end, kept.missed[b] + is_late[b, j], kept.value[b])
+        if case.objective == "turnaround":
+            longer.value = longer.value + end - case.a[j]
+        elif case.objective == "makespan":
+            longer.value = np.maximum(longer.value, end)
+        if case.link == "dedicated":
+            longer.free = np.zeros_like(end)
+
+        # The best of them are kept.
+        some = undominated(case, longer, b, j, may_come, reached)
+        if len(some) > width:
+            some = some[np.lexsort((longer.free[some], value[b[some]], missed[b[some]]))]
+        is_over = time.monotonic() > stop
+        cut = b[some[0 if is_over else width:]]
+        if len(cut) > 0:
+            left_out = min(left_out[0], int(missed[cut].min())), min(left_out[1], int(value[cut].min()))
+        if is_over:
+            break
+        some = some[:width]
+        sent = kept.sent[b[some]]
+        sent[np.arange(len(some)), j[some]] = True
+        kept = Beginnings(sent, longer.free[some], longer.missed[some], longer.value[some])
+        steps.append((b[some], j[some]))
+
+    # The order of the best, backwards; what it does not send comes last.
+    best = np.lexsort((kept.value, kept.missed))[0]
+    order = []
+    for b, j in reversed(steps):
+        order.insert(0, by_arrival[j[best]])
+        best = b[best]
+    return (order + [j for j in by_arrival if j not in order], *left_out)
 
 
-def find_least(case, missed, stop, start):
-    """The least objective of all orders with so many misses or fewer, from the order `start` on, which has so many.
+def next_begin(case, kept):
+    """When the processor has done, of each beginning, all that arrives up to each task, and when the task could be sent
+    if it came next."""
+    load = np.cumsum((kept.sent * case.p)[:, ::-1], axis=1)[:, ::-1]  # of what arrives with the task or later
+    reached = np.maximum.accumulate(case.a + load, axis=1)
+    done = np.where(kept.sent, case.a + load, 0).max(axis=1)
+    begin = np.maximum(reached + case.p, done[:, None])
+    if case.link == "shared":
+        begin = np.maximum(begin, kept.free[:, None])
+    return reached, begin
+
+
+def least_value(case, kept, begin, soonest):
+    """The objective of each beginning in the end, at least. soonest: no schedule has computed the next task, and the
+    others after it, before these."""
+    to_send = (~kept.sent * case.q).sum(axis=1)
+    if case.objective == "turnaround":
+        in_turn = np.sort(np.where(kept.sent, FAR, begin), axis=1)[:, :len(soonest)]
+        arrivals = (~kept.sent * case.a).sum(axis=1)
+        return kept.value + np.maximum(in_turn, soonest).sum(axis=1) + to_send - arrivals
+    if case.objective == "makespan" and case.link == "shared":
+        last = soonest[-1] + np.where(kept.sent, FAR, case.q).min(axis=1)
+        return np.maximum(kept.free + to_send, last)
+    if case.objective == "makespan":
+        return np.maximum(kept.value, np.where(kept.sent, 0, begin + case.q).max(axis=1))
+    return kept.value
+
+
+def undominated(case, longer, b, j, may_come, reached):
+    """Indices of the beginnings that go on, b with j, but those that another is as good as.
+
+    Two are compared that have the same to come. If only deadlines count, what is sent may differ where it arrives no
+    later than the first task to come: of it matters when the processor has done it.
+    """
+    bits = 2 ** np.arange(len(case.a), dtype="int64")
+    to_come = (may_come @ bits)[b] - bits[j]
+    sent = (longer.sent @ bits)[b] + bits[j]
+    first_bit = np.where(to_come, to_come & -to_come, bits[-1])
+    first = np.searchsorted(bits, first_bit)
+    later = sent // first_bit // 2
+    done = np.maximum(reached[b, first], reached[b, np.minimum(first, j)] + case.p[j])
+    price = done if case.objective == "deadlines" else longer.value
+
+    order = np.lexsort((longer.free, price, longer.missed, later, to_come))
+    kind = np.array([to_come, later, longer.missed])[:, order]
+    is_first = np.append(True, (kind[:, 1:] != kind[:, :-1]).any(axis=0))
+    # Of a kind, by price: one whose uplink is free no sooner than that of all before it goes.
+    rank = np.unique(longer.free[order], return_inverse=True)[1] - len(order) * np.cumsum(is_first)
+    is_sooner = np.append(True, rank[1:] < np.minimum.accumulate(rank)[:-1])
+    return order[is_sooner]
+
+
+# The integer program --------------------------------------------------------------------------------------------------
+
+
+def find_least(case, start, stop):
+    """The least objective of all orders with no more misses than the order `start`, from which the solver begins.
 
     Returns a lower bound on it (whole microseconds), and a list with the order, if one is found.
     """
+    check_pulp()
     n = len(case.a)
-    program = order_program(case, n)
-
-    # late[k][j]: task j is the k-th and late; it ends by `latest`.
-    late = {k: [pulp.LpVariable(f"late_{j}_{k}", 0, 1) if missed else 0 for j in range(n)] for k in program.S}
-    latest = max(in_units(case, completions(case, start))) if case.objective == "makespan" else SPAN
-    add_deadlines(program, late, latest)
-    add_misses(program, missed, [pulp.lpSum(places) for places in zip(*late.values())])
+    program = order_program(case)
+    add_deadlines(program, start)
     set_start(program, start)
     bound = run_cbc(program.problem, stop, warm_start=True) * unit(case)
     if case.objective == "makespan":
         bound += min(case.a)
     else:
         bound += n * min(case.a) + sum(case.q) - sum(case.a)
-    return math.ceil(max(0, bound) - tolerance(case)), found_orders(program)
+
+    found = []
+    if program.problem.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+        # A task comes the sooner, the more of its y are 1.
+        among = [sum(pulp.value(program.y[k][j]) for k in program.S) for j in range(n)]
+        found.append(sorted(range(n), key=lambda j: -among[j]))
+    return math.ceil(max(0, bound) - tolerance(case)), found
 
 
 @dataclass
 class Program:
-    """A program for the first tasks of an order.
-
-    y[k][j]: task j is among the first k; z[k][j]: it is the k-th. S[k]: the k-th transmission may begin. late[j]: task
-    j may be late.
-    """
+    """The program of an order. y[k][j]: task j is among the first k; z[k][j]: it is the k-th. S[k]: the k-th
+    transmission may begin. late[j]: task j may be late."""
     problem: object
     case: Case
-    scaled: Case  # the same in_units
     y: dict
     z: dict
     S: dict
     late: list
 
 
-def order_program(case, last):
-    """The program of the first `last` tasks of an order: any order, and the soonest that processor and uplink allow."""
+def order_program(case):
+    """The program of any order, and the soonest that processor and uplink allow."""
     n = len(case.a)
     tasks = range(n)
-    positions = range(1, last + 1)
+    positions = range(1, n + 1)
+    a = in_units(case, case.a)
     p = [t / unit(case) for t in case.p]
     q = [t / unit(case) for t in case.q]
-    scaled = Case(in_units(case, case.a), p, q, in_units(case, case.d), case.link, case.objective)
     computed = in_units(case, srpt(case.a, case.p))
     sent = in_units(case, srpt(soonest_sending(case), case.q))
 
@@ -539,9 +541,8 @@ def order_program(case, last):
     z = {k: [y[k][j] - y[k - 1][j] for j in tasks] for k in positions}
     S = {k: pulp.LpVariable(f"S_{k}", lowBound=computed[k - 1]) for k in positions}
     T_end = pulp.LpVariable("T_end", lowBound=0)
-    objectives = {"makespan": T_end, "turnaround": pulp.lpSum(S.values()), "deadlines": pulp.lpSum([])}
     problem = pulp.LpProblem("order", pulp.LpMinimize)
-    problem += objectives[case.objective]
+    problem += T_end if case.objective == "makespan" else pulp.lpSum(S.values())
 
     before = 0  # when the k-th transmission may begin at the soonest, by the one before it
     for k in positions:
@@ -550,9 +551,9 @@ def order_program(case, last):
             problem += pulp.lpSum(y[k]) == k
         # From a[i] on, if task i is one of them, all of theirs is computed that arrives then or later.
         for i in tasks:
-            later = [j for j in tasks if case.a[j] >= case.a[i]]
+            later = [j for j in tasks if a[j] >= a[i]]
             surely = k > n - len(later)  # some of them do, whether task i is one or not
-            begin = scaled.a[i] if surely else scaled.a[i] * y[k][i]
+            begin = a[i] if surely else a[i] * y[k][i]
             problem += S[k] >= begin + pulp.lpSum(p[j] * y[k][j] for j in later)
         # One after another; no schedule has sent k tasks before the k-th of `sent`.
         end = S[k] + pulp.lpSum(q[j] * z[k][j] for j in tasks)
@@ -562,31 +563,34 @@ def order_program(case, last):
         if case.link == "shared":
             problem += end >= sent[k - 1]
             before = end
-    return Program(problem, case, scaled, y, z, S, late=[])
+    return Program(problem, case, y, z, S, late=[])
 
 
-def add_deadlines(program, late, latest):
-    """Constraints: the k-th task is on time, or some late[k][j] is 1 and it ends by `latest`."""
-    case = program.scaled
-    tasks = range(len(case.a))
+def add_deadlines(program, start):
+    """Constraints: no more tasks are late than in the order `start`, nor is one later than the last of it, where that
+    is what counts."""
+    case = program.case
+    missed = cost(case, start)[0]
+    latest = max(in_units(case, completions(case, start))) if case.objective == "makespan" else SPAN
+    soonest = in_units(case, soonest_sending(case))
+    q = [t / unit(case) for t in case.q]
+    d = in_units(case, case.d)
+    tasks = range(len(d))
+    places = []  # places[k - 1][j]: task j is the k-th and late
     for k, S in program.S.items():
         z = program.z[k]
+        late = [pulp.LpVariable(f"late_{j}_{k}", 0, 1) if missed else 0 for j in tasks]
         for j in tasks:
-            soonest = max(S.lowBound, case.a[j] + case.p[j])
-            if soonest + case.q[j] > case.d[j] + 1e-6:
-                program.problem += z[j] <= late[k][j]
-            program.problem += z[j] >= late[k][j]
-        lateness = S + pulp.lpSum((case.q[j] - case.d[j]) * z[j] for j in tasks)
-        program.problem += lateness <= pulp.lpSum((latest - case.d[j]) * late[k][j] for j in tasks)
-
-
-def add_misses(program, missed, lateness):
-    """Constraints: so many misses at most. lateness[j]: an expression that is 1 if task j is late."""
-    for j, expression in enumerate(lateness):
+            if max(S.lowBound, soonest[j]) + q[j] > d[j] + 1e-6:
+                program.problem += z[j] <= late[j]
+            program.problem += z[j] >= late[j]
+        lateness = S + pulp.lpSum((q[j] - d[j]) * z[j] for j in tasks)
+        program.problem += lateness <= pulp.lpSum((latest - d[j]) * late[j] for j in tasks)
+        places.append(late)
+    for j, place in enumerate(zip(*places)):
         program.late.append(pulp.LpVariable(f"late_{j}", cat="Binary"))
-        program.problem += program.late[j] == expression
+        program.problem += program.late[j] == pulp.lpSum(place)
     program.problem += pulp.lpSum(program.late) <= missed
-    add_windows(program.problem, program.case, program.late)
 
 
 def set_start(program, order):
@@ -600,15 +604,6 @@ def set_start(program, order):
             among.setInitialValue(int(j in order[:k]))
     for late, completed, due in zip(program.late, completions(case, order), case.d):
         late.setInitialValue(int(completed > due))
-
-
-def found_orders(program):
-    """A list with the order that a program has found, if it has: a task comes the sooner, the more of its y are 1."""
-    if program.problem.sol_status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
-        return []
-    tasks = range(len(program.case.a))
-    among = [sum(pulp.value(program.y[k][j]) for k in program.S) for j in tasks]
-    return [sorted(tasks, key=lambda j: -among[j])]
 
 
 def in_units(case, times):

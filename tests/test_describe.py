@@ -31,28 +31,10 @@ PUBLISHED = {
     "Mistral 7B": ("mistral", dict(num_hidden_layers=32, hidden_size=4096, intermediate_size=14336, head_dim=128,
                                    num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=32768)),
 }
-# Published shapes where a type's default configuration is not one, or is one of several kinds; layers are cut to three.
-SHAPES = [
-    ("falcon", dict(num_hidden_layers=3, hidden_size=4544, num_attention_heads=71)),  # 7B: one key and value
-    ("falcon", dict(num_hidden_layers=3, hidden_size=8192, num_attention_heads=128, num_kv_heads=8,
-                    new_decoder_architecture=True)),  # 40B: groups
-    ("falcon", dict(num_hidden_layers=3, hidden_size=2048, num_attention_heads=32, multi_query=False)),  # RW 1B
-    ("gpt_bigcode", dict(n_layer=3, n_embd=6144, n_head=48, n_inner=24576)),  # StarCoder
-    ("gpt_bigcode", dict(n_layer=3, n_embd=6144, n_head=48, multi_query=False)),
-    ("llama", dict(num_hidden_layers=3, hidden_size=5120, intermediate_size=13824, num_attention_heads=40)),  # 2 13B
-    ("ministral", dict(num_hidden_layers=3, head_dim=128)),
-    ("nemotron", dict(num_hidden_layers=3, num_key_value_heads=8)),
-    ("hunyuan_v1_dense", dict(num_hidden_layers=3, head_dim=128)),
-]
 # Different numbers, so that no two of them can be mistaken for each other.
 SMALL = dict(num_hidden_layers=7, hidden_size=96, num_attention_heads=6, num_key_value_heads=2, num_kv_heads=2,
              head_dim=20, intermediate_size=200, ffn_dim=200, n_inner=200, ffn_hidden_size=200, expansion_ratio=3)
 TOKENS = dict(vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2)
-
-
-def rows(kinds, *more):
-    """Parameters (type, *more), those beyond SOME marked as thorough."""
-    return [pytest.param(kind, *more, marks=() if kind in SOME else thorough) for kind in kinds]
 
 
 def configuration(kind, **settings):
@@ -62,7 +44,7 @@ def configuration(kind, **settings):
     return CONFIG_MAPPING[kind](**settings)
 
 
-def small_configuration(kind):
+def small_configuration(kind, **more):
     default = configuration(kind)
     settings = {key: value for key, value in SMALL.items() if hasattr(default, key)}
     if kind == "falcon":
@@ -73,7 +55,7 @@ def small_configuration(kind):
         settings["rotary_dim"] = 8
     if kind == "gpt_neo":
         settings["attention_types"] = [[["global"], 7]]
-    return configuration(kind, **settings, **TOKENS)
+    return configuration(kind, **{**settings, **TOKENS, **more})
 
 
 def on_meta(config):
@@ -91,41 +73,27 @@ def weights_of_layers(real, layers):
     """Weights of the matrices of each layer, counted: biases and norms left out."""
     import torch
     stacks = [module for module in real.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == layers]
-    return max(([weights_of(layer) for layer in stack] for stack in stacks), key=sum)
-
-
-def weights_of(layer):
-    return sum(weight.numel() for name, weight in layer.named_parameters() if weight.dim() > 1 and "norm" not in name)
+    counts = [[sum(weight.numel() for name, weight in layer.named_parameters()
+                   if weight.dim() > 1 and "norm" not in name) for layer in stack] for stack in stacks]
+    return max(counts, key=sum)
 
 
 # The types ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", rows(TYPES))
-def test_weights_and_cache_of_a_small_model_are_those_of_the_real_layers(kind):
-    config = small_configuration(kind)
+@pytest.mark.parametrize("kind, settings", [
+    *[pytest.param(kind, {}, marks=() if kind in SOME else thorough) for kind in TYPES],
+    ("falcon", dict(multi_query=False, num_kv_heads=6)), ("falcon", dict(new_decoder_architecture=True))])
+def test_weights_and_cache_of_a_small_model_are_those_of_the_real_layers(kind, settings):
+    config = small_configuration(kind, **settings)
     model, real = describe.model_from_config(kind, config), on_meta(config)
     assert model.layers == 7
     assert weights_of_layers(real, 7) == [model.params] * 7
-    if kind not in ("qwen2_vl_text", "qwen2_5_vl_text"):  # their rotary sections do not fit so small a head
-        assert model.kv_bytes == 4 * cached_numbers(real)
-
-
-def cached_numbers(real):
-    """How many numbers the keys of one token take in all layers."""
-    import torch
-    with torch.no_grad():
-        real = real.to_empty(device="cpu").float()
-        cache = real(torch.ones(1, 3, dtype=torch.long), use_cache=True).past_key_values
-    return sum(layer.keys.numel() for layer in cache.layers) / 3
-
-
-@pytest.mark.parametrize("kind, settings", [
-    *rows(sorted(set(TYPES) - {"ministral", "hunyuan_v1_dense", "nemotron"}), {}),  # these lack a number
-    *[row for kind, settings in [*PUBLISHED.values(), *SHAPES] for row in rows([kind], settings)]])
-def test_weights_of_a_model_of_real_shape_are_those_of_the_real_layers(kind, settings):
-    """Each type's own defaults, which are mostly those of its first model, and published shapes."""
-    config = configuration(kind, **settings)
-    model = describe.model_from_config(kind, config)
-    assert weights_of_layers(on_meta(config), model.layers) == [model.params] * model.layers
+    if kind not in ("qwen2_vl_text", "qwen2_5_vl_text") and not settings:  # rotary sections do not fit so small a head;
+        # transformers' newer Falcons cache a key for every head
+        import torch
+        with torch.no_grad():
+            real = real.to_empty(device="cpu").float()
+            cache = real(torch.ones(1, 3, dtype=torch.long), use_cache=True).past_key_values
+        assert model.kv_bytes == 4 * sum(layer.keys.numel() for layer in cache.layers) / 3  # 3 tokens
 
 
 def test_no_type_is_in_both_lists():
@@ -133,19 +101,7 @@ def test_no_type_is_in_both_lists():
     assert set(describe.GGUF_TYPES.values()) <= set(TYPES)
 
 
-@pytest.mark.parametrize("kind, text", [
-    ("gemma3", "gemma3_text"), ("qwen2_5_vl", "qwen2_5_vl_text"), ("llava", "llama"), ("paligemma", "gemma")])
-def test_of_a_multimodal_model_the_text_decoder_is_read(kind, text):
-    config = configuration(kind)
-    if not hasattr(config, "get_text_config"):
-        pytest.skip("this release of transformers does not tell the text decoder")
-    assert config.get_text_config().model_type == text
-    assert describe.model_from_config("M", config) == describe.model_from_config("M", config.get_text_config())
-
-
-@pytest.mark.parametrize("kind", [
-    "t5", "bart", "mixtral", "mamba", "bert", "roberta", "vit", "dbrx", "lfm2", "jamba", "qwen3_5_text", "qwen3_moe",
-    "gemma3n", "gemma3n_text", "mllama", "diffllama", "deepseek_v3", "gpt_oss"])
+@pytest.mark.parametrize("kind", ["bert", "t5", "mixtral", "gemma3n"])
 def test_any_other_type_is_refused_by_its_name(kind):
     with pytest.raises(common.UserError, match=r"checkpoint 'M': type '\w+' is not in describe's lists"):
         describe.model_from_config("M", configuration(kind))
@@ -184,36 +140,26 @@ def command(*arguments):
 
 
 def compressed(*bits, targets=("Linear",), **settings):
-    groups = {f"group_{i}": {"weights": {"num_bits": one, "type": "int"}, "input_activations": None,
-                             "targets": list(targets)} for i, one in enumerate(bits)}
-    return {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": groups,
-            "ignore": ["lm_head"], "kv_cache_scheme": None, **settings}
+    groups = {f"group_{i}": {"weights": {"num_bits": one}, "targets": list(targets)} for i, one in enumerate(bits)}
+    return {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": ["lm_head"], **settings}
 
 
-GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True, "sym": True, "dataset": "c4",
-        "exllama_config": {"version": 1}, "modules_in_block_to_quantize": None}
-AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True,
-       "modules_to_not_convert": None}
-BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False, "bnb_4bit_quant_type": "nf4",
-       "llm_int8_skip_modules": ["lm_head"], "llm_int8_threshold": 6.0}
-FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
-MLX = {"group_size": 64, "bits": 4, "mode": "affine"}
+GPTQ = {"quant_method": "gptq", "bits": 4, "exllama_config": {"version": 1}, "modules_in_block_to_quantize": None}
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "llm_int8_skip_modules": ["lm_head"]}
+FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+MLX = {"group_size": 64, "bits": 4}
 
 
 @pytest.mark.parametrize("quantization, bits", [
-    (GPTQ, 4), ({**GPTQ, "bits": 3}, 3), ({**GPTQ, "dynamic": {}, "meta": {"quantizer": ["gptqmodel:2.0"]}}, 4),
-    (AWQ, 4), ({**AWQ, "bits": 4.5}, 4.5), ({**AWQ, "modules_to_not_convert": ["visual"]}, 4),
-    (BNB, 4), ({**BNB, "load_in_4bit": False, "load_in_8bit": True}, 8),
+    ({**GPTQ, "dynamic": {}, "meta": {"quantizer": ["gptqmodel:2.0"]}}, 4),
+    ({"quant_method": "awq", "bits": 4.5, "modules_to_not_convert": ["visual"]}, 4.5), (BNB, 4),
     ({"load_in_8bit": True, "llm_int8_skip_modules": ["lm_head", "multi_modal_projector", "score"]}, 8),
-    (FP8, 8), ({"quant_method": "fp8", "ignored_layers": ["re:.*lm_head"]}, 8),
     ({**FP8, "modules_to_not_convert": [
-        "lm_head", "model.embed_tokens", "model.norm", "transformer.ln_f", "model.layers.0.input_layernorm",
-        "model.layers.0.self_attn.q_norm"]}, 8),
-    (compressed(8), 8), (compressed(4, 4), 4),
+        "model.embed_tokens", "model.norm", "transformer.ln_f", "model.layers.0.input_layernorm"]}, 8),
+    (compressed(4, 4), 4),
     (compressed(8, sparsity_config={"format": "dense"}, kv_cache_scheme={"num_bits": 8}), 8),
-    (compressed(8, ignore=["lm_head", "re:vision_tower.*", "visual.blocks.0.attn.qkv", r"re:.*\.post_norm$"]), 8),
-    (MLX, 4), ({**MLX, "bits": 6, "model.embed_tokens": {"group_size": 64, "bits": 8}, "lm_head": False}, 6),
-])
+    (compressed(8, ignore=["re:vision_tower.*", "visual.blocks.0.attn.qkv", r"re:.*\.post_norm$"]), 8),
+    ({**MLX, "bits": 6, "model.embed_tokens": {"group_size": 64, "bits": 8}, "lm_head": False}, 6)])
 def test_the_bits_are_those_of_the_quantization(quantization, bits, tmp_path):
     assert describe.read_model(checkpoint(tmp_path, quantization_config=quantization)).bits == bits
 
@@ -232,31 +178,23 @@ def test_a_quantization_counts_under_each_of_its_names_and_in_the_text_part(key,
 
 @pytest.mark.parametrize("quantization, field", [
     # to how many bits?
-    ({}, "{}"), ({"quant_method": "gptq"}, "'gptq'"), ({**GPTQ, "bits": None}, "'bits': None"),
-    ({**MLX, "bits": "4"}, "'bits': '4'"), ({**MLX, "bits": 0}, "'bits': 0"), ({**MLX, "bits": -4}, "'bits': -4"),
-    ({"quant_method": "quanto", "weights": "int4"}, "'quanto'"),
-    ({"quant_method": "of the year 2030", "bits": 4}, "'of the year 2030'"),
+    ({}, "{}"), ({**GPTQ, "bits": None}, "'bits': None"), ({**MLX, "bits": "4"}, "'bits': '4'"),
+    ({**MLX, "bits": 0}, "'bits': 0"), ({"quant_method": "of the year 2030", "bits": 4}, "'of the year 2030'"),
     ({**BNB, "load_in_4bit": False}, "'bitsandbytes'"),
     ({"quant_method": "compressed-tensors"}, "'compressed-tensors'"), (compressed(4, 8), "'compressed-tensors'"),
     (compressed(4, targets=["re:.*mlp.*"]), "'compressed-tensors'"),
     ({"quant_method": "compressed-tensors", "config_groups": {"W8A8": ["Linear"]}}, "'compressed-tensors'"),
     # not all of these bits
     ({"bits": 4, "dynamic": {"-:.*down.*": {}}}, "'dynamic'"),
-    ({**GPTQ, "dynamic": {r"+:.*\.18\..*": {"bits": 8}}}, "'dynamic'"),
     ({**GPTQ, "modules_in_block_to_quantize": [["self_attn.q_proj"]]}, "['self_attn.q_proj']"),
-    ({**AWQ, "modules_to_not_convert": ["fc1", "fc2"]}, "'fc1'"),
-    ({**AWQ, "modules_to_not_convert": ["c_fc"]}, "'c_fc'"),
-    ({**AWQ, "modules_to_not_convert": ["transformer.h.0"]}, "'transformer.h.0'"),
-    ({**BNB, "llm_int8_skip_modules": ["lm_head", "model.layers.1.mlp"]}, "'model.layers.1.mlp'"),
-    ({**FP8, "ignored_layers": ["model.layers.0.self_attn.q_proj"]}, "'model.layers.0.self_attn.q_proj'"),
-    ({**FP8, "modules_of_a_later_release": ["dense"]}, "'dense'"),
+    ({**GPTQ, "modules_to_not_convert": ["fc1", "fc2"]}, "'fc1'"),
+    ({**BNB, "llm_int8_skip_modules": ["lm_head", "transformer.h.0"]}, "'transformer.h.0'"),
     (compressed(8, ignore=["re:.*"]), "'re:.*'"), (compressed(8, ignore=[""]), "''"),
     (compressed(8, ignore=["re:.*mlp.*|.*norm"]), "'re:.*mlp.*|.*norm'"),
     (compressed(8, ignore=["re:.*norm.*proj"]), "'re:.*norm.*proj'"),
     (compressed(8, sparsity_config={"format": "sparse-24-bitmask"}), "'sparsity_config'"),
     ({**MLX, "model.layers.0.mlp.down_proj": {"group_size": 64, "bits": 6}}, "'model.layers.0.mlp.down_proj'"),
-    ({**MLX, "model.layers.0.mlp.down_proj": False}, "'model.layers.0.mlp.down_proj'"),
-])
+    ({**MLX, "model.layers.0.mlp.down_proj": False}, "'model.layers.0.mlp.down_proj'")])
 def test_a_quantization_that_is_not_understood_is_refused(quantization, field, tmp_path):
     refused(command(checkpoint(tmp_path, quantization_config=quantization)), field)
 
@@ -270,7 +208,7 @@ def test_a_size_that_is_none_is_refused_by_its_name(size):
         describe.model_from_config("M", config)
 
 
-@pytest.mark.parametrize("name", ["none", "./none", "a/b/c", "~/none/x", "none/", "none.gguf", "a/none.gguf", ""])
+@pytest.mark.parametrize("name", ["none", "a/b/c", "~/none", "a/none.gguf", ""])
 def test_a_model_that_is_not_there_is_said_so(name, tmp_path, monkeypatch):
     """Not in the hub's words about repository names."""
     monkeypatch.chdir(tmp_path)
@@ -329,8 +267,7 @@ def gguf_file(folder, matrices, kinds, architecture="llama"):
     return path
 
 
-@pytest.mark.parametrize("kinds, bits", [(["F16", "F16"], 16), (["Q4_0"], 4.5), (["Q8_0"], 8.5), (["F32"], 32),
-                                         (["Q4_0", "Q4_1"], 4.75)])
+@pytest.mark.parametrize("kinds, bits", [(["F16", "F16"], 16), (["Q4_0", "Q4_1"], 4.75)])
 def test_the_bits_of_a_gguf_file_are_the_mean_of_its_layers_and_a_mixture_is_said(kinds, bits, tmp_path):
     path = gguf_file(tmp_path, MATRICES, kinds)
     status, out, err = command(path)

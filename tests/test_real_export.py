@@ -1,5 +1,4 @@
 """real.export: what it writes for each engine, word by word, and what it refuses. No engine is started here."""
-import functools
 import json
 import pathlib
 import shlex
@@ -7,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import ROOT, refused, run_here
 
 import common
 from real import export
@@ -20,13 +18,6 @@ PAIRS = [["A", "B"], ["C", "D"]]
 UNEVEN = [["A", "B"], ["C"]]
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
 COMMANDS = [name for name in export.ENGINES if name != "device_map"]
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Runs real.export in this process, in an empty folder; returns exit status, standard output and error."""
-    monkeypatch.chdir(tmp_path)
-    return functools.partial(run_here, ROOT / "real" / "export.py")
 
 
 def lines(engine, groups, counts, model, addresses=ADDRESSES):
@@ -42,13 +33,11 @@ def test_vllm_has_a_line_for_each_device():
         assert words == ["VLLM_PP_LAYER_PARTITION=5,4,3", "vllm", "serve", "me/m", "--pipeline-parallel-size", "3",
                          "--tensor-parallel-size", "1", "--nnodes", "3", "--node-rank", str(rank),
                          "--master-addr", "10.0.0.1"] + (["--headless"] if rank else [])
-    groups = lines("vllm", PAIRS, [5, 7], MODEL)
-    assert [words[4:11] for words in groups] == 4 * [[
-        "--pipeline-parallel-size", "2", "--tensor-parallel-size", "2", "--nnodes", "4", "--node-rank"]]
-    assert [words[11] for words in groups] == ["0", "1", "2", "3"]
-    assert lines("vllm", [["A"]], [12], MODEL) == [[
-        "VLLM_PP_LAYER_PARTITION=12", "vllm", "serve", "me/m", "--pipeline-parallel-size", "1",
-        "--tensor-parallel-size", "1"]]
+    assert [words[4:12] for words in lines("vllm", PAIRS, [5, 7], MODEL)] == [
+        ["--pipeline-parallel-size", "2", "--tensor-parallel-size", "2", "--nnodes", "4", "--node-rank", str(rank)]
+        for rank in range(4)]
+    assert lines("vllm", [["A"]], [12], MODEL)[0][4:] == [
+        "--pipeline-parallel-size", "1", "--tensor-parallel-size", "1"]
 
 
 def test_sglang_has_a_line_for_each_device():
@@ -84,7 +73,7 @@ def test_hexgen_has_the_whole_command_for_each_device():
 
 
 @pytest.mark.parametrize("engine", COMMANDS)
-@pytest.mark.parametrize("name", ["two words", "it's", 'a "b"', "$HOME", "a;b", "#x", "é", "a&b|c>d"])
+@pytest.mark.parametrize("name", ["it's", 'a "b"', "$HOME", "#x", "é", "a&b|c>d"])
 def test_every_word_comes_through_a_shell(engine, name):
     """Whatever the file and the devices are called. Comments say where a line runs, and what is held besides."""
     model = replace(LLAMA, name=f"{name}/m.gguf")
@@ -133,22 +122,13 @@ def test_what_an_engine_cannot_run_is_refused(engine, groups, model, field):
     assert field in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("arguments, field", [
-    (["FCIM"], "ENGINE"), (["FCIM", "onnx"], "'onnx'"), (["FCIM", "vllm"], "BLOOM-176B"),
-    (["FCIM", "vllm", "--model", "./none"], "'./none'"), (["FCIM", "vllm", "--model", "none.gguf"], "'none.gguf'"),
-    (["FCIM", "vllm", "--model", "llama", "--addresses", "a,b"], "--addresses")])
-def test_mistakes_on_the_command_line_are_one_line(arguments, field, command):
-    transformers = pytest.importorskip("transformers")
-    transformers.LlamaConfig(num_hidden_layers=4).save_pretrained("llama")
-    refused(command(*arguments), field)
-
-
-def test_an_export_is_written_and_printed(command):
+def test_an_export_is_written_and_printed(run):
     transformers = pytest.importorskip("transformers")
     transformers.LlamaConfig(num_hidden_layers=4).save_pretrained("my llama")
     pathlib.Path("bids.json").write_text(json.dumps([
         {"device": f"GPU {k}", "layers": n, "price": 1, "computation_time": n} for k, n in ((1, 3), (2, 1))]))
-    status, out, _ = command("PipeDream", "VLLM", "--model", "./my llama", "--bids", "bids.json", "--addresses", "a,b")
+    status, out, _ = run("real/export", "PipeDream", "VLLM", "--model", "./my llama", "--bids", "bids.json",
+                         "--addresses", "a,b")
     assert status == 0
     text = pathlib.Path("results/PipeDream_vllm.txt").read_text()
     assert text.strip() in out

@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, files, part_of, refused, run_here
+from conftest import files, part_of, script
 
 import ADSA
 import common
@@ -50,30 +50,30 @@ def table_of(arrivals, tokens, trans, slack):
 @functools.lru_cache(maxsize=None)
 def random_tables(number):
     rng = np.random.default_rng(1)
-    return [random_table(rng) for _ in range(number)]
-
-
-def random_table(rng):
-    n = int(rng.integers(2, 4))
-    trans = rng.choice([0, 50_000, 200_000, 400_000], size=n)  # alike or not, by ADSA's setting
-    return table_of(rng.integers(0, 8, size=n), rng.integers(1, 10, size=n), trans, rng.integers(0, 20, size=n))
+    tables = []
+    for _ in range(number):
+        n = int(rng.integers(2, 4))
+        trans = rng.choice([0, 50_000, 200_000, 400_000], size=n)  # alike or not, by ADSA's setting
+        columns = rng.integers(0, 8, size=n), rng.integers(1, 10, size=n), trans, rng.integers(0, 20, size=n)
+        tables.append(table_of(*columns))
+    return tables
 
 
 # The policies ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("script", [FCFS, SRTF, ADSA, LLF], ids=lambda script: script.__name__)
-def test_with_a_clock_of_steps_served_is_simulated(script):
+@pytest.mark.parametrize("policy", [FCFS, SRTF, ADSA, LLF], ids=lambda policy: policy.__name__)
+def test_with_a_clock_of_steps_served_is_simulated(policy):
     """LLF, whose quantum begins anew at each decision, serves every task whole."""
     preempted = 0
     for tasks in random_tables(part_of(200)):
         steps = Steps(tasks["computation_time"])
-        runs, decisions = serve.serve(script.schedule, tasks, steps.make_token, steps.clock, steps.wait)
+        runs, decisions = serve.serve(policy.schedule, tasks, steps.make_token, steps.clock, steps.wait)
         served = common.interval_table(tasks, runs)
         common.check_schedule(tasks, served)
-        if script is not LLF:
-            pd.testing.assert_frame_equal(served, script.schedule(tasks), check_dtype=False)
+        if policy is not LLF:
+            pd.testing.assert_frame_equal(served, policy.schedule(tasks), check_dtype=False)
         preempted += len(served) > len(tasks)
         assert decisions == [0] * len(decisions) and len(decisions) >= len(tasks)
-    assert (preempted > part_of(20)) == (script is not FCFS)  # or it would hardly be a test
+    assert (preempted > part_of(20)) == (policy is not FCFS)  # or it would hardly be a test
 
 
 def test_a_task_that_takes_longer_than_expected_is_served_to_its_end():
@@ -111,40 +111,24 @@ def test_an_error_of_the_model_is_raised_where_it_is_seen():
 
 
 # The command ----------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Runs real.serve in this process, in an empty folder; returns exit status, standard output and error."""
-    monkeypatch.chdir(tmp_path)
+def test_scripts_are_served_one_after_another(run, monkeypatch):
+    pytest.importorskip("torch")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return functools.partial(run_here, ROOT / "real" / "serve.py")
-
-
-def write_tasks():
-    """tasks.json: three short tasks that arrive together, the shortest last."""
-    pathlib.Path("tasks.json").write_text(json.dumps([
+    pathlib.Path("tasks.json").write_text(json.dumps([  # they arrive together, the shortest last
         {"label": f"Task {k}", "prompt": "ab", "arrival_time": 0.001 * k, "output_words": words, "trans_time": 0.01 * k,
          "deadline": 60} for k, words in ((1, 20), (2, 9), (3, 4))]))
-
-
-def test_scripts_are_served_one_after_another(command):
-    pytest.importorskip("torch")
-    write_tasks()
-    mine = pathlib.Path("Mine.py")
-    mine.write_text((ROOT / "SRTF.py").read_text())
-    status, out, err = command("FCFS", "Mine.py", "--tasks", "tasks.json", "--stretch", "auto", "--repeats", "1")
+    pathlib.Path("Mine.py").write_text(script("SRTF"))
+    flags = "--tasks", "tasks.json", "--stretch", "auto", "--repeats", "1"
+    status, out, err = run("real/serve", "FCFS", "Mine.py", *flags)
     assert status == 0 and err == ""
     ends = ["gantt.png", "intervals.csv", "metrics.csv", "tasks.csv"]
     assert files("results") == [f"{name}_served_{end}" for name in ("FCFS", "Mine") for end in ends]
     for name in ("FCFS", "Mine"):
         assert f"\n{name}: " in out
         intervals, metrics, tasks = (pd.read_csv(f"results/{name}_served_{end}") for end in ends[1:])
-        assert tasks.columns.tolist() == common.RESULT
-        assert intervals.columns.tolist() == ["label", "kind", "start", "end"]
         computed = intervals[intervals["kind"] == "compute"].groupby("label")
         assert (computed["end"].sum() - computed["start"].sum()).tolist() == pytest.approx(
             tasks["computation_time"].tolist(), abs=1e-6)
-        assert metrics.columns.tolist() == ["metric", "simulated", "replayed", "measured", "error_percent",
-                                            "replay_error_percent"]
         assert metrics["metric"].tolist() == list(serve.COMPARED)
         turnaround = metrics.set_index("metric").loc["mean_turnaround_time"]
         assert turnaround["measured"] == pytest.approx(tasks["turnaround_time"].mean(), abs=1e-5)
@@ -157,24 +141,14 @@ def test_scripts_are_served_one_after_another(command):
         assert turnaround["replayed"] == pytest.approx(replayed["turnaround_time"].mean() / common.US, abs=1e-6)
 
 
-def test_a_measured_list_is_not_measured_again(command):
+def test_a_measured_list_is_not_measured_again(run, monkeypatch):
     pytest.importorskip("torch")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pathlib.Path("tasks.json").write_text(json.dumps([
         {"label": "Task 1", "prompt": "ab", "arrival_time": 0, "output_words": 3, "trans_time": 0.1, "deadline": 9,
          "output_tokens": 4, "computation_time": 0.25, "measured_model": "another"}]))
-    status, out, err = command("FCFS", "--tasks", "tasks.json", "--no-plot")
+    status, out, err = run("real/serve", "FCFS", "--tasks", "tasks.json", "--no-plot")
     assert status == 0
     assert "measured with another, not with random GPT-Neo" in err
     assert "alone the tasks take 0.250 s here" in out
     assert pd.read_csv("results/FCFS_served_metrics.csv")["simulated"][2] == 0.35
-
-
-@pytest.mark.parametrize("arguments, field", [
-    ([], "SCRIPT"), (["FCIM"], "'FCIM'"), (["mine.py"], "mine.py: has no schedule"),
-    (["FCFS", "--stretch", "0"], "--stretch: '0'"), (["FCFS", "--stretch", "long"], "--stretch: 'long'"),
-    (["FCFS", "--repeats", "0"], "--repeats"), (["FCFS", "--model", "./llama"], "'./llama'"),
-    (["FCFS", "--tasks", "none.csv"], "none.csv")])
-def test_mistakes_on_the_command_line_are_one_line(arguments, field, command):
-    pytest.importorskip("torch")
-    pathlib.Path("mine.py").write_text("")
-    refused(command(*arguments), field)

@@ -68,7 +68,7 @@ def test_a_wrong_file_is_named(name, text, place, tmp_path):
 
 
 @pytest.mark.parametrize("links, place", [
-    ({"GPU 1": {"GPU 2": 3}}, "links, GPU 1 to client: "), ([3, 4], "links, GPU 1 to GPU 2: "),
+    ({"GPU 1": {"GPU 2": 3}}, "links, GPU 1 to client: missing"), ([3, 4], "links, GPU 1 to GPU 2: missing"),
     ({"GPU 1": {"GPU 2": 3, "client": 1}, "GPU 2": {"GPU 1": 4, "client": 1}}, "links, GPU 1 to GPU 2: 3"),
     ({"GPU 1": {"GPU 2": 1, "client": -3}, "GPU 2": {"client": 1}}, "links, GPU 1 to client: -3"),
     ({"GPU 1": {"GPU 2": 1, "client": 1}, "client": {"GPU 2": 2e9}}, "links, GPU 2 to client: 2000000000.0"),

@@ -65,18 +65,6 @@ def test_small_cases_are_as_tick_by_tick():
     assert min(waited, put_off, full) >= part_of(15)  # more begun than a batch holds; caches that did not fit
 
 
-def test_a_batch_of_one_takes_what_common_estimates():
-    rows = [{"label": f"T{k}", "prompt": "", "arrival_time": 0, "output_words": 0, "prompt_tokens": prompt,
-             "output_tokens": tokens, "trans_time": 0, "deadline": 0}
-            for k, (prompt, tokens) in enumerate([(5, 70), (300, 7), (1900, 100), (117, 1)])]
-    for model, device in ((NEO, T4), (common.get_model("BLOOM-176B"), common.get_device("A100"))):
-        tasks = common.read_tasks(rows, model, [device])
-        token = batching.pass_time(model, device, np.arange(2)).tolist()
-        prompt = batching.pass_time(model, device, tasks["prompt_tokens"].to_numpy())
-        alone = prompt + tasks["output_tokens"] * token[1]
-        assert np.allclose(alone, tasks["computation_time"], atol=101)  # each pass is a whole microsecond
-
-
 def test_a_batch_takes_no_longer_until_computing_outweighs_reading():
     """A layer of GPT-Neo has 2048 x (4 x 2048 + 2 x 8192) weights of 2 bytes: up to 116 tokens are as fast as one."""
     weights = 2048 * (4 * 2048 + 2 * 8192)

@@ -81,12 +81,10 @@ def test_the_command_reads_the_stored_runs(run):
     assert files("results") == sorted(["claims_table.csv", *(f"claims_{kind.replace(' ', '_')}.tex" for kind in kinds)])
     assert set(table["verdict"]) == {HOLDS, PART, NOT}
     assert set(table["command"]) == {"allocation", "pool_size", "scheduling", "incentives"}
-    shown = [line.strip() for line in out.splitlines()]
     for row in table.to_dict("records"):
-        line, = (line for line in shown if line.startswith(f"{row['reading']} "))
+        line, = (line for line in out.splitlines() if line.startswith(f"{row['reading']} "))
         assert line.endswith(f" {row['verdict']}")
-        interval = f" [{row['low']:.1f}, {row['high']:.1f}]" if row["low"] < row["high"] else ""
-        assert f" {row['ours']:.1f}{interval} " in line.replace("+", "")
+        assert f" {row['ours']:.1f} " in line.replace("+", "")
 
 
 @pytest.mark.parametrize("seed", range(5))

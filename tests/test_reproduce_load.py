@@ -1,22 +1,18 @@
 """reproduce/load.py: its curves against a closed form, its random lists, and lists of one's own."""
-import pathlib
-
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, refused, thorough
+from conftest import refused
 
 import common
 from reproduce import load, stats
 
 MODEL, DEVICE = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
-SCRIPT = str(ROOT / "reproduce" / "load.py")
 
 
-@pytest.mark.parametrize("rho", [0.5, *(pytest.param(rho, marks=thorough) for rho in (0.3, 0.6))])
-def test_waiting_is_that_of_a_queue_with_a_closed_form(rho):
+def test_waiting_is_that_of_a_queue_with_a_closed_form():
     """Poisson arrivals at rate lambda, exponential service at rate mu, first come first served: rho / (mu - lambda)."""
-    service, waiting = 1e6, []
+    rho, service, waiting = 0.5, 1e6, []
     task = dict(label="T", prompt="", arrival_time=0, output_words=1, trans_time=0, deadline=0)
     one = common.read_tasks([task], MODEL, [DEVICE])
     tasks = one.loc[[0] * 4000].reset_index(drop=True).assign(label=[f"T{j}" for j in range(4000)])
@@ -43,7 +39,7 @@ def test_a_list_of_ones_own(run):
     own = pd.DataFrame({"label": list("abcd"), "prompt": "", "arrival_time": [0, 1, 2, 8], "output_words": 0,
                         "trans_time": [1, 2, 1, 1], "deadline": [9, 9, 9, 19], "computation_time": [4, 3, 1, 2]})
     own.to_csv("mine.csv", index=False)
-    status, out, err = run(SCRIPT, "--tasks", "mine.csv", "--link", "dedicated", "--no-plot")
+    status, out, err = run("reproduce/load", "--tasks", "mine.csv", "--link", "dedicated", "--no-plot")
     assert (status, err) == (0, "")
     assert "mine.csv: 4 tasks, at each load once" in out
     runs = pd.read_csv("results/load_runs.csv")
@@ -51,14 +47,12 @@ def test_a_list_of_ones_own(run):
     assert served[["T_end", "mean_turnaround_time", "deadlines_met_percent"]].to_numpy().tolist() == [[23, 4.625, 100]]
 
 
-AT_ONCE = "label,prompt,arrival_time,output_words,trans_time,deadline\nT0,,1,1,1,9\nT1,,1,1,1,9\n"
-IDLE = "label,prompt,arrival_time,output_words,trans_time,deadline,computation_time\nT0,,1,1,1,9,0\nT1,,2,1,1,9,0\n"
-
-
 @pytest.mark.parametrize("arguments, message", [
     (["--tasks", "one.csv"], "one.csv: all tasks arrive at once, at any load"),
     (["--tasks", "idle.csv"], "idle.csv: no task takes any computation")])
 def test_a_list_without_a_load_is_refused(arguments, message, run):
-    pathlib.Path("one.csv").write_text(AT_ONCE)
-    pathlib.Path("idle.csv").write_text(IDLE)
-    refused(run(SCRIPT, *arguments), message)
+    tasks = pd.DataFrame({"label": ["A", "B"], "prompt": "", "arrival_time": 1, "output_words": 1, "trans_time": 1,
+                          "deadline": 9})
+    tasks.to_csv("one.csv", index=False)
+    tasks.assign(arrival_time=[1, 2], computation_time=0).to_csv("idle.csv", index=False)
+    refused(run("reproduce/load", *arguments), message)

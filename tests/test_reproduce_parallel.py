@@ -1,4 +1,5 @@
 """reproduce/parallel.py: results in order; what goes wrong is one line; nothing outlives the script."""
+import contextlib
 import math
 import os
 import pathlib
@@ -26,20 +27,11 @@ def dies(k):
     return k
 
 
-def leaves(k):
-    """SIGTERM while a solver runs becomes this."""
-    sys.exit(143)
-
-
-def large(k):
-    return bytes(3000000 + k)
-
-
 @pytest.mark.parametrize("cores", [1, 2, None])
 def test_results_come_in_order(cores, monkeypatch, capsys):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert parallel(math.pow, [(k, 2) for k in range(20)]) == [k * k for k in range(20)]
-    found = parallel(large, [(k,) for k in range(4)])
+    found = parallel(bytes, [(3000000 + k,) for k in range(4)])  # more than a pipe holds at once
     assert [len(result) for result in found] == [3000000 + k for k in range(4)]
     assert capsys.readouterr() == ("", "")
 
@@ -58,7 +50,7 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
 
 @pytest.mark.parametrize("function, message", [
     (fails, "the third is wrong"), (dies, "a process that ran one of the cases has ended"),
-    (leaves, "a process that ran one of the cases has ended")])
+    (sys.exit, "a process that ran one of the cases has ended")])  # as SIGTERM while a solver runs
 def test_what_goes_wrong_in_a_process_is_one_line_and_leaves_no_file(function, message, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(common.UserError, match=message):
@@ -66,26 +58,20 @@ def test_what_goes_wrong_in_a_process_is_one_line_and_leaves_no_file(function, m
     assert list(tmp_path.iterdir()) == []
 
 
-def session(leader):
-    """The processes of a session (that a process leads) that still run."""
-    found = []
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, of_session = stat.read_text().rsplit(")", 1)[1].split()[:4]
-        except OSError:  # it has ended meanwhile
-            continue
-        if state != "Z" and int(of_session) == leader:
-            found.append(int(stat.parent.name))
-    return found
-
-
-def wait_until(is_so):
-    """Whether it becomes so within a minute."""
+def wait_for(leader, number):
+    """Until so many processes of a session (that a process leads) run; for a minute at most."""
+    running = []
     for _ in range(1200):
-        if is_so():
-            return True
+        running.clear()
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                state, _, _, of_session = stat.read_text().rsplit(")", 1)[1].split()[:4]
+                if state != "Z" and int(of_session) == leader:
+                    running.append(stat.parent.name)
+        if len(running) == number:
+            break
         time.sleep(0.05)
-    return False
+    assert len(running) == number
 
 
 JOBS = f"""
@@ -116,10 +102,10 @@ def test_whatever_ends_the_parent_leaves_no_process_and_no_file(kill, number, tm
                               stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed_interrupts,
                               env=dict(os.environ, TMPDIR=str(tmp_path / "tmp")))
     workers = min(10, os.cpu_count())
-    assert wait_until(lambda: len(session(script.pid)) == 1 + 2 * workers)  # each with its sleep
+    wait_for(script.pid, 1 + 2 * workers)  # each with its sleep
     kill(script.pid, number)
     out, err = script.communicate(timeout=60)
-    assert wait_until(lambda: session(script.pid) == [])
+    wait_for(script.pid, 0)
     assert files(tmp_path) == ["many.py"]
     assert list((tmp_path / "tmp").iterdir()) == []
     assert out == ""

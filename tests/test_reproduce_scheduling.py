@@ -2,61 +2,40 @@
 import itertools
 import math
 
+import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, cases, files, metrics, task_table
+from conftest import ROOT, cases, files, runs_of, task_table
 from hypothesis import given
 
 import ADSA
 import common
 import optimal
-import reproduce.EDF
 import SRTF
-from reproduce import claims, scheduling, study
+from reproduce import EDF, scheduling, study
 
 MODEL, DEVICE = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
 EXACT = {"optimal (makespan)": "T_end", "optimal (turnaround)": "mean_turnaround_time"}
 WHO = [*study.POLICIES, *EXACT]
 DISTANCES = ["deadlines_behind", "T_end_above", "mean_turnaround_time_above"]
-FIGURES = str(ROOT / "reproduce" / "figures")
 
 
 @pytest.fixture(scope="module")
 def stored():
     """The stored runs: of the list, and of random lists."""
-    return study.read_runs(FIGURES, "scheduling_runs.csv")
-
-
-def run_list(tasks, regime="list", run=0):
-    """The rows of a list, and its intervals."""
-    rows, intervals = scheduling.run_case(regime, 0, run, tasks, study.POLICIES, MODEL, DEVICE, "shared")
-    return pd.DataFrame(rows), pd.DataFrame(intervals)
-
-
-def read(tasks):
-    return common.read_tasks(tasks, MODEL, [DEVICE])
+    return study.read_runs(ROOT / "reproduce" / "figures", "scheduling_runs.csv")
 
 
 # EDF ------------------------------------------------------------------------------------------------------------------
 @given(cases(most=7))
 def test_edf_is_that_of_a_plain_clock(case):
-    """Tick by tick: of the tasks that have arrived the one runs that is due first, ties to the earlier arrival."""
-    left = [p for _, p, _, _ in case]
-    end = {}
-    now = 0
-    while any(left):
-        ready = [k for k, task in enumerate(case) if task[0] <= now and left[k]]
-        now += 1
-        if ready:
-            k = min(ready, key=lambda k: (case[k][3] - case[k][2], case[k][0], k))
-            left[k] -= 1
-            end[k] = now
+    """Of the tasks that have arrived the one runs that is due first, its transmission included."""
     tasks = task_table(case)
-    found = reproduce.EDF.schedule(tasks)
+    found = EDF.schedule(tasks)
     common.check_schedule(tasks, found)
-    ends = found.groupby("label")["end"].max()
-    assert {k: ends[f"T{k}"] for k in end} == end
+    plain = naive.edf([(arrival, length, trans, due - trans) for arrival, length, trans, due in case])
+    assert [run for run in runs_of(found) if run[1] < run[2]] == [run for run in plain if run[1] < run[2]]
 
 
 # Random lists ---------------------------------------------------------------------------------------------------------
@@ -100,52 +79,25 @@ def test_what_is_not_proven_is_no_measure(monkeypatch):
         return intervals
 
     monkeypatch.setattr(optimal, "schedule", unproven)
-    of_list, intervals = run_list(read(ADSA.tasks))
-    drawn, none = run_list(scheduling.random_tasks("overload", 0, 0, MODEL, DEVICE), "overload")
-    assert none.empty
-    runs = pd.concat([of_list, drawn])
+    of_list, drawn = (scheduling.run_case(regime, 0, 0, tasks, study.POLICIES, MODEL, DEVICE, "shared")
+                      for regime, tasks in (("list", common.read_tasks(ADSA.tasks, MODEL, [DEVICE])),
+                                            ("overload", scheduling.random_tasks("overload", 0, 0, MODEL, DEVICE))))
+    assert drawn[1] == []  # no intervals
+    runs = pd.DataFrame(of_list[0] + drawn[0])
     assert runs[DISTANCES].isna().all(axis=None)
-    parts, _, _ = scheduling.report(runs, intervals)
+    parts, _, _ = scheduling.report(runs, pd.DataFrame(of_list[1]))
     shown, = (part[2].set_index("metric") for part in parts if part[0] == "overload_means")
     assert set(shown.loc["T_end_above (%)"]) == {"n/a"}
     assert "the list, optimal (makespan): best found\nrandom lists, optimal (makespan): proven on 0 of 1\n" in parts[-1]
 
 
 # Runs, tables, claims -------------------------------------------------------------------------------------------------
-def test_the_stored_runs_are_those_of_the_command(stored):
-    """Of the optima, which are not unique, what is optimal."""
-    tasks = {("strict", 0): scheduling.random_tasks("strict", 0, 0, MODEL, DEVICE), ("list", 0): read(ADSA.tasks)}
-    for (regime, run), table in tasks.items():
-        fresh, intervals = run_list(table, regime, run)
-        same = stored[(stored["regime"] == regime) & (stored["run"] == run)].reset_index(drop=True)
-        equal(fresh[:-2], same[:-2])
-        for exact, metric in EXACT.items():
-            known = ["algorithm", "deadlines_met", metric]
-            equal(*(rows.loc[rows["algorithm"] == exact, known] for rows in (fresh, same)))
-    details = study.read_runs(FIGURES, "scheduling_list_runs.csv")
-    equal(*(rows[~rows["algorithm"].isin(EXACT)] for rows in (intervals, details)))
-
-
-def equal(fresh, same):
-    pd.testing.assert_frame_equal(fresh, same[list(fresh)], check_dtype=False, check_exact=True)
-
-
-def test_the_uplink_free_changes_nothing_but_the_uplink(stored):
-    free, shared = (stored[stored["algorithm"] == name] for name in (scheduling.FREE, "ADSA"))
-    assert (free["mean_uplink_waiting_time"] == 0).all()
-    assert (shared["mean_uplink_waiting_time"] > 0).any()
-    same = ["mean_waiting_time", "mean_response_time", "preemptions"]
-    assert free[same].to_numpy().tolist() == shared[same].to_numpy().tolist()
-
-
-def test_the_list_is_measured_as_the_scripts_measure_it(run, stored):
-    of_list = stored[stored["regime"] == "list"].set_index("algorithm")
-    run("ADSA", "--no-plot")
-    for key in set(scheduling.METRICS) - set(DISTANCES):
-        assert of_list.loc["ADSA", key] == metrics("ADSA")[key]
-    for name, metric in EXACT.items():
-        run("optimal", "--objective", scheduling.OPTIMA[name], "--no-plot")
-        assert of_list.loc[name, metric] == metrics("optimal")[metric]
+def test_a_random_list_is_that_of_the_stored_runs(stored):
+    tasks = scheduling.random_tasks("strict", 0, 0, MODEL, DEVICE)
+    row = stored.query("regime == 'strict' and run == 0 and algorithm == 'ADSA'").iloc[0]
+    result, _ = common.simulate(tasks, ADSA.schedule(tasks), "shared")
+    metrics = common.scheduling_metrics(tasks, result, MODEL, DEVICE)
+    assert row[list(scheduling.SHOWN)].tolist() == [metrics[key] for key in scheduling.SHOWN]
 
 
 def test_who_beats_adsa_is_who_is_better_for_sure(stored):
@@ -161,27 +113,11 @@ def test_who_beats_adsa_is_who_is_better_for_sure(stored):
         assert table.xs(metric, level="metric")[study.CHANGE].isna().all(axis=None)
 
 
-def test_the_claims_follow_from_the_runs(stored):
-    runs = stored[stored["regime"] == "strict"]
-    runs = runs.assign(both=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
-    keys = ["mean_response_time", "mean_waiting_time", "both", "mean_turnaround_time"]
-    means = runs.groupby("algorithm")[keys].mean()
-    three = ["FCFS", "SRTF", "LLF"]
-    for row, (metric, first, others) in zip(claims.of_scheduling(stored).to_dict("records"), [
-            ("mean_response_time", "ADSA", ["FCFS"]), ("mean_response_time", "ADSA", three),
-            ("mean_waiting_time", "ADSA", three), ("both", "ADSA", three), ("both", scheduling.FREE, three),
-            ("mean_turnaround_time", "ADSA", three)]):
-        changes = {f"strict, {name}": 100 * (means[metric][first] / means[metric][name] - 1) for name in others}
-        assert row["ours"] == pytest.approx(sum(changes.values()) / len(changes), abs=1e-5)
-        assert row["best"] == pytest.approx(min(changes.values()), abs=1e-5)
-        assert changes[row["best_in"]] == min(changes.values())
-
-
 # The list's figures ---------------------------------------------------------------------------------------------------
 def test_a_long_list_is_one_overview_and_no_random_lists(run):
-    rows = [(f"T{k}", "", k * 8 % 97, 0, 3 + k * 5 % 11, k * 8 % 97 + 60, 3 + k * 7 % 12) for k in range(70)]
-    pd.DataFrame(rows, columns=["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline",
-                                "computation_time"]).to_csv("tasks.csv", index=False)
+    k = np.arange(70)
+    pd.DataFrame({"label": k, "prompt": "", "arrival_time": k * 8 % 97, "output_words": 0, "trans_time": 3 + k * 5 % 11,
+                  "deadline": k * 8 % 97 + 60, "computation_time": 3 + k * 7 % 12}).to_csv("tasks.csv", index=False)
     status, out, err = run("reproduce/scheduling", "--tasks", "tasks.csv")
     assert (status, err) == (0, "")
     assert "The list: 70 tasks" in out
@@ -211,7 +147,7 @@ def test_an_overview_shows_the_distributions_and_who_is_there():
 
 @pytest.mark.parametrize("copies, pages", [(1, 1), (3, 3)])
 def test_the_charts_of_a_list_have_one_scale_and_are_no_taller_than_a_page(copies, pages):
-    intervals = study.read_runs(FIGURES, "scheduling_list_runs.csv")
+    intervals = study.read_runs(ROOT / "reproduce" / "figures", "scheduling_list_runs.csv")
     intervals = pd.concat([intervals.assign(label=f"{k}: " + intervals["label"]) for k in range(copies)])
     figures = [common.try_figure(*drawing) for drawing in scheduling.list_figures(intervals).values()]
     assert len(figures) == pages

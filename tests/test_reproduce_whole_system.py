@@ -11,7 +11,6 @@ from conftest import part_of
 
 import ADSA
 import common
-import FCFS
 import FCIM
 from reproduce import EDF, study, whole_system
 
@@ -53,18 +52,10 @@ def test_any_policy_gives_what_a_plain_simulation_of_the_whole_pipeline_gives(po
         results, _ = whole_system.feed_forward(stages, case, schedule)
         expected = naive.queue_at_each_stage(policy, stages, case, quantum)
         assert results[-1]["completion_time"].tolist() == expected
+        if policy == "FCFS":
+            assert common.evaluate(stages, **case)[1]["completion_time"].tolist() == expected
         preempted += sum(result["preemptions"].sum() for result in results)
     assert (preempted > part_of(50, 10)) == (policy != "FCFS")
-
-
-def test_first_come_first_served_completes_as_the_pipeline_of_common_does():
-    rng = np.random.default_rng(0)
-    for _ in range(part_of(300, 10)):
-        stages, case = random_case(rng, rng.integers(1, 6), rng.integers(1, 30), 10 ** rng.integers(1, 8))
-        work, links = whole_system.work_and_links(stages, case)
-        assert (work.tolist(), links.tolist()) == naive.stage_work(stages, case)
-        (*_, result), _ = whole_system.feed_forward(stages, case, FCFS.schedule)
-        assert (result["completion_time"] == common.evaluate(stages, **case)[1]["completion_time"]).all()
 
 
 def test_the_metrics_are_those_of_plain_loops():
@@ -91,13 +82,11 @@ def test_the_metrics_are_those_of_plain_loops():
 
 
 def test_a_draw_is_scaled_by_a_plain_pipeline():
-    case, late = (whole_system.draw(BLOOM, "campus", 3, load) for load in (0.9, 1.8))
-    same = [column for column in case["tasks"] if column not in ("arrival_time", "deadline")]
-    assert case["tasks"][same].equals(late["tasks"][same])
+    case, late, other = (whole_system.draw(BLOOM, "campus", *drawn) for drawn in ((3, 0.9), (3, 1.8), (4, 0.9)))
+    assert case["tasks"]["prompt_tokens"].equals(late["tasks"]["prompt_tokens"])
+    assert not case["tasks"]["prompt_tokens"].equals(other["tasks"]["prompt_tokens"])
     assert case["bids"].equals(late["bids"])
     assert case["links"].equals(late["links"])
-    other = whole_system.draw(BLOOM, "campus", 4, 0.9)
-    assert not case["tasks"]["prompt_tokens"].equals(other["tasks"]["prompt_tokens"])
     times, offers, left, work = case["times"], case["bids"]["layers"].tolist(), 70, []
     for i in sorted(range(len(offers)), key=lambda i: times[:, i].sum()):
         if left:
@@ -114,7 +103,6 @@ def test_a_draw_is_scaled_by_a_plain_pipeline():
     assert 2.8 < factor.max() <= 3
 
 
-@functools.lru_cache(None)
 def few_runs(budget=FCIM.BUDGET):
     """The runs of FCIM and FCIM_links x two schedulers on two short draws at each load, FCIM at this budget a task."""
     with pytest.MonkeyPatch.context() as patch:
@@ -126,7 +114,6 @@ def few_runs(budget=FCIM.BUDGET):
 
 def test_the_tables_are_those_of_the_runs():
     runs = few_runs()
-    assert len(runs) == 2 * 2 * 2 * 2
     parts, tables, _ = whole_system.report(runs)
     value = runs.groupby(["setting", "allocator", "algorithm"])[[*whole_system.METRICS, *whole_system.PIPELINE]].mean()
     for row in tables["whole"].to_dict("records"):
@@ -136,20 +123,15 @@ def test_the_tables_are_those_of_the_runs():
     for row in tables["pipelines"].to_dict("records"):
         mean = value.loc[(row["setting"], row["algorithm"], "EDF"), row["metric"]]
         assert row["mean"] == pytest.approx(mean, abs=1e-6)
-    shown = {part[0]: part[2] for part in parts if not isinstance(part, str)}
-    assert list(shown["deadlines_met"]) == ["setting", "allocator", *SHORT]
-    assert len(shown["deadlines_met"]) == len(shown["beaten_whole"]) == 4
+    assert {part[0]: len(part[2]) for part in parts if "deadlines_met" in part[0] or "beaten" in part[0]} == {
+        "deadlines_met": 4, "deadlines_met_changes": 4, "beaten": 4, "beaten_whole": 4}
 
 
-def test_draws_without_an_allocation_are_left_out_and_told():
-    some = few_runs(few_runs()["total_cost"].median() / 8)
-    parts, tables, _ = whole_system.report(some)
-    failures, = (part[2] for part in parts if part[0] == "failures")
-    assert failures["algorithm"].tolist() == [*LINKS, *LINKS]
-    assert (failures["failed"] == 1).all()
-    assert (tables["table"]["runs"] == 1).all()
+def test_a_draw_without_an_allocation_is_told():
+    none = few_runs(budget=0)
+    assert none["algorithm"].tolist() == [*SHORT] * 8
     with pytest.raises(common.NoAllocation, match="no draw on which every method finds an allocation: no valid bid"):
-        whole_system.report(few_runs(0))
+        whole_system.report(none)
 
 
 def test_who_beats_the_first_is_who_is_better_for_sure():
@@ -170,9 +152,8 @@ def test_a_list_of_your_own_has_its_name_and_no_load(tmp_path):
                               methods={**LINKS, **SHORT})
     case, = whole_system.cases(args)
     runs = pd.DataFrame(whole_system.run_case(*case))
-    assert runs["setting"].unique().tolist() == ["mine.json"]
+    assert runs["setting"].tolist() == ["mine.json"] * 4
     assert runs["deadlines_met"].between(1, len(FCIM.tasks)).all()
-    assert len(runs) == 4
 
 
 def test_the_chart_shows_who_computes_which_task_when():
