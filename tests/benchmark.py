@@ -1,7 +1,7 @@
 """How long the algorithms take, as ratios within one run: `python tests/benchmark.py` (about three minutes).
 
-Allocation: the default tasks, model and pool; or random devices, 2 to 6 s a layer and task, links of 1 to 9 s, whose
-offers add up to 1.5 times the layers (loose) or to the layers exactly (tight).
+Allocation: random devices, 2 to 6 s a layer and task, links of 1 to 9 s, whose offers add up to 1.5 times the layers
+(loose) or to the layers exactly (tight).
 
 Scheduling: computation 0.5 to 15 s, transmission 0.5 to 5 s, deadline 1.5 to 4 times both after a random arrival;
 load = computation / span of the arrivals. A heapq pass pushes all tasks of a list and pops them again.
@@ -39,8 +39,6 @@ def allocators():
     for name, looseness in (("loose", 1.5), ("tight", 1)):
         spent = [seconds(PipeEdge.allocate, **random_devices(18, 96, looseness, seed)) for seed in range(5)]
         line(f"PipeEdge, 18 devices, 96 layers, {name}: slowest of 5", max(spent), "", "under 1 s")
-    case = common.allocation_case(FCIM.tasks, common.get_model(HexGen.MODEL), HexGen.POOL, 0)
-    line("HexGen, default list and pool", seconds(HexGen.allocate, **case), "", "under 1 s")
     for n, most in ((12, 1), (24, 3), (48, 6)):
         spent = [seconds(HexGen.allocate, **random_devices(n, 96, 1.5, seed)) for seed in range(3)]
         line(f"HexGen, {n} devices, 96 layers: slowest of 3", max(spent), "", f"under {most} s")

@@ -3,7 +3,6 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process a core: more threads would only get in the way
 
-import ast
 import contextlib
 import io
 import pathlib
@@ -12,7 +11,6 @@ import runpy
 import signal
 import sys
 
-import naive
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,12 +31,10 @@ IS_THOROUGH = "THOROUGH" in os.environ
 thorough = pytest.mark.skipif(not IS_THOROUGH, reason="takes long: runs with THOROUGH=1 in the environment")
 
 
-LONGEST = ["test_readme.py", "test_scripts.py", "test_real_ranks.py", "test_reproduce_whole_system.py"]
-
-
 def pytest_collection_modifyitems(items):
     """The files that take longest come first, so that no worker is left alone with one of them."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    longest = ["test_readme.py", "test_scripts.py", "test_real_ranks.py", "test_reproduce_whole_system.py"]
+    items.sort(key=lambda item: item.path.name not in longest)
 
 
 def part_of(number, part=5):
@@ -117,12 +113,6 @@ def script(name):
     return (ROOT / f"{name}.py").read_text(encoding="utf-8")
 
 
-def settings_of(name):
-    """The settings at the top of a script: {name: value}."""
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(script(name)).body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()}
-
-
 def edited(name, *changes, to="mine.py", **values):
     """A copy of a script, some of its text replaced (old, new), and settings, or tasks, bids and links, at other values
     (given as text)."""
@@ -177,9 +167,6 @@ def runs_of(intervals, unit=1):
         intervals["label"], intervals["start"], intervals["end"])]
 
 
-units = st.sampled_from([1, 37, 100000])  # decimal times: ticks of 0.1 s, or of no round number of microseconds
-
-
 @st.composite
 def cases(draw, most=9, longest=12):
     """Lists of tasks: few distinct values, so that ties are common; idle gaps; overload; tasks of no length."""
@@ -187,17 +174,6 @@ def cases(draw, most=9, longest=12):
     alike = draw(st.sampled_from([0, 1, 9]))
     task = st.tuples(st.integers(0, span), st.integers(0, longest), st.integers(0, alike), st.integers(-3, 30))
     return [(a, p, q, max(a, a + p + q + slack)) for a, p, q, slack in draw(st.lists(task, min_size=1, max_size=most))]
-
-
-@st.composite
-def odd_cases(draw, most=8):
-    """Lists of tasks of ranges that nobody expects, in microseconds, and one for ALIKE or QUANTUM: zeros and single
-    microseconds beside hours and weeks, sums and differences of one another, deadlines passed at once or far away."""
-    scale = st.sampled_from([1, 3, 1000, 10 ** 6, 36 * 10 ** 8, 10 ** 12])
-    some = draw(st.lists(scale.flatmap(lambda high: st.integers(0, high)), min_size=1, max_size=4))
-    number = st.sampled_from([0, *some, *(abs(x + sign * y) for x in some for y in some for sign in (1, -1))])
-    tasks = draw(st.lists(st.tuples(number, number, number, number), min_size=1, max_size=most))
-    return [(a, p, q, a + slack) for a, p, q, slack in tasks], draw(number)
 
 
 # Small pipelines, for PipeDream and PipeEdge --------------------------------------------------------------------------
@@ -233,21 +209,17 @@ def pipeline_cases(draw, most_devices=5, most_layers=7, offer=5):
 
 
 def check_allocation(stages, layers, bids, **_):
-    """The path and the layer counts of an allocation, once it is seen to be one."""
-    path, counts = [stage["devices"][0] for stage in stages], [stage["layers"] for stage in stages]
-    assert all(len(stage["devices"]) == 1 for stage in stages)
-    assert all(type(value) is int for value in path + counts)
-    assert len(set(path)) == len(path)
-    assert set(path) <= set(range(len(bids)))
+    """The devices, in order, and the layer counts of an allocation, once it is seen to be one."""
+    used = [i for stage in stages for i in stage["devices"]]
+    counts = [stage["layers"] for stage in stages]
+    assert all(type(value) is int for value in used + counts)
+    assert len(set(used)) == len(used)
+    assert set(used) <= set(range(len(bids)))
     assert sum(counts) == layers
-    assert all(1 <= n <= bids["layers"][i] for i, n in zip(path, counts))
-    return path, counts
-
-
-def value(stages, given):
-    """The bottleneck of an allocation."""
-    path, counts = check_allocation(stages, **given)
-    return naive.bottleneck(path, counts, naive.means(given["times"]), given["delay"])
+    for stage in stages:
+        group = stage["devices"]
+        assert 1 <= stage["layers"] <= len(group) * bids["layers"][group].min()
+    return used, counts
 
 
 def short(given):

@@ -5,6 +5,7 @@ A case is a list of tasks (arrival, computation, trans, deadline) in whole ticks
 """
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import combinations, permutations
 
 import numpy as np
@@ -21,17 +22,9 @@ def merged(runs):
     return out
 
 
-def fcfs(case):
-    runs, now = [], 0
-    for j in sorted(range(len(case)), key=lambda j: (case[j][0], j)):
-        now = max(now, case[j][0])
-        runs.append((j, now, now + case[j][1]))
-        now += case[j][1]
-    return runs
-
-
-def by_decision(case, choose):
-    """Simulates a policy that decides at every arrival and completion: choose(now, present, remaining, running)."""
+def by_decision(case, choose, moments=lambda now, present, remaining, running: ()):
+    """Simulates a policy that decides at every arrival and completion, and at further moments. choose(now, present,
+    remaining, running): the task that runs; present: those that have arrived and are not done, in order of arrival."""
     coming = sorted(range(len(case)), key=lambda j: (case[j][0], j))
     remaining, present, running, now, runs = [p for _, p, _, _ in case], [], None, 0, []
     while coming or present:
@@ -40,9 +33,8 @@ def by_decision(case, choose):
         while coming and case[coming[0]][0] <= now:
             present.append(coming.pop(0))
         running = choose(now, present, remaining, running)
-        end = now + remaining[running]
-        if coming:
-            end = min(end, case[coming[0]][0])
+        end = min([now + remaining[running], *(case[j][0] for j in coming[:1]),
+                   *moments(now, present, remaining, running)])
         runs.append((running, now, end))
         remaining[running] -= end - now
         now = end
@@ -50,6 +42,12 @@ def by_decision(case, choose):
             present.remove(running)
             running = None
     return merged(runs)
+
+
+def fcfs(case):
+    def choose(now, present, remaining, running):
+        return present[0]
+    return by_decision(case, choose)
 
 
 def least(present, key, running):
@@ -83,42 +81,34 @@ def adsa(case, alike):
     return by_decision(case, choose)
 
 
-def llf(case, quantum, by_tick=True):
+def llf(case, quantum, by_tick=False):
     """One tick at a time; or from one moment to the next at which a task arrives, is done or may take over."""
-    remaining = [p for _, p, _, _ in case]
-    left, now, running, since, runs = set(range(len(case))), 0, None, 0, []
+    since = 0  # when the running task began
 
-    def laxity(j):
+    def laxity(j, now, remaining):
         return case[j][3] - case[j][2] - now - remaining[j]
-    while left:
-        present = sorted((j for j in left if case[j][0] <= now), key=lambda j: (case[j][0], j))
+
+    def choose(now, present, remaining, running):
+        nonlocal since
         waiting = [j for j in present if j != running]
-        if waiting:
-            least = min(waiting, key=laxity)
-            arrival = any(case[j][0] == now for j in present)
-            if running is None or (laxity(least) < laxity(running) and (arrival or now - since >= quantum)) or (
-                    laxity(least) == laxity(running) and now - since >= quantum):
-                running, since = least, now
-        if running is not None and remaining[running] == 0:  # of no length: gone before the next tick
-            runs.append((running, now, now))
-            left.remove(running)
-            running = None
-            continue
-        moments = [now + 1]
-        if not by_tick:
-            moments = [case[j][0] for j in left]
-            if running is not None:
-                moments.append(now + remaining[running])
-                moments += [max(since + quantum, now + laxity(j) - laxity(running)) for j in present if j != running]
-        then = min(moment for moment in moments if moment > now)
+        if not waiting:
+            return running
+        best = min(waiting, key=lambda j: laxity(j, now, remaining))
         if running is not None:
-            runs.append((running, now, then))
-            remaining[running] -= then - now
-            if remaining[running] == 0:
-                left.remove(running)
-                running = None
-        now = then
-    return merged(runs)
+            gain = laxity(running, now, remaining) - laxity(best, now, remaining)
+            arrival = any(case[j][0] == now for j in present)
+            if gain < 0 or (now - since < quantum and (gain == 0 or not arrival)):
+                return running
+        since = now
+        return best
+
+    def moments(now, present, remaining, running):
+        if by_tick:
+            return [now + 1]
+        level = [now + laxity(j, now, remaining) - laxity(running, now, remaining) for j in present if j != running]
+        taking_over = [max(since + quantum, moment) for moment in level]
+        return [moment for moment in taking_over if moment > now]
+    return by_decision(case, choose, moments)
 
 
 def uplink(case, end, link, order=None):
@@ -230,22 +220,33 @@ def every_pipeline(layers, most, times, delay):
     return min(found)
 
 
-# Pipelines with a queue at each stage (reproduce.whole_system): stages of an allocate, a case of common.allocation_case
+# Pipelines of groups: stages of an allocate, case: a common.allocation_case
+
+
+def group_passes(stages, tasks, client, seconds, crossing):
+    """Whole microseconds of each of so many tasks: (work by task and stage, links by task and link, all-reduces by task
+    and stage, which are in the work too). seconds(k, i): of a layer of task k on device i; crossing(k, i, j): of its
+    activations from i to j."""
+    work, links, reduces = [], [], []
+    path = [[client], *(stage["devices"] for stage in stages), [client]]
+    for k in range(tasks):
+        work.append([])
+        reduces.append([])
+        for stage in stages:
+            group, n = stage["devices"], stage["layers"]
+            slowest = max(crossing(k, i, j) for i in group for j in group)
+            reduces[k].append(round(4 * (len(group) - 1) / len(group) * slowest * n * 10 ** 6))
+            work[k].append(round(max(seconds(k, i) for i in group) / len(group) * n * 10 ** 6) + reduces[k][-1])
+        links.append([round(min(crossing(k, i, j) for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])])
+    return work, links, reduces
 
 
 def stage_work(stages, case):
-    """Whole microseconds of work (task by stage) and of links, by plain loops."""
-    delay, times, work = case["delay"], case["times"], []
-    for k in range(len(times)):
-        work.append([])
-        for stage in stages:
-            group, n = stage["devices"], stage["layers"]
-            size, slowest = len(group), max(delay[i, j] for i in group for j in group)
-            compute = max(times[k, i] for i in group) / size * n
-            work[k].append(round(compute * 10 ** 6) + round(4 * (size - 1) / size * slowest * n * 10 ** 6))
-    client = [len(delay) - 1]
-    path = [client, *(stage["devices"] for stage in stages), client]
-    return work, [round(min(delay[i, j] for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])]
+    """Whole microseconds of work (task by stage) and of links (reproduce.whole_system)."""
+    delay, times = case["delay"], case["times"]
+    work, links, _ = group_passes(stages, len(times), len(delay) - 1, seconds=lambda k, i: times[k, i],
+                                  crossing=lambda k, i, j: delay[i, j])
+    return work, links[0]
 
 
 def queue_at_each_stage(policy, stages, case, quantum):
@@ -309,38 +310,24 @@ def token_by_token(arrival, output, prompt, token):
 
 
 def token_passes(stages, case, latency, bandwidth):
-    """Whole microseconds of a pass of each task's prompt, and of one of its tokens: (work by task and stage, links by
-    task and link, all-reduces by task and stage), by plain loops. Stages of single devices or of groups."""
+    """group_passes of each task's prompt, and of one of its tokens."""
     model, tasks, client = case["model"], case["tasks"].to_dict("records"), len(latency) - 1
-    found = []
-    for kind in ("prompt", "token"):
-        work, links, reduces = [], [], []
-        for k, task in enumerate(tasks):
-            size = 2 * model.hidden * (task["prompt_tokens"] if kind == "prompt" else 1)
+    devices = {device.type: device for device in common.DEVICES}
 
-            def crossing(i, j, size=size):
-                return 0 if i == j else latency[i][j] + size / bandwidth[i][j]
+    def seconds(k, i, kind):
+        device = devices[case["bids"]["type"][i]]
+        read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)
+        compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)
+        parts = {"prompt": max(read, tasks[k]["prompt_tokens"] * compute), "token": max(read, compute)}
+        whole = parts["prompt"] + tasks[k]["output_tokens"] * parts["token"]
+        return parts[kind] / whole * case["times"][k][i]
 
-            def seconds(i, k=k, task=task, kind=kind):
-                kinds = {device.type: device for device in common.DEVICES}
-                device = kinds[case["bids"]["type"][i]]
-                read = model.layer_bytes / (device.bandwidth_share * device.bandwidth * 1e9)
-                compute = 2 * model.params / (device.compute_share * device.tflops * 1e12)
-                parts = {"prompt": max(read, task["prompt_tokens"] * compute), "token": max(read, compute)}
-                whole = parts["prompt"] + task["output_tokens"] * parts["token"]
-                return parts[kind] / whole * case["times"][k][i]
+    def crossing(k, i, j, kind):
+        size = 2 * model.hidden * (tasks[k]["prompt_tokens"] if kind == "prompt" else 1)
+        return 0 if i == j else latency[i][j] + size / bandwidth[i][j]
 
-            work.append([])
-            reduces.append([])
-            for stage in stages:
-                group, n = stage["devices"], stage["layers"]
-                slowest = max(crossing(i, j) for i in group for j in group)
-                reduces[-1].append(round(4 * (len(group) - 1) / len(group) * slowest * n * 10 ** 6))
-                work[-1].append(round(max(seconds(i) for i in group) / len(group) * n * 10 ** 6) + reduces[-1][-1])
-            path = [[client], *(stage["devices"] for stage in stages), [client]]
-            links.append([round(min(crossing(i, j) for i in a for j in b) * 10 ** 6) for a, b in zip(path, path[1:])])
-        found.append((work, links, reduces))
-    return found
+    return [group_passes(stages, len(tasks), client, partial(seconds, kind=kind), partial(crossing, kind=kind))
+            for kind in ("prompt", "token")]
 
 
 # FCIM -----------------------------------------------------------------------------------------------------------------
@@ -361,14 +348,12 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
     no valid bid. offers: (layers, price, computation time) of each device; budget, deadline: for each of the tasks. All
     are numbers or texts, taken as the decimals that they show."""
     offers = [[Fraction(str(value)) for value in offer] for offer in offers]
-    alpha, beta, gamma = (Fraction(str(weight)) for weight in weights)
-    delta, budget, deadline = (Fraction(str(value)) for value in (delta, budget, deadline))
-    within = Fraction("1e-9")
+    alpha, beta, gamma, delta, budget, deadline, within = (
+        Fraction(str(value)) for value in (*weights, delta, budget, deadline, "1e-9"))
     budget, deadline = budget * tasks, deadline * tasks
     per_layer = [P / l for l, P, _ in offers]
     criteria = [[nine_digits(layers / l) for l, _, _ in offers], [nine_digits(T / l) for l, _, T in offers],
                 [nine_digits(c) for c in per_layer]]
-    shown = criteria[2]
     present, out, missing = list(range(len(offers))), [], layers
     while missing > 0:
         valid = [i for i in present if offers[i][1] <= budget + within and offers[i][2] <= deadline + within]
@@ -380,7 +365,7 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
             for i in valid:
                 if most > least:
                     score[i] += weight * (values[i] - least) / (most - least)
-        ranked = sorted(valid, key=lambda i: (score[i], shown[i], i))
+        ranked = sorted(valid, key=lambda i: (score[i], criteria[2][i], i))
         winner = ranked[0]
         l, P, _ = offers[winner]
         n, c = min(l, missing), per_layer[winner]
@@ -389,7 +374,7 @@ def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
             paid = c * n
         elif gamma > alpha + beta and n == l:
             paid = P
-        elif gamma > alpha + beta or all(shown[winner] <= shown[i] for i in valid):
+        elif gamma > alpha + beta or all(criteria[2][winner] <= criteria[2][i] for i in valid):
             paid = per_layer[ranked[1]] * n
         else:
             paid = max(per_layer[ranked[1]], c) * n - delta * n * (c - average)
@@ -632,11 +617,6 @@ def batches(case, order, token, room, most):
             peak = max(peak, sum(case[j][3] for j in begun - set(done)))
         now += 1
     return [done[j] for j in range(len(case))], peak
-
-
-def first_runs(runs):
-    """The tasks in the order of their first runs."""
-    return list(dict.fromkeys(j for j, _, _ in runs))
 
 
 # Online, by estimates (reproduce/uncertainty.py) ----------------------------------------------------------------------

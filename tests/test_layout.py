@@ -56,60 +56,35 @@ def test_of_the_project_common_imports_nothing_and_the_nine_common_and_only_opti
 
 @pytest.mark.parametrize("folder, other", [("reproduce", "real"), ("real", "reproduce")])
 def test_reproduce_and_real_do_not_import_each_other_or_the_tests(folder, other):
-    assert files_of(folder)
     for path in files_of(folder):
         assert not imports(path) & {other, "tests"}, path
 
 
 def test_only_the_packages_of_the_project_are_imported():
-    """torch in real/ and the tests alone; further packages in the tests alone."""
-    standard = getattr(sys, "stdlib_module_names", None)
-    if standard is None:
+    """torch and gguf in real/ and the tests alone; further packages in the tests alone."""
+    standard = set(getattr(sys, "stdlib_module_names", ()))
+    if not standard:
         pytest.skip("this Python does not list its library")
     assert set(re.findall(r"^\w+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)) == PACKAGES
-    top = [ROOT / f"{name}.py" for name in ("common", *NINE)]
-    for paths, more in ((top, set()), (files_of("reproduce"), set()), (files_of("real"), {"torch", "gguf"})):
-        for path in paths:
-            assert imports(path) - set(standard) - OURS <= PACKAGES | more, path
+    for path in [*(ROOT / f"{name}.py" for name in ("common", *NINE)), *files_of("reproduce"), *files_of("real")]:
+        more = {"torch", "gguf"} if path.parent.name == "real" else set()
+        assert imports(path) - standard - OURS <= PACKAGES | more, path
 
 
 # common.py ------------------------------------------------------------------------------------------------------------
 
 
-def uses(tree, names):
-    """The names among `names` that a piece of code uses."""
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & names
-
-
-def defined(tree):
-    """{name: the statement that defines it} of what stands at the top of a module."""
-    found = {}
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found[node.name] = node
-        elif isinstance(node, ast.Assign):
-            found.update({leaf.id: node for target in node.targets for leaf in ast.walk(target)
-                          if isinstance(leaf, ast.Name)})
-    return found
-
-
 def test_every_name_of_common_serves_two_of_the_nine_at_least():
-    """Directly, or through another name of common that the script uses."""
-    names = defined(ast.parse(script("common")))
-    uses_of = {name: uses(node, set(names)) - {name} for name, node in names.items()}
-    serves = {name: set() for name in names}
-    for one in NINE:
-        tree = ast.parse(script(one))
-        todo = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name) and node.value.id == "common"}
-        assert todo <= set(names)
-        while todo:
-            name = todo.pop()
-            if one not in serves[name]:
-                serves[name].add(one)
-                todo |= uses_of[name]
-    few = {name: sorted(users) for name, users in serves.items() if len(users) < 2}
-    assert set(few) == {"next_run"}, few  # which a server asks
+    """Directly, or another name of common that does."""
+    tree = ast.parse(script("common"))
+    nodes = list(ast.walk(tree))
+    defined = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+                and not node.col_offset}
+    within = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    users = {name: [one for one in NINE if re.search(rf"\bcommon\.{name}\b", script(one))] for name in defined}
+    few = {name for name in defined - within if len(users[name]) < 2}
+    assert few == {"next_run"}  # which a server asks
 
 
 def test_no_two_scripts_define_the_same_function():

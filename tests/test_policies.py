@@ -1,7 +1,7 @@
 """FCFS, SRTF, LLF and ADSA: each gives exactly the runs of its plain reference in naive.py."""
 import naive
 import pytest
-from conftest import cases, odd_cases, part_of, runs_of, task_table, units
+from conftest import cases, part_of, runs_of, task_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,22 +19,25 @@ def found(policy, case, ticks, unit=1):
     return runs_of(policy.schedule(task_table(case, unit), *own), unit)
 
 
-def expected(policy, case, ticks):
-    """Runs of its reference."""
+def expected(policy, case, ticks, by_tick=False):
+    """Runs of its reference. by_tick: that of LLF goes on a tick at a time."""
     if policy is FCFS:
-        return naive.merged(naive.fcfs(case))
+        return naive.fcfs(case)
     if policy is SRTF:
         return naive.srtf(case)
     if policy is LLF:
-        return naive.llf(case, ticks, by_tick=False)
+        return naive.llf(case, ticks, by_tick)
     return naive.adsa(case, ticks)
+
+
+units = st.sampled_from([1, 37, 100000])  # decimal times: ticks of 0.1 s, or of no round number of microseconds
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(max_examples=part_of(250))
 @given(cases(), units, st.integers(1, 12))
 def test_a_policy_equals_its_reference(policy, case, unit, ticks):
-    assert found(policy, case, ticks, unit) == expected(policy, case, ticks)
+    assert found(policy, case, ticks, unit) == expected(policy, case, ticks, by_tick=True)
 
 
 @pytest.mark.parametrize("policy", [SRTF, LLF, ADSA])
@@ -42,6 +45,17 @@ def test_a_policy_equals_its_reference(policy, case, unit, ticks):
 @given(cases(most=120, longest=20), st.integers(1, 6))
 def test_a_policy_equals_its_reference_on_long_lists(policy, case, ticks):
     assert found(policy, case, ticks) == expected(policy, case, ticks)
+
+
+@st.composite
+def odd_cases(draw, most=8):
+    """Lists of tasks of ranges that nobody expects, in microseconds, and one for ALIKE or QUANTUM: zeros and single
+    microseconds beside hours and weeks, sums and differences of one another, deadlines passed at once or far away."""
+    scale = st.sampled_from([1, 3, 1000, 10 ** 6, 36 * 10 ** 8, 10 ** 12])
+    some = draw(st.lists(scale.flatmap(lambda high: st.integers(0, high)), min_size=1, max_size=4))
+    number = st.sampled_from([0, *some, *(abs(x + sign * y) for x in some for y in some for sign in (1, -1))])
+    tasks = draw(st.lists(st.tuples(number, number, number, number), min_size=1, max_size=most))
+    return [(a, p, q, a + slack) for a, p, q, slack in tasks], draw(number)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -52,12 +66,6 @@ def test_a_policy_equals_its_reference_on_odd_ranges(policy, drawn):
     if policy is LLF:  # so that tasks of equal laxity take turns 60 times at most
         ticks = max(1, ticks, sum(p for _, p, _, _ in case) // 60)
     assert found(policy, case, ticks) == expected(policy, case, ticks)
-
-
-@settings(max_examples=part_of(250))
-@given(cases(), st.integers(1, 12))
-def test_the_reference_of_llf_is_the_same_tick_by_tick(case, quantum):
-    assert naive.llf(case, quantum, by_tick=False) == naive.llf(case, quantum, by_tick=True)
 
 
 # By hand: tasks are (arrival, computation, transmission, deadline) ----------------------------------------------------
@@ -90,17 +98,3 @@ def test_transmissions_are_alike_within_a_tenth_of_a_second(spread, first):
     """No deadline is in danger: by arrival the first runs first, else the one that is longer to send."""
     case = [(0, 10, 0, 10 ** 9), (0, 10, spread, 10 ** 9)]
     assert runs_of(ADSA.schedule(task_table(case)))[0][0] == first
-
-
-@settings(max_examples=part_of(100))
-@given(cases())
-def test_busy_periods_of_adsa_are_what_idle_time_cuts(case):
-    """Equal to the ranges between which FCFS leaves the processor idle."""
-    case = sorted(case)
-    cuts, end = [0], 0
-    for j, start, stop in naive.fcfs(case):
-        if start > end and j > 0:
-            cuts.append(j)
-        end = stop
-    periods = list(zip(cuts, [*cuts[1:], len(case)]))
-    assert list(ADSA.busy_periods([task[0] for task in case], [task[1] for task in case])) == periods

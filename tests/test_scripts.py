@@ -1,5 +1,4 @@
-"""All nine scripts, whatever a user does: any valid list, packages and terminals that are missing, signals."""
-import csv
+"""All nine scripts, whatever a user does: flags, any valid list, packages and terminals that are missing, signals."""
 import json
 import os
 import pathlib
@@ -10,16 +9,18 @@ import subprocess
 import sys
 import warnings
 
+import pandas as pd
 import pytest
-from conftest import ALLOCATORS, LITTLE, ROOT, SCHEDULERS, edited, files, part_of, quick, refused
+from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, files, metrics, part_of, quick, refused, script
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 import common
+import FCFS
+import FCIM
 
 NINE = [*ALLOCATORS, *SCHEDULERS]
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def tables(name):
@@ -33,9 +34,89 @@ def figure(name):
     return f"{name}_layers.png" if name in ALLOCATORS else f"{name}_gantt.png"
 
 
-def written_labels(name):
-    with open(f"results/{name}_tasks.csv", encoding="utf-8", newline="") as file:
-        return [row["label"] for row in csv.DictReader(file)]
+# What is shipped, what a run writes, and its flags --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [ALLOCATORS, SCHEDULERS])
+def test_the_shipped_lists_and_settings_are_one(names):
+    texts = [script(name) for name in names]
+    assert len({text.split("\ntasks = ")[1].split("\n]\n")[0] for text in texts}) == 1
+    for line in ("MODEL", "POOL", "DEVICE", "LINK", "SEED", "OUT", "bids", "links"):
+        assert len({tuple(re.findall(rf"^{line} = .*$", text, re.MULTILINE)) for text in texts}) == 1
+
+
+HEADERS = {
+    "tasks": "label,arrival_time,computation_time,trans_time,deadline,start_time,end_computation,completion_time,"
+             "response_time,waiting_time,uplink_waiting_time,turnaround_time,deadline_met,preemptions",
+    "stages": "stage,devices,tensor_parallel,first_layer,last_layer,layers,computation_time,link_delay,reward,utility,"
+              "memory_gb,memory_utilization",
+    "bids": "device,type,host,capacity,layers,price,computation_time,true_cost",
+    "links": "," + ",".join(f"GPU {k}" for k in range(1, 13)) + ",client",
+}
+
+
+def contents():
+    return {file: pathlib.Path("results", file).read_bytes() for file in files("results")}
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_a_run_writes_the_files_and_prints_the_tables(name, run):
+    status, out, err = run(quick(name))
+    assert (status, err) == (0, "")
+    assert files("results") == sorted([*tables(name), figure(name)])
+    written = contents()
+    headers = {file[len(name) + 1:-4]: content.decode().split("\n")[0] for file, content in written.items()
+               if file.endswith(".csv")}
+    header = headers.pop("metrics")
+    if name in ALLOCATORS:
+        assert headers == {**HEADERS, "intervals": "label,kind,start,end,stage,devices"}
+        assert header.startswith("algorithm,model,pool,seed,") and ",tasks_file,bids_file,links_file,tasks," in header
+        used = ["BLOOM-176B", "campus", 0]
+    else:
+        assert headers == {"tasks": HEADERS["tasks"], "intervals": "label,kind,start,end"}
+        assert header.startswith("scheduler,model,device,link,") and ",tasks_file,tasks," in header
+        used = ["GPT-Neo 1.3B", "T4", "shared"]
+    row = metrics(name)
+    assert row.tolist()[:4] == [name, *used]
+    assert row[["tasks_file", "tasks"]].tolist() == [f"{name}.py", 5]
+    heading = ", ".join(f"{key} {value}" for key, value in zip(row.index[1:4], used))
+    assert out.startswith(f"{name}: 5 tasks, {heading}")
+    assert all(text in out for text in ("Task 1", "Task 5", row.index[-1], f"results/{figure(name)}"))
+    assert run(quick(name)) == (status, out, err)
+    assert contents() == written
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_each_flag_changes_the_run(name, run):
+    """On three tasks of a file, whose transmissions queue."""
+    if name in ALLOCATORS:
+        measure, tasks = "completion_time", FCIM.tasks
+        flags = [("--seed", 1), ("--pool", "Workstations"), ("--model", "gpt-3-175b")]
+    else:
+        measure, tasks = "mean_turnaround_time", FCFS.tasks
+        flags = [("--device", "rtx-4090"), ("--link", "dedicated"), ("--model", "GPT-3 175B")]
+    pd.DataFrame(tasks[:3]).assign(trans_time=60).to_csv("tasks.csv", index=False)
+    of_all = ["--tasks", "tasks.csv", "--no-plot"]
+    assert run(quick(name), *of_all, "--out", "a/b")[0] == 0
+    assert files("a/b") == tables(name)
+    before = metrics(name, "a/b")
+    assert before[["tasks_file", "tasks"]].tolist() == ["tasks.csv", 3]
+    for flag in flags:
+        status, _, err = run(quick(name), *of_all, *flag)
+        assert status == 0
+        assert metrics(name)[measure] != before[measure]
+        fits = flag[1] != "GPT-3 175B"  # which is more than a T4 holds, at 4 bits
+        assert err.count("\n") == err.count("the T4 has 16 GB") == (not fits)
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_help_names_the_flags_and_no_others(name, run):
+    status, out, err = run(name, "--help")
+    assert (status, err) == (0, "")
+    flags = {"tasks", "model", "out", "no-plot"} | (
+        {"pool", "seed", "bids", "links"} if name in ALLOCATORS else {"device", "link"}) | (
+        {"objective", "time-limit"} if name == "optimal" else set())
+    assert set(re.findall(r"^  --([\w-]+)", out, re.MULTILINE)) == flags
 
 
 # Any valid list -------------------------------------------------------------------------------------------------------
@@ -70,8 +151,10 @@ def task_lists(draw):
 
 
 def check_runs(run, tasks, link, device, model, pool):
-    """All nine run the list, with their plots, say nothing that a terminal obeys, and write what they say."""
+    """All nine run the list, with their plots, say nothing that a terminal obeys, and write what they say. Returns what
+    they print, {name: text}."""
     pathlib.Path("tasks.json").write_text(json.dumps(tasks))
+    printed = {}
     for name in NINE:
         shutil.rmtree("results", ignore_errors=True)
         script = edited("FCIM", to="FCIM.py", BUDGET=1e9, DEADLINE=1e9) if name == "FCIM" else quick(name)
@@ -85,9 +168,12 @@ def check_runs(run, tasks, link, device, model, pool):
         usual = "warning: ([0-9]+ of [0-9]+ tasks (exceed|have a long prompt)|the tasks need .* GB)"
         assert (name, [line for line in err.splitlines() if not re.match(usual, line)]) == (name, [])
         assert files("results") == sorted([*tables(name), figure(name)])
-        assert pathlib.Path("results", figure(name)).read_bytes()[:8] == PNG
+        assert pathlib.Path("results", figure(name)).read_bytes()[:4] == b"\x89PNG"
         assert max(map(len, out.splitlines())) <= common.TEXT_WIDTH, name
-        assert written_labels(name) == [task["label"] for task in tasks]
+        rows = pd.read_csv(f"results/{name}_tasks.csv", dtype=str, keep_default_na=False)
+        assert rows["label"].tolist() == [task["label"] for task in tasks]
+        printed[name] = out
+    return printed
 
 
 def task(label, arrival=0, work=2, trans=1, deadline=1e8, **more):
@@ -106,30 +192,15 @@ def test_any_valid_list_runs_in_all_nine(run, tasks, link, device, model, pool):
 
 
 def test_a_hundred_tasks_run_in_all_nine(run, monkeypatch):
-    """The figure of a schedule has the first 30 of them, and says so."""
+    """The figure of a schedule has the first 30 of them and a table the first 20, and that is said."""
     titles = []
     draw = Axes.set
     monkeypatch.setattr(Axes, "set", lambda axes, **texts: titles.append(texts.get("title")) or draw(axes, **texts))
     tasks = [task(f"T{k}", k * 7 % 100, 1 + k % 5, k % 3, k * 7 % 100 + 9 * (1 + k % 4)) for k in range(100)]
-    check_runs(run, tasks, "shared", "T4", "GPT-Neo 1.3B", "paper")
+    printed = check_runs(run, tasks, "shared", "T4", "GPT-Neo 1.3B", "paper")
     assert [title for title in titles if title and "first" in title] == [
         f"{name}: first 30 of 100 tasks" for name in SCHEDULERS]
-
-
-EXAMPLE = """[
-    {"label": "Task 1", "prompt": "...", "arrival_time": 0, "output_words": 1200, "trans_time": 5, "deadline": 100},
-    {"label": "Task 2", "prompt": "...", "arrival_time": 3, "output_words": 300, "trans_time": 2, "deadline": 20},
-    ...
-]"""
-
-
-@pytest.mark.parametrize("name", NINE)
-def test_the_example_of_the_published_readme_is_a_result_or_one_line(name, run):
-    values = dict(LITTLE, tasks=EXAMPLE) if name == "HexGen" else dict(tasks=EXAMPLE)
-    refused(run(edited(name, **values), "--no-plot"), "mine: tasks, row 3: not a task: Ellipsis")
-    values["tasks"] = EXAMPLE.replace("    ...\n", "")
-    status, _, err = run(edited(name, **values), "--no-plot")
-    assert (status, err.count("\n")) in ((0, 0), (1, 1))
+    assert all("... and 80 more rows" in out for out in printed.values())
 
 
 # Plots, packages, terminals and signals -------------------------------------------------------------------------------
@@ -163,49 +234,12 @@ def test_optimal_without_its_solver_is_one_line(run, monkeypatch):
     refused(run(edited("optimal", WIDTHS=()), "--tasks", "tasks.json", "--objective", "turnaround"), "pulp")
 
 
-def call(command, **options):
-    return subprocess.run(command, capture_output=True, encoding="utf-8", **options)
-
-
-EACH = """import runpy, sys
-sys.path.insert(0, {root!r})
-for name in {names!r}:
-    sys.argv[:] = [name + ".py", {flag!r}]
-    print("begin", name)
-    try:
-        runpy.run_path({root!r} + "/" + name + ".py", run_name="__main__")
-    except SystemExit as stop:
-        assert not stop.code, stop.code
-    print("loaded", *sorted({{"transformers", "matplotlib", "pulp", "torch"}} & set(sys.modules)))
-"""
-
-
-def test_a_default_run_without_a_plot_imports_no_heavy_package(tmp_path):
-    names = [name for name in NINE if name != "optimal"] + ["optimal"]
-    done = call([sys.executable, "-c", EACH.format(root=str(ROOT), names=names, flag="--no-plot")], cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    loaded = re.findall(r"^loaded ?(.*)$", done.stdout, re.MULTILINE)
-    assert loaded[:-1] == [""] * 8
-    assert loaded[-1] in ("", "pulp")
-
-
-def test_help_names_the_flags_and_no_others(tmp_path):
-    done = call([sys.executable, "-c", EACH.format(root=str(ROOT), names=NINE, flag="--help")], cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    for text in done.stdout.split("begin ")[1:]:
-        name = text.split("\n")[0]
-        flags = {"tasks", "model", "out", "no-plot"} | (
-            {"pool", "seed", "bids", "links"} if name in ALLOCATORS else {"device", "link"}) | (
-            {"objective", "time-limit"} if name == "optimal" else set())
-        assert set(re.findall(r"^  --([\w-]+)", text, re.MULTILINE)) == flags, name
-
-
-@pytest.mark.parametrize("name, where, status", [
-    ("FCFS", "| true", 0), ("FCIM", "| true", 0), ("FCFS", ">&-", 0), ("FCFS", "2>&-", 0), ("FCFS", "| head -1", 0)])
-def test_a_standard_output_that_is_closed_costs_no_file(name, where, status, tmp_path):
-    done = call(f'"{sys.executable}" "{ROOT / name}.py" --no-plot {where}', shell=True, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (status, "")
-    assert files(tmp_path / "results") == tables(name)
+@pytest.mark.parametrize("where", ["| true", ">&-", "2>&-"])
+def test_a_standard_output_that_is_closed_costs_no_file(where, tmp_path):
+    command = f'"{sys.executable}" "{ROOT / "FCFS"}.py" --no-plot {where}'
+    done = subprocess.run(command, shell=True, cwd=tmp_path, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert files(tmp_path / "results") == tables("FCFS")
 
 
 @pytest.mark.parametrize("stop, status, line", [("SIGTERM", 143, ""), ("SIGINT", 130, "FCFS: interrupted\n")])
