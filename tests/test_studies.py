@@ -101,7 +101,7 @@ def test_the_first_case_gives_the_stored_rows(name, monkeypatch):
     tables = found[0] if isinstance(found[0], tuple) else found
     for what, rows in zip(["runs", *MORE.get(name, [])], tables):
         stored = study.read_runs(FIGURES, f"{name}_{what}.csv")
-        fresh = pd.DataFrame(rows)[list(stored)]
+        fresh = pd.DataFrame(rows, columns=list(stored)).fillna(np.nan)
         fresh, stored = (table[~table.isin(["HexGen", "optimal (makespan)", "optimal (turnaround)"]).any(axis=1)]
                          for table in (fresh, stored[:len(fresh)]))
         pd.testing.assert_frame_equal(fresh, stored, check_dtype=False, rtol=1e-9)
