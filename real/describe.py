@@ -80,11 +80,15 @@ def short_name(name):
 
 def model_from_gguf(name):
     """Model of a GGUF file: its bits are the mean over the matrices of all layers, scales included."""
+    common.require(os.path.exists(name), f"checkpoint {name!r}: no such file or folder")
     try:
         from gguf import GGUFReader
+    except ImportError as error:
+        raise common.UserError(f"checkpoint {name!r}: a GGUF file needs gguf: pip install gguf") from error
+    try:
         file = GGUFReader(name)
         kind = file.fields["general.architecture"].contents()
-    except Exception as error:  # no file, no GGUF file, a damaged one
+    except Exception as error:  # no GGUF file, or a damaged one
         raise common.UserError(f"checkpoint {name!r}: {common.format_value(error)}") from error
 
     def read(key):
