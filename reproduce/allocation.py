@@ -6,10 +6,9 @@
 
 The paper claims that FCIM lowers communication overhead by 54.7 % and completion time by 36.9 %, and is consistently
 fairer (S. Habibi, O. Ercetin, IEEE Access 13, 2025): reproduce.claims sets that beside what is found here. FCIM_links
-(reproduce/FCIM_links.py) is ours. --also takes an allocation script of your own.
+is ours; Cheapest and LeastLatency are references. --also takes an allocation script of your own.
 """
 import functools
-import math
 import pathlib
 import sys
 
@@ -21,7 +20,6 @@ if not __package__:  # run by its path: the project's folder is where modules ar
 
 import common
 import FCIM
-import PipeDream
 from reproduce import stats, study
 
 MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS
@@ -35,7 +33,6 @@ PRIORITIES = {  # FCIM's weights: alpha, beta, gamma, of device count, time and 
     "devices first": (0.6, 0.3, 0.1),
 }
 
-PREFIX = "PipeDream, prefix"  # a reference: see plan_prefix
 METRICS = {  # with their units
     "completion_time": "s", "completion_time_unseen": "s", "mean_turnaround_time": "s", "computation_time": "s",
     "communication_time": "s", "communication_overhead": "", "total_cost": "cents", "memory_utilization": "",
@@ -51,7 +48,7 @@ ABOUT = """\
 Settings with a choice: FCIM leaves a bidder out, on some draw. fairness: Jain's index over the
 devices used; all: over all that bid. completion_time_unseen: of another list of the same kind, that
 no method has planned on: tasks drawn from the list with replacement, that arrive at other times.
-PipeDream, prefix: as many devices, in order of listing, as its own plan finds best; ours."""
+Not of the paper: Cheapest (no allocation costs less), LeastLatency (a task alone goes fastest)."""
 
 
 def add_flags(parser):
@@ -74,7 +71,6 @@ def cases(args):
 def run_case(methods, tasks, model, pool, seed):
     """Metrics of the methods ({name: script}), and of FCIM by other weights, on one draw: a list of dicts."""
     candidates = {name: study.script(path).allocate for name, path in methods.items()}
-    candidates[PREFIX] = plan_prefix
     for name, weights in PRIORITIES.items():
         candidates[name] = functools.partial(FCIM.allocate, weights=weights)
     case = study.quiet_case(tasks, model, pool, seed)
@@ -126,26 +122,6 @@ def completion_time(stages, tasks, delay, times, **_):
     arrival = tasks["arrival_time"].to_numpy()
     _, _, end = common.pipeline(arrival, links, compute + allreduce)
     return int(end[-1, -1] + links[-1]) / common.US
-
-
-def plan_prefix(layers, bids, delay, times, **_):
-    """PipeDream on the first devices of the listing: as many as give its plan the least bottleneck, fewer of equal
-    ones. Its plan takes all devices as equal, so that the largest stage decides."""
-    offers = bids["layers"].to_numpy()
-    client = len(bids)
-    best = math.inf
-    number = client
-    for n in range(1, client + 1):
-        if offers[:n].sum() < layers:
-            continue
-        largest = next(k for k in range(1, layers + 1) if np.minimum(offers[:n], k).sum() >= layers)
-        links = delay[:n, :n][np.triu_indices(n, 1)]
-        bottleneck = max(largest * times[:, :n].mean(), links.mean() if n > 1 else 0)
-        if bottleneck < best:
-            best, number = bottleneck, n
-    nodes = [*range(number), client]
-    return PipeDream.allocate(layers=layers, bids=bids[:number], delay=delay[np.ix_(nodes, nodes)],
-                              times=times[:, :number])
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -200,4 +176,4 @@ def over_settings(name, what, runs, first, others):
 
 if __name__ == "__main__":
     study.run("allocation", __doc__, cases, run_case, report, RUNS, [*KEYS, "seed", "bidders", "problem", *METRICS],
-              study.ALLOCATORS, flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)
+              {**study.ALLOCATORS, **study.REFERENCES}, flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)

@@ -57,7 +57,8 @@ SCHEDULING = [  # how queueing delay is read, metric, of which schedule, against
     ("the same, ADSA's uplink free", "mean_both_waiting_times", FREE, RIVALS),
     ("turnaround, all three", "mean_turnaround_time", "ADSA", RIVALS)]
 TOLERANCE = 1e-6  # cents: a gain of less is none, as results are rounded to this
-WINNERS = [("winners, prices as drawn", "as drawn"), ("winners, prices at true cost", "true cost")]
+WINNERS = [  # reading, prices, what a utility is above if it is so; at true cost, none below 0: individual rationality
+    ("above 0, prices as drawn", "as drawn", TOLERANCE), ("none below 0, at true cost", "true cost", -TOLERANCE)]
 LIES = [("no gain by another price", "price"), ("no gain by fewer layers", "layers"),
         ("no gain by another time", "time")]
 PAYMENTS = [("", "paper"), (", FCIM_critical", "critical")]  # the latter are ours
@@ -90,11 +91,7 @@ def of_pool_size(runs):
     for claim, reading, metric, paper in POOL_SIZE:
         for kind, others in BASELINES.items():
             settings = stats.in_settings(runs, ["pool"], "seed", metric, "FCIM", others)
-            found = change_row(claim, f"{reading}, {kind}", "pool_size", paper, settings)
-            by_size = [stats.all_changes({case: pair for case, pair in settings.items() if case[0] == size})
-                       for size in runs["pool"].unique()]
-            found["verdict"] = verdict_sizes(paper, by_size)
-            rows.append(found)
+            rows.append(change_row(claim, f"{reading}, {kind}", "pool_size", paper, settings))
     return pd.DataFrame(rows)
 
 
@@ -113,9 +110,9 @@ def of_incentives(runs, gains):
     """The table of claims of the runs of reproduce.incentives: of the auctions that have an allocation."""
     won = runs[runs["paid_paper"] > 0]
     rows = []
-    for reading, asked in WINNERS:
+    for reading, asked, least in WINNERS:
         part = won[won["asked"] == asked]
-        rows.append(share_row("positive utility", reading, "all > 0", part, part["utility_paper"] > TOLERANCE))
+        rows.append(share_row("positive utility", reading, "all", part, part["utility_paper"] > least))
     gains = gains.dropna(subset=["gain"])
     for more, payment in PAYMENTS:
         for reading, lie in LIES:
@@ -146,10 +143,9 @@ HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not 
 RULES = f"""\
 ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the
 best of them, picked with the results known: which, and its interval, stand in claims_table.csv.
-A change in %: it {HOLDS} if the whole interval of ours lies at or beyond the paper's figure; in
-part if that whole interval lies on the paper's side of 0, or the most favourable reaches the
-paper's figure ("up to"), its interval not holding 0; else it {NOT}.
-By pool size: it {HOLDS}, or {NOT}, if that is so at every size by itself; else in part.
+A change in %: it {HOLDS} if the interval of ours contains the paper's figure or lies beyond it,
+and excludes 0; in part if it excludes 0 on the paper's side, or that of the most favourable does
+and reaches the figure ("up to"); else it {NOT}. So 97.5 % of perfect replications hold.
 "always higher": it {HOLDS} if the whole interval of ours lies above 0, and of no setting and method
 below it; in part if of some it does; else it {NOT}.
 "all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the
@@ -174,22 +170,10 @@ def verdict_change(paper, ours, best):
         return UNTESTED
     sign = math.copysign(1, paper)  # so that more is always better
     ours, best = [sign * value for value in ours], [sign * value for value in best]
-    if min(ours) >= abs(paper):
+    reaches, best_reaches = (min(found) > 0 and max(found) >= abs(paper) for found in (ours, best))
+    if reaches:
         return HOLDS
-    up_to = best[0] >= abs(paper) and min(best) > 0
-    return IN_PART if min(ours) > 0 or up_to else NOT
-
-
-def verdict_sizes(paper, by_size):
-    """Of a change in %, paper, by those of each size of a pool: (mean over methods, {case: change of one method})."""
-    verdicts = set()
-    for ours, each in by_size:
-        best = most_favourable(each, math.copysign(1, paper))
-        verdicts.add(verdict_change(paper, ours, each[best]))
-    verdicts.discard(UNTESTED)
-    if not verdicts:
-        return UNTESTED
-    return verdicts.pop() if len(verdicts) == 1 else IN_PART
+    return IN_PART if min(ours) > 0 or best_reaches else NOT
 
 
 def verdict_always(ours, each):

@@ -40,6 +40,7 @@ from reproduce.parallel import parallel
 
 ALLOCATORS = {"FCIM": "FCIM", "FCIM_links": "reproduce.FCIM_links", "HexGen": "HexGen", "PipeDream": "PipeDream",
               "PipeEdge": "PipeEdge"}
+REFERENCES = {"Cheapest": "reproduce.Cheapest", "LeastLatency": "reproduce.LeastLatency"}  # allocators
 POLICIES = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", "EDF": "reproduce.EDF"}
 MEAN = ["mean", "low", "high"]  # columns of stats.compare
 CHANGE = ["change", "change_low", "change_high"]
@@ -359,8 +360,7 @@ LOOKS = {
     "LeastLatency": ("0.6", "+++++", "X", ":"), "ADSA": (common.BLUE, "", "o", "-"),
     "FCFS": ("0.6", "/////", "s", "--"), "SRTF": (common.ORANGE, ".....", "^", "-."),
     "LLF": (common.RED, "\\\\\\\\\\", "v", ":"), "EDF": (GREEN, "xxxxx", "D", "--"),
-    "PipeDream, prefix": ("white", "\\\\\\\\\\", "P", "-."), "optimal (makespan)": ("white", "", "P", "-."),
-    "optimal (turnaround)": ("white", "-----", "X", ":"),
+    "optimal (makespan)": ("white", "", "P", "-."), "optimal (turnaround)": ("white", "-----", "X", ":"),
 }
 OTHERS = [("black", "", "*", "-"), (YELLOW, "ooo", "p", "--"), ("0.4", "|||||", "h", "-."), ("0.8", "OOO", "d", ":")]
 

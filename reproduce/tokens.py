@@ -249,5 +249,6 @@ def heading(runs):
 
 if __name__ == "__main__":
     study.run("tokens", __doc__, cases, run_case, report, RUNS,
-              ["model", "pool", "tasks_file", "network", "seed", "problem", *METRICS], study.ALLOCATORS,
+              ["model", "pool", "tasks_file", "network", "seed", "problem", *METRICS],
+              {**study.ALLOCATORS, **study.REFERENCES},
               tasks=FCIM.tasks, model=MODEL, pool=POOL, seed=SEED, out=OUT)

@@ -98,11 +98,15 @@ def outcome(start, argv):
     return status, out.getvalue(), err.getvalue()
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    """Runs a script in this process, in an empty folder; returns exit status, standard output and error."""
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch, tmp_path):
+    """Every test runs in an empty folder: that of the project may hold results."""
     monkeypatch.chdir(tmp_path)
 
+
+@pytest.fixture
+def run():
+    """Runs a script in this process; returns exit status, standard output and error."""
     def run(script, *arguments):
         return run_here(pathlib.Path(script) if script.endswith(".py") else ROOT / f"{script}.py", *arguments)
     return run
