@@ -35,8 +35,7 @@ KEYS = ["model", "pool"]
 DRAWN, TRUE = "as drawn", "true cost"  # the price of every bid: the drawn one, above its cost, or taken as its cost
 PAYMENTS = ["paper", "critical"]
 LIES = ["price", "layers", "time"]  # asking another price, offering fewer layers, promising another time
-LONE, WHOLE, PART, LOSES = "lone bid: as asked", "all it offers: as asked", "a part: second price", "wins nothing"
-NOTHING = dict(layers=0, paid=0.0, utility=0.0, rule=LOSES)  # the outcome for who wins no layers
+NOTHING = dict(layers=0, paid=0.0, utility=0.0)  # the outcome for who wins no layers
 TOLERANCE = 1e-6  # cents: results are rounded to this
 LOOKS = [(common.BLUE, "-", "o"), (common.ORANGE, "--", "s"), (common.RED, ":", "v"), (common.SKY, "-.", "^"),
          ("black", "-", "D")]  # of the models' curves
@@ -67,8 +66,8 @@ def run_case(tasks, model, pool, asked, seed):
     for i, (device, kind) in enumerate(zip(bids["device"], bids["type"])):
         own = honest.get(i, NOTHING)
         row = dict(draw, asked=asked, device=device, type=kind, budget=case["most_paid"], allocation=bool(honest))
-        row.update(rule=own["rule"] if honest else "", paid_paper=own["paid"], utility_paper=own["utility"],
-                   paid_critical=0.0, utility_critical=0.0, monotone=None, best_rule=None)
+        row.update(paid_paper=own["paid"], utility_paper=own["utility"], paid_critical=0.0, utility_critical=0.0,
+                   monotone=None)
         rows.append(row)
         if asked == TRUE or i in honest:
             curve = FCIM_critical.layers_won(i, case)
@@ -77,7 +76,6 @@ def run_case(tasks, model, pool, asked, seed):
         if asked == TRUE:
             tried = try_lies(case, cost, i, curve)
             lies.append(tried)
-            row["best_rule"] = best_rule(tried)
             for lie, payment in itertools.product(LIES, PAYMENTS):
                 most = tried.loc[tried["lie"] == lie, payment].max()
                 gain = max(most - row[f"utility_{payment}"], 0.0) if honest else math.nan
@@ -92,7 +90,7 @@ def rounded(rows, digits):
 
 # One auction ----------------------------------------------------------------------------------------------------------
 # case: the arguments of FCIM.auction, a dict; cost: true cost of a layer of each device, cents. An outcome: the layers
-# that a device wins, what it is paid and its utility (cents), and the rule by which it is paid.
+# that a device wins, what it is paid and its utility (cents).
 def auction_case(tasks, model, pool, asked, seed):
     """A drawn auction: its case, its bids (table), the true costs: what the bids ask, or what running them costs."""
     drawn = study.quiet_case(tasks, model, pool, seed)
@@ -112,14 +110,8 @@ def by_paper(case, cost):
         return {}
     outcomes = {}
     for won in rounds:
-        if len(won.ranked) == 1:
-            rule = LONE
-        elif won.layers == case["l"][won.winner]:
-            rule = WHOLE
-        else:
-            rule = PART
         utility = round(won.reward - cost[won.winner] * won.layers, 9) + 0.0  # no minus before a zero
-        outcomes[won.winner] = dict(layers=won.layers, paid=won.reward, utility=utility, rule=rule)
+        outcomes[won.winner] = dict(layers=won.layers, paid=won.reward, utility=utility)
     return outcomes
 
 
@@ -135,8 +127,8 @@ def by_critical(case, cost, i, curve):
 
 def try_lies(case, cost, i, curve):
     """What other bids would bring to i, all else equal: a table with a row for each lie: its kind and how much it
-    differs from the true bid, the utility under both payments, the rule of the paper's, and the true cost of the true
-    offer. curve: the layers won by the price, of the true bid."""
+    differs from the true bid, the utility under both payments, and the true cost of the true offer. curve: the layers
+    won by the price, of the true bid."""
     l, P, T = case["l"][i], case["P"][i], case["T"][i]
     bids = [("price", k, dict(P=k * P)) for k in PRICES]
     for part in OFFERS:
@@ -152,15 +144,8 @@ def try_lies(case, cost, i, curve):
         if paper["layers"]:  # the layers won are the same under both payments
             its_curve = curve if lie == "price" else FCIM_critical.layers_won(i, other)  # alike for all of its prices
             _, critical = by_critical(other, cost, i, its_curve)
-        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical, rule=paper["rule"],
-                         offer=cost[i] * l))
+        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical, offer=cost[i] * l))
     return pd.DataFrame(rows)
-
-
-def best_rule(tried):
-    """The rule by which the paper pays the best of other prices. tried: of try_lies."""
-    prices = tried[tried["lie"] == "price"]
-    return prices.loc[prices["paper"].idxmax(), "rule"]  # the first of equal ones
 
 
 def mean_curves(draw, tried, has_allocation):
@@ -189,12 +174,9 @@ def report(runs, gains, curves):
     wins_more = runs.loc[runs["asked"] == TRUE, "monotone"].isin([False]).sum()
     parts.append(f"Devices that would win more layers by asking more: {wins_more}.\n{REMARKS}")
     most = gains.loc[gains.groupby(["payment", "lie"], sort=False)["gain"].idxmax()]
-    for name, caption, table in (
-            ("most", "Who gains most by each kind of lie", most[most["gain"] > TOLERANCE]),
-            ("by_price", "Payment paper: who gains by asking another price: the rules by which it is paid",
-             gains_by_price(runs, gains))):
-        if len(table):
-            parts.append((name, caption, table))
+    most = most[most["gain"] > TOLERANCE]
+    if len(most):
+        parts.append(("most", "Who gains most by each kind of lie", most))
     return parts, {"promises": promised, "gains": gained}, {"": (draw_curves, curves)}
 
 
@@ -252,24 +234,6 @@ def with_text(table, means):
         cells = [study.show_mean(*values) for values in table[[what, *ends]].to_numpy()]
         table = table.assign(**{what: cells}).drop(columns=ends)
     return table
-
-
-def gains_by_price(runs, gains):
-    """Who of the truthful gains by another price, under the paper's payments: by type, rule by which it is paid when
-    truthful, and rule by which its best lie is."""
-    of_price = gains[(gains["lie"] == "price") & (gains["payment"] == "paper")]
-    true = of_price.merge(runs[runs["asked"] == TRUE], on=[*KEYS, "seed", "device"])
-    devices = true.groupby(["pool", "type"]).size()
-    gaining = true[true["gain"] > TOLERANCE]
-    lines = []
-    for setting, part in gaining.groupby(["pool", "type", "rule", "best_rule"], sort=False):
-        line = dict(zip(["pool", "type", "truthful", "lying"], setting))
-        share = len(part) / devices[line["pool"], line["type"]]
-        line["% of them"] = f"{100 * share:.1f}"
-        line["mean_gain"] = part["gain"].mean()
-        line["largest_gain"] = part["gain"].max()
-        lines.append(line)
-    return pd.DataFrame(lines)
 
 
 # Figure ---------------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ REFERENCES = {"Cheapest": "reproduce.Cheapest", "LeastLatency": "reproduce.Least
 POLICIES = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", "EDF": "reproduce.EDF"}
 MEAN = ["mean", "low", "high"]  # columns of stats.compare
 CHANGE = ["change", "change_low", "change_high"]
-TEXTS = ("problem", "tasks_file", "proof", "rule")  # columns of runs in which an empty cell is an empty text
+TEXTS = ("problem", "tasks_file", "proof")  # columns of runs in which an empty cell is an empty text
 PAGE_ROWS = 50  # a longer LaTeX table goes over several pages
 
 
