@@ -52,19 +52,12 @@ Not of the paper: Cheapest (no allocation costs less), LeastLatency (a task alon
 
 
 def add_flags(parser):
-    for flag, names in (("--model", MODELS), ("--pool", POOLS)):
-        parser.add_argument(flag, metavar="NAME", action="append",
-                            help=f"in place of {', '.join(names)} (may be given again)")
+    study.add_model_and_pool(parser, MODELS, POOLS)
 
 
 def cases(args):
-    models = [common.get_model(name) for name in args.model or MODELS]
-    pools = [common.find_name(name, common.POOLS, "pool") for name in args.pool or POOLS]
-    settings = [(model, pool) for model in models for pool in pools]
-    for model, pool in settings:
-        common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
-    return [(args.methods, args.tasks, model, pool, args.seed + k) for model, pool in settings
-            for k in range(args.runs)]
+    settings = study.models_and_pools(args, MODELS, POOLS)
+    return [(args.methods, args.tasks, *setting, args.seed + k) for setting in settings for k in range(args.runs)]
 
 
 # One draw -------------------------------------------------------------------------------------------------------------

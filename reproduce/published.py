@@ -59,19 +59,13 @@ devices, last to client; beyond_offer: layers of PipeDream's last device beyond 
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
-def flags(parser):
-    for flag, default in (("--model", MODELS), ("--pool", POOLS)):
-        parser.add_argument(flag, metavar="NAME", action="append",
-                            help=f"in place of {', '.join(default)} (may be given again)")
+def add_flags(parser):
+    study.add_model_and_pool(parser, MODELS, POOLS)
 
 
 def cases(args):
-    models = [common.get_model(name) for name in args.model or MODELS]
-    pools = [common.find_name(name, common.POOLS, "pool") for name in args.pool or POOLS]
-    settings = [(model, pool) for model in models for pool in pools]
-    for model, pool in settings:
-        common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
-    return [(args.tasks, model, pool, args.seed + k) for model, pool in settings for k in range(args.runs)]
+    settings = study.models_and_pools(args, MODELS, POOLS)
+    return [(args.tasks, *setting, args.seed + k) for setting in settings for k in range(args.runs)]
 
 
 def run_case(tasks, model, pool, seed):
@@ -267,5 +261,5 @@ def report(runs):
 
 
 if __name__ == "__main__":
-    study.run("published", __doc__, cases, run_case, report, RUNS, ["model", "pool", "seed", *METRICS], flags=flags,
+    study.run("published", __doc__, cases, run_case, report, RUNS, ["model", "pool", "seed", *METRICS], flags=add_flags,
               tasks=FCIM.tasks, seed=SEED, out=OUT)

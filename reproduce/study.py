@@ -166,6 +166,23 @@ def errors_of(name):
 
 
 # Cases ----------------------------------------------------------------------------------------------------------------
+def add_model_and_pool(parser, models, pools):
+    """Flags --model and --pool of a study that has several of both."""
+    for flag, names in (("--model", models), ("--pool", pools)):
+        parser.add_argument(flag, metavar="NAME", action="append",
+                            help=f"in place of {', '.join(names)} (may be given again)")
+
+
+def models_and_pools(args, models, pools):
+    """The (model, name of a pool) of such a study: those of its flags, or else these names."""
+    models = [common.get_model(name) for name in args.model or models]
+    pools = [common.find_name(name, common.POOLS, "pool") for name in args.pool or pools]
+    settings = list(itertools.product(models, pools))
+    for model, pool in settings:
+        common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
+    return settings
+
+
 def quiet_case(*arguments):
     """common.allocation_case for one of many draws, without its warnings, which the first draw has given."""
     with contextlib.redirect_stderr(io.StringIO()):
