@@ -356,7 +356,7 @@ def in_latex(table, caption, label):
 
 
 def is_text(column):
-    return not all(re.match(r"[~+-]?(\d|inf)|nan|n/a|$", common.format_value(cell)) for cell in column)
+    return not all(re.fullmatch(r"[~+-]?(\d|inf\b).*|nan|n/a|", common.format_value(cell)) for cell in column)
 
 
 def escaped(text):
