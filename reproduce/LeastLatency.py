@@ -35,25 +35,26 @@ def allocate(layers, bids, delay, times, **_):
         raise common.NoAllocation(f"the offers add up to {sum(offers)} of {layers} layers")
 
     layer_time = times.mean(axis=0)
+    fastest_first = np.argsort(layer_time, kind="stable").tolist()
     best_path, before = shortest_paths(delay[:-1, :-1], delay[-1, :-1])
     computing = np.full(len(best_path), np.inf)
     for devices in range(1, len(computing)):
-        counts = layer_counts(devices, layers, offers, layer_time)
+        counts = layer_counts(devices, layers, offers, fastest_first)
         computing[devices] = sum(n * layer_time[i] for i, n in counts.items()) if counts else np.inf
 
     # The links of a set and its computation do not depend on each other.
     latency = computing + (best_path + delay[-1, :-1]).min(axis=1)
     best = int(latency.argmin())
-    counts = layer_counts(best, layers, offers, layer_time)
+    counts = layer_counts(best, layers, offers, fastest_first)
     order = path(best, best_path, before, delay[-1, :-1])
     line = f"latency of a task alone, in the mean: {latency[best]:.3f} s, the least of all pipelines"
     return [{"devices": [i], "layers": counts[i]} for i in order], [line]
 
 
-def layer_counts(devices, layers, offers, layer_time):
+def layer_counts(devices, layers, offers, fastest_first):
     """{device: layers} of a set of devices (a bit mask), one or more each and the others to the fastest; empty if they
     cannot hold the layers so."""
-    members = [i for i in np.argsort(layer_time, kind="stable").tolist() if devices >> i & 1]
+    members = [i for i in fastest_first if devices >> i & 1]
     left = layers - len(members)
     counts = {}
     for i in members:

@@ -11,7 +11,6 @@ FCIM: bids (l, P, T) for L layers, in the lists scaled to the layers of MODEL, w
 preemptive, meets all deadlines on a dedicated link where any schedule does. Jackson's rule: the longest transmission
 first, preemptive, ends the last transmission earliest on a dedicated link (J. Jackson, 1955; W. Horn, 1974).
 """
-import argparse
 import heapq
 import itertools
 import pathlib
@@ -41,22 +40,23 @@ UNLIMITED = 10.0 ** 6  # cents, seconds
 
 
 def main(name):
-    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default=OUT, help="the folder that files are written into")
+    parser = common.make_parser(name, __doc__, plot=False, out=OUT)
+    parser.set_defaults(no_plot=True)
     args = parser.parse_args()
+    common.check_writable(args.out)
     rows, lists = [], []
     for who, statement, tried, show in STATEMENTS:
         number, exceptions, first = 0, 0, None
         for case, holds in tried():
             number += 1
             exceptions += not holds
-            first = case if first is None and not holds else first
+            if first is None and not holds:
+                first = case
         rows.append({"of": who, "statement": statement, "cases": f"{number:,}", "exceptions": f"{exceptions:,}"})
         if first is not None:
             lists.append(f"{who}, {statement}: not so of\n{show(*first)}")
     table = pd.DataFrame(rows)
     table.attrs["keys"] = 2
-    args.no_plot, args.format = True, "png"
     study.publish("theory", args, [("statements", "Statements and their exceptions", table), *lists],
                   {"table": table}, {})
 
