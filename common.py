@@ -30,6 +30,7 @@ LINK_SCALE = 3  # s: Rayleigh scale of a link between hosts
 HOST_LINK = 0.02  # s: a link within a host
 OFFER = (0.6, 1)  # a bid offers between these shares of what its device can hold
 MARGIN = (1.1, 1.6)  # a bid asks between these multiples of its true cost
+ELECTRICITY = 0.30  # USD/kWh: what a device costs its owner while it computes, unless it is rented
 TABLE_ROWS = 20  # of a longer table of the nine only these are printed
 TEXT_WIDTH = 100  # columns: nothing that is printed is wider
 PLOT_ROWS = 30  # of a longer list only these tasks are drawn
@@ -79,9 +80,10 @@ class Device:
     memory: float  # GB
     tflops: float  # fp16, dense
     bandwidth: float  # GB/s
-    price_per_hour: float  # USD
+    watts: float
     compute_share: float
     bandwidth_share: float
+    price_per_hour: float = None  # USD: a rent, in place of electricity
 
 
 MODELS = [  # a new model: one more line
@@ -94,25 +96,31 @@ MODELS = [  # a new model: one more line
     Model("Qwen2.5 7B", layers=28, hidden=3584, feed_forward=18944, heads=28, context=32768, kv_heads=4, gated=True),
     Model("Mistral 7B", layers=32, hidden=4096, feed_forward=14336, heads=32, context=32768, kv_heads=8, gated=True),
 ]
-# Peaks: the makers' data sheets; prices: assumed. The shares fit measured times of layers: of Helix (ASPLOS 2025;
-# LLaMA-30B and -70B) and, for the RTX 4090, of LLMServingSim 2 (CASYS, KAIST; Llama-3.1-8B).
+# Peaks and watts: the makers' data sheets (V100 and A100: SXM; Jetson: MAXN). The shares fit measured times of layers:
+# of Helix (ASPLOS 2025; LLaMA-30B and -70B) and, for the RTX 4090, of LLMServingSim 2 (CASYS, KAIST; Llama-3.1-8B).
 DEVICES = [  # a new type: one more line
-    # type, memory, tflops, bandwidth, price_per_hour, compute_share, bandwidth_share
-    Device("T4", 16, 65, 320, 0.15, 0.42, 0.73),
-    Device("L4", 24, 121, 300, 0.30, 0.37, 0.81),
-    Device("V100", 16, 125, 900, 0.25, 0.71, 0.75),
-    Device("A100", 40, 312, 1555, 0.80, 0.75, 0.77),
-    Device("RTX 4090", 24, 165, 1008, 0.40, 0.95, 0.89),
+    # type, memory, tflops, bandwidth, watts, compute_share, bandwidth_share
+    Device("T4", 16, 65, 320, 70, 0.42, 0.73),
+    Device("L4", 24, 121, 300, 72, 0.37, 0.81),
+    Device("V100", 16, 125, 900, 300, 0.71, 0.75),
+    Device("A100", 40, 312, 1555, 400, 0.75, 0.77),
+    Device("RTX 4090", 24, 165, 1008, 450, 0.95, 0.89),
     # Shares of these two: assumed, as no profile of their layers is published.
-    Device("RTX 3060", 12, 25.5, 360, 0.10, 0.7, 0.75),
-    Device("Jetson AGX Orin", 64, 42.5, 204.8, 0.10, 0.5, 0.75),
+    Device("RTX 3060", 12, 25.5, 360, 170, 0.7, 0.75),
+    Device("Jetson AGX Orin", 64, 42.5, 204.8, 60, 0.5, 0.75),
 ]
-POOLS = {  # (device, type, host): a new device is one more of them
+POOLS = {  # (device, type, host), of a rented one also its USD/h: a new device is one more of them
     "campus": [
         ("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
         ("GPU 4", "RTX 4090", "host 2"), ("GPU 5", "RTX 4090", "host 3"), ("GPU 6", "RTX 4090", "host 4"),
         ("GPU 7", "T4", "host 5"), ("GPU 8", "T4", "host 5"), ("GPU 9", "T4", "host 6"),
         ("GPU 10", "T4", "host 7"), ("GPU 11", "T4", "host 8"), ("GPU 12", "T4", "host 9")],
+    "cloud": [  # campus, rented: rents are assumed
+        ("GPU 1", "RTX 4090", "host 1", 0.40), ("GPU 2", "RTX 4090", "host 1", 0.40),
+        ("GPU 3", "RTX 4090", "host 2", 0.40), ("GPU 4", "RTX 4090", "host 2", 0.40),
+        ("GPU 5", "RTX 4090", "host 3", 0.40), ("GPU 6", "RTX 4090", "host 4", 0.40),
+        ("GPU 7", "T4", "host 5", 0.15), ("GPU 8", "T4", "host 5", 0.15), ("GPU 9", "T4", "host 6", 0.15),
+        ("GPU 10", "T4", "host 7", 0.15), ("GPU 11", "T4", "host 8", 0.15), ("GPU 12", "T4", "host 9", 0.15)],
     "paper": [
         ("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 2"), ("GPU 3", "RTX 4090", "host 3"),
         ("GPU 4", "T4", "host 4"), ("GPU 5", "T4", "host 5"), ("GPU 6", "T4", "host 6")],
@@ -466,14 +474,17 @@ BID_COLUMNS = ["device", "type", "host", "capacity", "layers", "price", "computa
 def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     """What an allocation is given, and what evaluate needs, as a dict: tasks (table of read_tasks in order of arrival,
     as tasks pass the pipeline), model and its layers, bids and links (tables), delay (links as an array), times (s a
-    layer, as the bids promise: array (tasks, bidding devices)), arrivals (s), memory (GB of each bidder), seed."""
-    devices = pd.DataFrame(POOLS[pool], columns=["device", "type", "host"]).set_index("device")
-    types = [get_device(name) for name in devices["type"]]
+    layer, as the bids promise: array (tasks, bidding devices)), arrivals (s), memory (GB) and watts of each bidder,
+    seed."""
+    types = [get_device(line[1]) for line in POOLS[pool]]
+    lines = [(*line, kind.price_per_hour)[:4] for line, kind in zip(POOLS[pool], types)]  # its own rent comes first
+    devices = pd.DataFrame(lines, columns=["device", "type", "host", "rent"]).set_index("device")
     tasks = read_tasks(tasks, model, types).sort_values("arrival_time", kind="stable")
     layer_bytes = model.layer_bytes + tasks["kv_bytes"].max() / model.layers
     devices["memory"] = [device.memory for device in types]
     devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / layer_bytes).astype(int)
-    devices["price_per_hour"] = [device.price_per_hour for device in types]
+    devices["watts"] = [device.watts for device in types]
+    devices["cost_per_hour"] = devices["rent"].astype(float).fillna(devices["watts"] / 1000 * ELECTRICITY)  # USD
     estimates = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
     devices["layer_time"] = estimates.sum()  # s: over the list
 
@@ -494,6 +505,7 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
         "times": share * (bids["computation_time"] / bids["layers"]).to_numpy(),
         "arrivals": tasks["arrival_time"].to_numpy() / US,
         "memory": devices["memory"][names].tolist(),
+        "watts": devices["watts"][names].tolist(),
         "seed": seed,
     }
 
@@ -521,14 +533,14 @@ def draw_bids(layers, devices, seed):
 
     layer_time = able["layer_time"].map(six_digits)  # devices of one type: one time per layer
     time = (offers * layer_time).map("{:.12g}".format).astype(float)
-    price = (time * able["price_per_hour"] * 100 / 3600 * margins).map(six_digits)
+    price = (time * able["cost_per_hour"] * 100 / 3600 * margins).map(six_digits)
     return pd.DataFrame({"layers": offers, "price": price, "computation_time": time}).reset_index()
 
 
 def read_bids(bids, model, devices):
     """Table of bids: device, type, host, capacity, layers, price (cents), computation_time (s), true_cost (cents; where
-    it is not given, the device's rent for that time). bids: a list of dicts, or the path of a CSV or JSON file of them;
-    devices: table by name of type, host, capacity (layers) and price_per_hour. Raises UserError."""
+    it is not given, electricity or rent for that time). bids: a list of dicts, or the path of a CSV or JSON file of
+    them; devices: table by name of type, host, capacity (layers) and cost_per_hour (USD). Raises UserError."""
     place = bids if isinstance(bids, str) else "bids"
     if not isinstance(bids, str) and len(bids) == 0:
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
@@ -541,8 +553,8 @@ def read_bids(bids, model, devices):
     fits = table["layers"].between(1, facts["capacity"].clip(upper=model.layers))
     check_rows(fits, table["layers"], place, f"is not from 1 to what the device holds of {model.name}")
 
-    rent = (table["computation_time"] * facts["price_per_hour"] * 100 / 3600).map(six_digits)
-    table["true_cost"] = table["true_cost"].fillna(rent)
+    cost = (table["computation_time"] * facts["cost_per_hour"] * 100 / 3600).map(six_digits)
+    table["true_cost"] = table["true_cost"].fillna(cost)
     return table.assign(**facts[["type", "host", "capacity"]])[BID_COLUMNS]
 
 
@@ -579,7 +591,7 @@ def read_links(links, bidders, devices, seed):
 
 
 # Pipelines ------------------------------------------------------------------------------------------------------------
-def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
+def evaluate(stages, tasks, model, bids, delay, times, memory, watts, **_):
     """What an allocation brings, in one accounting for all algorithms.
 
     stages: in pipeline order, dicts of devices (rows of `bids`), layers, and reward (cents; without one each device is
@@ -619,6 +631,8 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, **_):
     }).round(6)
     communication = len(tasks) * (hops.sum() + allreduce.sum()) / US
     metrics = allocation_metrics(result, shares, len(bids), held.sum(), compute.sum() / US, communication)
+    power = np.array([sum(watts[i] for i in group) for group in groups])
+    metrics["energy"] = round((compute * power).sum() / US / 3.6e6, 6)
     return table, result, intervals, metrics
 
 

@@ -23,7 +23,7 @@ import FCIM
 from reproduce import stats, study
 
 MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS
-POOLS = ["campus", "paper", "workstations"]  # the devices: names in common.POOLS
+POOLS = ["campus", "cloud", "paper"]  # the devices, owned and rented: names in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 30  # draws of links and bids for each model and pool
 OUT = "results"  # where the files go

@@ -35,6 +35,7 @@ from reproduce import stats, study
 from reproduce.whole_system import feed_forward, one_case, pass_stages, work_and_links
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
+POOLS = ["campus", "cloud", "paper"]  # the devices, owned and rented: names in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 100  # losses in each pool
 OUT = "results"  # where the files go
@@ -55,9 +56,9 @@ def cases(args):
     model = common.get_model(args.model)
     tasks = args.tasks or ""
     if tasks:
-        for pool in common.POOLS:
+        for pool in POOLS:
             common.allocation_case(tasks, model, pool, args.seed)  # says what is wrong with the list
-    return [(tasks, model, pool, args.seed + k) for pool in common.POOLS for k in range(args.runs)]
+    return [(tasks, model, pool, args.seed + k) for pool in POOLS for k in range(args.runs)]
 
 
 def run_case(tasks, model, pool, seed):

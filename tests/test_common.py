@@ -1,5 +1,6 @@
 """common.py: estimates, task lists, links, bids, the pipeline, the metrics, files and tables. What is refused:
 test_refusals.py."""
+import dataclasses
 import itertools
 import json
 import math
@@ -142,10 +143,11 @@ def test_further_fields_are_passed_on_and_named_once(tmp_path, capsys):
 
 def pool_of(name, kv_bytes=2e7):
     """The table of devices that allocation_case makes, for BLOOM-176B. kv_bytes: of a layer."""
-    table = pd.DataFrame(common.POOLS[name], columns=["device", "type", "host"]).set_index("device")
+    table = pd.DataFrame([line[:3] for line in common.POOLS[name]], columns=["device", "type", "host"])
+    table = table.set_index("device")
     types = [common.get_device(kind) for kind in table["type"]]
     table["capacity"] = [int(0.9 * kind.memory * 1e9 / (BLOOM.layer_bytes + kv_bytes)) for kind in types]
-    table["price_per_hour"] = [kind.price_per_hour for kind in types]
+    table["cost_per_hour"] = [kind.watts * 0.3 / 1000 for kind in types]
     return table.assign(layer_time=6.0)  # s, over the list
 
 
@@ -195,7 +197,7 @@ def test_drawn_bids_follow_the_rules(layers, layer_time):
     model = common.Model("M", layers, hidden=1, feed_forward=1, heads=1, context=1)
     capacity = PAPER["capacity"].to_numpy()
     most = np.minimum(capacity, layers)
-    cents = PAPER["price_per_hour"].to_numpy() / 36
+    cents = PAPER["cost_per_hour"].to_numpy() / 36
     for seed in range(10):
         bids = drawn_bids(seed, model, PAPER.assign(layer_time=layer_time))
         assert bids["device"].tolist() == NAMES
@@ -223,7 +225,7 @@ BID = {"device": "GPU 1", "layers": 14, "price": 0.8, "computation_time": 40.0}
 def test_own_bids_and_their_files(tmp_path, capsys):
     bids = [BID, dict(BID, device="GPU 4", layers=3, true_cost=0.7)]
     table = drawn_bids(bids=bids)
-    assert table["true_cost"].tolist() == [round(40 * 0.4 / 36, 6), 0.7]
+    assert table["true_cost"].tolist() == [round(40 * 0.135 / 36, 6), 0.7]
     assert table[["type", "host", "capacity"]].to_numpy().tolist() == [["RTX 4090", "host 1", 17], ["T4", "host 4", 11]]
     for path in (write(tmp_path, json.dumps(bids), "bids.json"), write(tmp_path, table.to_csv(index=False), "w.csv"),
                  write(tmp_path, pd.DataFrame(bids).to_csv(index=False), "bids.csv")):
@@ -231,6 +233,21 @@ def test_own_bids_and_their_files(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     drawn_bids(bids=[dict(BID, colour="red")])  # a further field is named
     assert capsys.readouterr().err.endswith(": colour\n")
+
+
+def test_an_hour_costs_electricity_or_a_rent(monkeypatch):
+    """A rent in a pool's line comes before that of its type, and both before electricity."""
+    rented = dataclasses.replace(T4, type="rented T4", price_per_hour=0.15)
+    monkeypatch.setattr(common, "DEVICES", [*common.DEVICES, rented])
+    monkeypatch.setitem(common.POOLS, "mixed", [("A", "T4", "host"), ("B", "rented T4", "host"),
+                                                ("C", "rented T4", "host", 0.5), ("D", "T4", "host", 0)])
+    bids = common.allocation_case(FCIM.tasks, common.get_model("GPT-Neo 1.3B"), "mixed", 0)["bids"]
+    cents = bids["true_cost"] / bids["computation_time"] * 3600
+    assert cents.tolist() == pytest.approx([0.070 * 30, 15, 50, 0], rel=1e-5)
+
+    campus, cloud = (common.allocation_case(FCIM.tasks, BLOOM, pool, 3) for pool in ("campus", "cloud"))
+    assert campus["links"].equals(cloud["links"])  # the same devices
+    assert campus["bids"]["layers"].equals(cloud["bids"]["layers"])
 
 
 def own_bids(*devices):
@@ -266,6 +283,7 @@ def test_what_an_allocation_is_given():
                 for kind in ("RTX 4090", "T4")}
     assert case["bids"]["capacity"].tolist() == [capacity[kind] for _, kind, _ in common.POOLS["workstations"]]
     assert case["memory"] == [24, 24, 24, 16, 16, 16]
+    assert case["watts"] == [450, 450, 450, 70, 70, 70]
     assert (case["layers"], case["model"], case["seed"]) == (70, BLOOM, 4)
     assert (case["delay"] == case["links"].to_numpy()).all()
     assert case["times"].shape == (3, 6)
@@ -308,7 +326,9 @@ def test_the_accounting_equals_a_plain_one(case):
     stages, tasks, bids, delay, times = case
     layers = sum(stage["layers"] for stage in stages)
     model = common.Model("M", layers, hidden=8000, feed_forward=46500, heads=8, context=99)  # 1e9 weights a layer
-    table, result, intervals, metrics = common.evaluate(stages, tasks, model, bids, delay, times, [24] * len(bids))
+    watts = list(range(100, 100 + len(bids)))
+    given_case = (tasks, model, bids, delay, times, [24] * len(bids), watts)
+    table, result, intervals, metrics = common.evaluate(stages, *given_case)
     work, links, reduces = naive.group_passes(stages, len(tasks), len(bids), seconds=lambda k, i: times[k][i],
                                               crossing=lambda k, i, j: delay[i][j])
     free, queued, ways = [0] * len(stages), 0, []
@@ -357,7 +377,9 @@ def test_the_accounting_equals_a_plain_one(case):
         "cost_efficiency": layers / sum(rewards), "mean_turnaround_time": np.mean(turnaround),
         "p95_turnaround_time": np.percentile(turnaround, 95), "mean_waiting_time": queued / len(tasks) / 1e6,
         "memory_utilization": layers * (2e9 + tasks["kv_bytes"].max() / layers) / 24e9 / len(paid),
-        "devices": len(paid), "tasks": len(tasks)}
+        "devices": len(paid), "tasks": len(tasks),
+        "energy": sum(watts[i] * computed[s] / 1e6 / 3600 / 1000
+                      for s, stage in enumerate(stages) for i in stage["devices"])}
     for key, values in (("fairness_rewards", rewards), ("fairness_layers", shares)):
         for end, number in (("", len(values)), ("_all", len(bids))):
             expected[key + end] = sum(values) ** 2 / (number * sum(value ** 2 for value in values))

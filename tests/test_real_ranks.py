@@ -305,7 +305,7 @@ def test_a_task_beyond_the_context_is_capped_and_told(folder, capsys):
 
 
 def test_calibration_finds_the_shares_of_this_machine(folder, monkeypatch, capsys):
-    device = common.Device("here", memory=8, tflops=0.1, bandwidth=20, price_per_hour=0, compute_share=0.4,
+    device = common.Device("here", memory=8, tflops=0.1, bandwidth=20, watts=0, compute_share=0.4,
                            bandwidth_share=0.7)
     monkeypatch.setattr(common, "DEVICES", [device])
     monkeypatch.setattr(sys, "argv", ["calibrate.py", "--checkpoint", str(folder / "wide")])

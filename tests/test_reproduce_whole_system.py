@@ -36,7 +36,7 @@ def random_case(rng, stages, tasks, most):
     model = common.Model("M", layers=int(layers.sum()), hidden=8, feed_forward=8, heads=1, context=9)
     bids = pd.DataFrame({"device": [f"GPU {i}" for i in range(devices)], "layers": 3, "price": 1.0, "true_cost": 1.0})
     return found, dict(tasks=table, model=model, bids=bids, delay=delay + delay.T, memory=[1.0] * devices,
-                       times=rng.integers(0, most, (tasks, devices)) / common.US)
+                       watts=[1] * devices, times=rng.integers(0, most, (tasks, devices)) / common.US)
 
 
 @pytest.mark.parametrize("policy", list(study.POLICIES))
