@@ -35,18 +35,20 @@ PRIORITIES = {  # FCIM's weights: alpha, beta, gamma, of device count, time and 
 
 METRICS = {  # with their units
     "completion_time": "s", "completion_time_unseen": "s", "mean_turnaround_time": "s", "computation_time": "s",
-    "communication_time": "s", "communication_overhead": "", "total_cost": "cents", "memory_utilization": "",
+    "communication_time": "s", "communication_overhead": "", "total_cost": "cents", "energy": "kWh",
+    "memory_utilization": "",
     "fairness_layers": "", "fairness_layers_all": "", "fairness_rewards": "", "fairness_rewards_all": "",
     "devices": "", "cost_efficiency": "layers/cent", "deadlines_met": "", "utility": "cents"}
 PANELS = {"completion_time": "completion\n(s)", "communication_time": "communica-\ntion (s)",
-          "total_cost": "cost\n(cents)", "fairness_layers": "fairness of\nlayers (0-1)",
-          "fairness_rewards": "fairness of\nrewards (0-1)", "devices": "devices\n(count)"}
+          "total_cost": "cost\n(cents)", "fairness_layers": "fairness,\ndevices\nused (0-1)",
+          "fairness_layers_all": "fairness,\nall that\nbid (0-1)", "devices": "devices\n(count)"}
 SHOWN = ["completion_time", "communication_time", "communication_overhead", "total_cost", "fairness_layers",
-         "devices"]  # metrics in the tables of each pool: all stand in allocation_table.csv
+         "fairness_layers_all", "devices"]  # metrics in the tables of each pool: all stand in allocation_table.csv
 KEYS = ["model", "pool"]
 ABOUT = """\
-Settings with a choice: FCIM leaves a bidder out, on some draw. fairness: Jain's index over the
-devices used; all: over all that bid. completion_time_unseen: of another list of the same kind, that
+campus: devices cost their owners electricity; cloud: the same devices, rented. With a choice: the
+models of which FCIM leaves a bidder out, on some draw. fairness: Jain's index over the devices
+used; all: over all that bid. completion_time_unseen: of another list of the same kind, that
 no method has planned on: tasks drawn from the list with replacement, that arrive at other times.
 Not of the paper: Cheapest (no allocation costs less), LeastLatency (a task alone goes fastest)."""
 
@@ -127,14 +129,14 @@ def report(runs):
     number = runs["seed"].nunique()
     parts = [f"reproduce.allocation: {runs['model'].nunique()} models x {runs['pool'].nunique()} pools x {number} "
              f"draws, seeds from {runs['seed'].min()}\n{study.legend(number)}\n{ABOUT}", *failed]
-    choice = with_choice(shared)
-    for name, what, some in (("choice", "Settings with a choice", shared[choice]),
-                             ("no_choice", "Settings without a choice", shared[~choice])):
-        if len(some):
-            parts += [over_settings(name, what, some, who[0], who[2:]),
-                      over_settings(f"{name}_links", what, some, who[1], who[2:])]
+    grounds = by_choice(shared)
+    for ground, some in grounds.items():
+        name = ground.replace(" ", "_")
+        parts += [over_settings(name, ground, some, who[0], who[2:]),
+                  over_settings(f"{name}_links", ground, some, who[1], who[2:])]
     first, *others = PRIORITIES
-    parts.append(over_settings("priorities", "What FCIM's weights put first", shared, first, others))
+    for ground, some in grounds.items():
+        parts.append(over_settings(f"{ground.replace(' ', '_')}_priorities", ground, some, first, others))
     figures = {}
     for pool, part in table.groupby("pool", sort=False):
         short = part[part["metric"].isin(SHOWN)]
@@ -146,13 +148,18 @@ def report(runs):
     return parts, {"table": table, "priorities": priorities}, figures
 
 
-def with_choice(runs):
-    """Which runs are of a setting with a choice: FCIM leaves a bidder out, on some draw."""
+def by_choice(runs):
+    """{name: runs}: of each pool those of the models with a choice, of which FCIM leaves a bidder out on some draw; and
+    those without a choice, of all pools."""
     left_out = (runs["algorithm"] == "FCIM") & (runs["devices"] < runs["bidders"])
-    return left_out.groupby([runs["model"], runs["pool"]]).transform("any")
+    choice = left_out.groupby([runs["model"], runs["pool"]]).transform("any")
+    grounds = dict(list(runs[choice].groupby("pool", sort=False)))
+    if not choice.all():
+        grounds["no choice"] = runs[~choice]
+    return grounds
 
 
-def over_settings(name, what, runs, first, others):
+def over_settings(name, ground, runs, first, others):
     """A part to print: changes of `first` against each of the others, a row a metric, means over models and pools."""
     rows = []
     for metric in METRICS:
@@ -162,9 +169,9 @@ def over_settings(name, what, runs, first, others):
             pairs = [pair for setting, pair in settings.items() if setting[-1] == other]
             row[other] = study.show_change(*stats.mean_change(pairs))
         rows.append(row)
-    number = len(runs[KEYS].drop_duplicates())
-    caption = f"{what}: change of {first} in % against each, mean over {number} models and pools"
-    return name, caption, pd.DataFrame(rows)
+    models = ", ".join(runs["model"].unique())
+    what = ground if ground == "no choice" else f"Pool {ground}, with a choice"
+    return name, f"{what} ({models}): change of {first} in % against each", pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

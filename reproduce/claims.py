@@ -1,15 +1,17 @@
-"""The paper's claims, each in every reading, beside what is found here, with a verdict by stated rules.
+"""The paper's claims beside what is found here, with a verdict by stated rules.
 
     python -m reproduce.claims
     python -m reproduce.claims --from results
 
-Of the runs that reproduce.allocation, pool_size, scheduling and incentives have written: those in reproduce/figures,
-or in the folder of --from. (S. Habibi, O. Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025.)
+Of the runs that reproduce.published, allocation, scheduling and incentives have written: those in reproduce/figures, or
+in the folder of --from. Prints one reading of each claim; claims.csv holds all of them, claims.md what is printed as a
+Markdown table. (S. Habibi, O. Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025.)
 """
 import math
 import os
 import pathlib
 import sys
+import textwrap
 
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -24,28 +26,33 @@ OUT = "results"  # where the files go
 
 # What the paper claims, and its readings ------------------------------------------------------------------------------
 OVERHEAD, COMPLETION, QUEUEING = -54.7, -36.9, -39  # %: of communication, of completion time, of queueing delay
-BASELINES = {"static": ["PipeDream"], "performance": ["HexGen", "PipeEdge"]}  # static and performance-driven ones
-METHODS = ["FCIM", *BASELINES["static"], *BASELINES["performance"]]
-ALLOCATION = [  # claim, how it is read, metric, the paper's figure; of the settings with a choice
-    ("communication overhead", "ratio", "communication_overhead", OVERHEAD),
-    ("communication overhead", "time", "communication_time", OVERHEAD),
-    ("completion time", "completion", "completion_time", COMPLETION),
-    ("completion time", "completion, unseen list", "completion_time_unseen", COMPLETION),
-    ("completion time", "completion of a task", "mean_turnaround_time", COMPLETION),
-    ("completion time", "computation", "computation_time", COMPLETION)]
-NO_CHOICE = [  # of the others
-    ("communication overhead", "time, no choice", "communication_time", OVERHEAD),
-    ("completion time", "completion, no choice", "completion_time", COMPLETION)]
+BASELINES = {"static": ["PipeDream"], "performance": ["HexGen", "PipeEdge"],
+             "all three": ["HexGen", "PipeDream", "PipeEdge"]}
+PUBLISHED, SYSTEMS = "as published", "as the systems are"  # what the baselines are
+LATENCY = [  # against what, claim, how it is read, metric, the paper's figure
+    (PUBLISHED, "communication overhead", "time on links", "time_on_links", OVERHEAD),
+    (PUBLISHED, "communication overhead", "ratio", "overhead_ratio", OVERHEAD),
+    (PUBLISHED, "communication overhead", "time on links, one count", "one_count_links", OVERHEAD),
+    (PUBLISHED, "communication overhead", "ratio, one count", "one_count_ratio", OVERHEAD),
+    (PUBLISHED, "completion time", "links + computation", "both_times", COMPLETION),
+    (PUBLISHED, "completion time", "links + computation, one count", "one_count_both", COMPLETION),
+    (PUBLISHED, "completion time", "latency", "latency", COMPLETION),
+    (SYSTEMS, "communication overhead", "time on links", "communication_time", OVERHEAD),
+    (SYSTEMS, "communication overhead", "ratio", "communication_overhead", OVERHEAD),
+    (SYSTEMS, "completion time", "completion", "completion_time", COMPLETION),
+    (SYSTEMS, "completion time", "completion, unseen list", "completion_time_unseen", COMPLETION),
+    (SYSTEMS, "completion time", "completion of a task", "mean_turnaround_time", COMPLETION),
+    (SYSTEMS, "completion time", "computation", "computation_time", COMPLETION)]
 PRIORITIES = list(allocation.PRIORITIES)  # of FCIM's weights
-FAIRNESS = [  # how it is read, metric, of whom
-    ("Jain of layers", "fairness_layers", ["FCIM"]),
-    ("Jain of layers, over all that bid", "fairness_layers_all", ["FCIM"]),
-    ("Jain of rewards", "fairness_rewards", ["FCIM"]),
-    ("Jain of rewards, over all that bid", "fairness_rewards_all", ["FCIM"]),
-    ("Jain of layers, shifting priorities", "fairness_layers", PRIORITIES),
-    ("Jain of rewards, shifting priorities", "fairness_rewards", PRIORITIES)]
-POOL_SIZE = [("communication overhead", "time, by pool size", "communication_time", OVERHEAD),
-             ("completion time", "completion, by pool size", "completion_time", COMPLETION)]
+FAIRNESS = [  # against what, how it is read, metric, of whom
+    (PUBLISHED, "Jain of layers", "fairness_layers", ["FCIM"]),
+    (PUBLISHED, "Jain of rewards", "fairness_rewards", ["FCIM"]),
+    (SYSTEMS, "Jain of layers", "fairness_layers", ["FCIM"]),
+    (SYSTEMS, "Jain of layers, over all that bid", "fairness_layers_all", ["FCIM"]),
+    (SYSTEMS, "Jain of rewards", "fairness_rewards", ["FCIM"]),
+    (SYSTEMS, "Jain of rewards, over all that bid", "fairness_rewards_all", ["FCIM"]),
+    (SYSTEMS, "Jain of layers, shifting priorities", "fairness_layers", PRIORITIES),
+    (SYSTEMS, "Jain of rewards, shifting priorities", "fairness_rewards", PRIORITIES)]
 STRICT = "strict"  # the regime of reproduce.scheduling in which the claim is tested
 FREE = "ADSA (uplink free)"  # its results leave without contention, those of all others do not: as published
 RIVALS = ["FCFS", "SRTF", "LLF"]
@@ -63,105 +70,130 @@ LIES = [("no gain by another price", "price"), ("no gain by fewer layers", "laye
         ("no gain by another time", "time")]
 PAYMENTS = [("", "paper"), (", FCIM_critical", "critical")]  # the latter are ours
 
+ONE_DEVICE = "one device"  # in place of a pool
+SHOWN = [  # of all readings those in the table: against what, claim, reading
+    (PUBLISHED, "communication overhead", "time on links, all three"),
+    (PUBLISHED, "communication overhead", "ratio, all three"),
+    (PUBLISHED, "completion time", "links + computation, all three"),
+    (SYSTEMS, "communication overhead", "time on links, static"),
+    (SYSTEMS, "communication overhead", "time on links, performance"),
+    (SYSTEMS, "communication overhead", "ratio, all three"),
+    (SYSTEMS, "completion time", "completion, static"),
+    (SYSTEMS, "completion time", "completion, performance"),
+    (SYSTEMS, "fairness", "Jain of layers"),
+    (SYSTEMS, "positive utility", "none below 0, at true cost"),
+    (SYSTEMS, "truthfulness", "no gain by another price"),
+    (SYSTEMS, "queueing delay", "response time, FCFS"),
+    (SYSTEMS, "queueing delay", "waiting time, all three"),
+    (SYSTEMS, "T_end", "the optimum's")]
+COLUMNS = {"owned (campus)": "campus", "rented (cloud)": "cloud"}  # of the table, and their pools
 
-def of_allocation(runs):
-    """The table of claims of the runs of reproduce.allocation: draws that all methods share count."""
-    keys = ["model", "pool"]
-    runs = stats.shared_draws(runs, [*keys, "seed"])
-    choice = allocation.with_choice(runs)
+
+def of_pools(grounds, command, against):
+    """Rows of claims of an allocation study. grounds: {pool: its runs}, of draws that all methods share."""
     rows = []
-    for readings, some in ((ALLOCATION, runs[choice]), (NO_CHOICE, runs[~choice])):
-        for claim, reading, metric, paper in readings:
+    for pool, runs in grounds.items():
+        about = dict(against=against, pool=pool, command=command)
+        for which, claim, reading, metric, paper in LATENCY:
             for kind, others in BASELINES.items():
-                settings = stats.in_settings(some, keys, "seed", metric, "FCIM", others)
-                rows.append(change_row(claim, f"{reading}, {kind}", "allocation", paper, settings))
-    for reading, metric, firsts in FAIRNESS:
-        settings = {}
-        for first in firsts:
-            for case, pair in stats.in_settings(runs, keys, "seed", metric, first, METHODS[1:]).items():
-                settings[case if first == "FCIM" else (*case, first)] = pair
-        rows.append(always_row("fairness", reading, "allocation", settings))
-    return pd.DataFrame(rows)
+                if which == against:
+                    settings = stats.in_settings(runs, ["model", "pool"], "seed", metric, "FCIM", others)
+                    rows.append(dict(about, **change_row(claim, f"{reading}, {kind}", paper, settings)))
+        for which, reading, metric, firsts in FAIRNESS:
+            if which == against:
+                rows.append(dict(about, **always_row("fairness", reading, fairness(runs, metric, firsts))))
+    return rows
 
 
-def of_pool_size(runs):
-    """The table of claims of the runs of reproduce.pool_size: draws that all methods share count."""
-    runs = stats.shared_draws(runs, ["size", "seed"])
-    rows = []
-    for claim, reading, metric, paper in POOL_SIZE:
-        for kind, others in BASELINES.items():
-            settings = stats.in_settings(runs, ["pool"], "seed", metric, "FCIM", others)
-            rows.append(change_row(claim, f"{reading}, {kind}", "pool_size", paper, settings))
-    return pd.DataFrame(rows)
+def fairness(runs, metric, firsts):
+    """stats.in_settings of each of `firsts` against the three baselines."""
+    found = {}
+    for first in firsts:
+        settings = stats.in_settings(runs, ["model", "pool"], "seed", metric, first, BASELINES["all three"])
+        found.update({(*setting, first): pair for setting, pair in settings.items()})
+    return found
 
 
 def of_scheduling(runs):
-    """The table of claims of the runs of reproduce.scheduling, in the regime STRICT."""
+    """Rows of claims of the runs of reproduce.scheduling, in the regime STRICT."""
     runs = runs[runs["regime"] == STRICT]
     runs = runs.assign(mean_both_waiting_times=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
+    about = dict(against=SYSTEMS, pool=ONE_DEVICE, command="scheduling")
     rows = []
     for reading, metric, who, others in SCHEDULING:
         settings = stats.in_settings(runs, ["regime"], "run", metric, who, others)
-        rows.append(change_row("queueing delay", reading, "scheduling", QUEUEING, settings))
-    return pd.DataFrame(rows)
+        rows.append(dict(about, **change_row("queueing delay", reading, QUEUEING, settings)))
+
+    alike = runs[(runs["algorithm"] == "ADSA") & (runs["deadlines_behind"] == 0)]  # the optimum meets no more
+    row = share_row("T_end", "the optimum's", alike["regime"], alike["run"], alike["T_end_above"] <= 0)
+    return [*rows, dict(about, **row)]
 
 
 def of_incentives(runs, gains):
-    """The table of claims of the runs of reproduce.incentives: of the auctions that have an allocation."""
-    won = runs[runs["paid_paper"] > 0]
+    """Rows of claims of the runs of reproduce.incentives: of the auctions that have an allocation."""
     rows = []
-    for reading, asked, least in WINNERS:
-        part = won[won["asked"] == asked]
-        rows.append(share_row("positive utility", reading, "all", part, part["utility_paper"] > least))
-    gains = gains.dropna(subset=["gain"])
-    for more, payment in PAYMENTS:
-        for reading, lie in LIES:
-            part = gains[(gains["lie"] == lie) & (gains["payment"] == payment)]
-            rows.append(share_row("truthfulness", reading + more, "all", part, part["gain"] <= TOLERANCE))
-    return pd.DataFrame(rows)
+    for pool, won in runs[runs["paid_paper"] > 0].groupby("pool", sort=False):
+        about = dict(against=SYSTEMS, pool=pool, command="incentives")
+        for reading, asked, least in WINNERS:
+            part = won[won["asked"] == asked]
+            is_so = part["utility_paper"] > least
+            rows.append(dict(about, **share_row("positive utility", reading, part["model"], part["seed"], is_so)))
+    for pool, known in gains.dropna(subset=["gain"]).groupby("pool", sort=False):
+        about = dict(against=SYSTEMS, pool=pool, command="incentives")
+        for more, payment in PAYMENTS:
+            for reading, lie in LIES:
+                part = known[(known["lie"] == lie) & (known["payment"] == payment)]
+                is_so = part["gain"] <= TOLERANCE
+                row = share_row("truthfulness", reading + more, part["model"], part["seed"], is_so)
+                rows.append(dict(about, **row))
+    return rows
 
 
 def collect(folder):
-    """The tables of claims of all scripts, one below the other, by the runs in a folder."""
+    """The table of all readings, by the runs in a folder."""
     def read(file, *columns):
         return study.read_runs(folder, f"{file}_runs.csv", columns)
 
+    def shared(command, against, *columns):
+        metrics = [line[-2] for line in (*LATENCY, *FAIRNESS) if line[0] == against]
+        return stats.shared_draws(read(command, *keys, "algorithm", "problem", *metrics, *columns), keys)
+
     keys = ["model", "pool", "seed"]
-    metrics = [reading[2] for reading in ALLOCATION] + [reading[1] for reading in FAIRNESS]
+    published = shared("published", PUBLISHED)
+    systems = shared("allocation", SYSTEMS, "devices", "bidders")
     times = [f"mean_{what}_time" for what in ("response", "waiting", "uplink_waiting", "turnaround")]
-    tables = [
-        of_allocation(read("allocation", *keys, "algorithm", "problem", "devices", "bidders", *metrics)),
-        of_pool_size(read("pool_size", "pool", "size", "seed", "algorithm", "problem", *(row[2] for row in POOL_SIZE))),
-        of_scheduling(read("scheduling", "regime", "run", "algorithm", *times)),
-        of_incentives(read("incentives", *keys, "asked", "paid_paper", "utility_paper"),
-                      read("incentives_gains", *keys, "lie", "payment", "gain"))]
-    return pd.concat(tables, ignore_index=True)
+    return pd.DataFrame([
+        *of_pools(dict(list(published.groupby("pool", sort=False))), "published", PUBLISHED),
+        *of_pools(allocation.by_choice(systems), "allocation", SYSTEMS),
+        *of_incentives(read("incentives", *keys, "asked", "paid_paper", "utility_paper"),
+                       read("incentives_gains", *keys, "lie", "payment", "gain")),
+        *of_scheduling(read("scheduling", "regime", "run", "algorithm", *times, "deadlines_behind", "T_end_above"))])
 
 
 # Verdicts -------------------------------------------------------------------------------------------------------------
-HOLDS, IN_PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
+HOLDS, IN_PART, NOT, UNTESTED = "holds", "in part", "does not hold", "not tested"
 RULES = f"""\
-ours: mean over all settings and methods of the reading [its 95 % interval]; most favourable: the
-best of them, picked with the results known: which, and its interval, stand in claims_table.csv.
+ours: mean over the models and methods of the reading [its 95 % interval]. Most favourable: the best
+of them, picked with the results known: which, and its interval, stand in claims.csv.
 A change in %: it {HOLDS} if the interval of ours contains the paper's figure or lies beyond it,
-and excludes 0; in part if it excludes 0 on the paper's side, or that of the most favourable does
+and excludes 0; {IN_PART} if it excludes 0 on the paper's side, or that of the most favourable does
 and reaches the figure ("up to"); else it {NOT}. So 97.5 % of perfect replications hold.
-"always higher": it {HOLDS} if the whole interval of ours lies above 0, and of no setting and method
-below it; in part if of some it does; else it {NOT}.
-"all": ours is the share of cases (%); it {HOLDS} if that is 100 %, in part if it is 100 % in the
+"higher": it {HOLDS} if the whole interval of ours lies above 0, and of no model and method below
+it; {IN_PART} if of some it does; else it {NOT}.
+"all": ours is the share of cases (%); it {HOLDS} if that is 100 %, {IN_PART} if it is 100 % in the
 most favourable setting; else it {NOT}."""
 READINGS = """\
-Overhead and completion time: of the settings with a choice, in which FCIM leaves a bidder out; "no
-choice": of the others. ratio: communication / (communication + computation), as in the published
-scripts; time: of all tasks on links (each link that a task crosses counts once, for all methods).
-completion: until the last task is back; of a task: from its arrival; unseen list: one that no
-method has planned on; computation: in all stages. static: PipeDream; performance: HexGen and
-PipeEdge, which look at devices and links.
-Queueing delay: the claim names neither its baseline (FCFS, or all three of FCFS, SRTF, LLF) nor
-what it counts. response: first start - arrival, the wait_time of the published ADSA and FCFS;
-waiting: ready and not running, in which no schedule is on average below SRTF (Schrage 1968);
-turnaround: the published waiting_times. ADSA's uplink free: as published, of ADSA alone.
-Truthfulness: of bids at true cost; FCIM_critical: with its payments, which are ours."""
+As published: the methods of the authors' scripts, with their own counts of links, on our draws. As
+the systems are: HexGen, PipeDream and PipeEdge of this project, one count of links for all.
+owned: the devices of campus, which cost electricity; rented: the same ones (pool cloud).
+static: PipeDream; performance: HexGen and PipeEdge, which look at devices and links.
+ratio: communication / (communication + computation), as in the published scripts; time on links: of
+all tasks. completion: until the last task is back.
+Queueing delay names neither its baseline nor what it counts. response: first start - arrival, the
+wait_time of the published ADSA and FCFS; waiting: ready and not running, in which no schedule is on
+average below SRTF (Schrage 1968). Under strict deadlines, on one device.
+T_end: of the lists on which the proven optimum meets no more deadlines than ADSA.
+claims.csv: further readings, most favourable settings, and where FCIM leaves no bidder out."""
 
 
 def verdict_change(paper, ours, best):
@@ -195,28 +227,27 @@ def verdict_all(share, best):
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
-def row(claim, reading, command, paper, ours, best, best_in, verdict):
-    """A row of a table of claims. ours, best: (value, low, high), of the mean over settings and of the most favourable
-    one, whose name is best_in."""
+def row(claim, reading, paper, ours, best, best_in, verdict):
+    """What a reading of a claim has found. ours, best: (value, low, high), of the mean over settings and of the most
+    favourable one, whose name is best_in."""
     numbers = [round(float(value), 6) for value in (*ours, *best)]
-    return {"claim": claim, "reading": reading, "command": command, "paper": paper, "best_in": best_in,
-            "verdict": verdict, **dict(zip(("ours", "low", "high", "best", "best_low", "best_high"), numbers))}
+    return {"claim": claim, "reading": reading, "paper": paper, "best_in": best_in, "verdict": verdict,
+            **dict(zip(("ours", "low", "high", "best", "best_low", "best_high"), numbers))}
 
 
-def change_row(claim, reading, command, paper, settings):
+def change_row(claim, reading, paper, settings):
     """A row about a change in %. settings: of stats.in_settings."""
     ours, each = stats.all_changes(settings)
     best = most_favourable(each, math.copysign(1, paper))
     found = each.get(best, stats.NONE)
-    return row(claim, reading, command, f"{paper:+.1f} %", ours, found, name_of(best),
-               verdict_change(paper, ours, found))
+    return row(claim, reading, f"{paper:+.1f}", ours, found, name_of(best), verdict_change(paper, ours, found))
 
 
-def always_row(claim, reading, command, settings):
+def always_row(claim, reading, settings):
     """A row about what is always higher. settings: of stats.in_settings."""
     ours, each = stats.all_changes(settings)
     best = most_favourable(each, 1)
-    return row(claim, reading, command, "always higher", ours, each.get(best, stats.NONE), name_of(best),
+    return row(claim, reading, "higher", ours, each.get(best, stats.NONE), name_of(best),
                verdict_always(ours, each.values()))
 
 
@@ -229,43 +260,60 @@ def name_of(case):
     return ", ".join(map(str, case))
 
 
-def share_row(claim, reading, wanted, cases, is_so):
-    """A row about a share of cases. cases: model, pool and seed of each; is_so: truth values, a row a case."""
+def share_row(claim, reading, settings, draws, is_so):
+    """A row about a share of cases. settings, draws, is_so: columns, the setting, the draw and the truth of each."""
     shares = 100 * is_so.astype(float)
-    ours = stats.mean(shares.groupby(cases["seed"]).mean().to_numpy())
-    each = {", ".join(setting): stats.mean(shares[part.index].groupby(part["seed"]).mean().to_numpy())
-            for setting, part in cases.groupby(["model", "pool"], sort=False)}
+    ours = stats.mean(shares.groupby(draws).mean().to_numpy())
+    each = {setting: stats.mean(part.groupby(draws[part.index]).mean().to_numpy())
+            for setting, part in shares.groupby(settings, sort=False)}
     best = max(each, key=lambda setting: each[setting][0], default="")
     found = each.get(best, stats.NONE)
-    return row(claim, reading, "incentives", wanted, ours, found, best, verdict_all(ours[0], found[0]))
+    return row(claim, reading, "all", ours, found, best, verdict_all(ours[0], found[0]))
 
 
-def show(table):
-    """Rows of a table of claims as text."""
+# What is shown --------------------------------------------------------------------------------------------------------
+def summary(table):
+    """The rows SHOWN as text: claim, reading, paper, and for each of COLUMNS what is found and the verdict."""
+    found = {(row["against"], row["claim"], row["reading"], row["pool"]): row for row in table.to_dict("records")}
     lines = []
-    for line in table.to_dict("records"):
-        ours = study.show_change(line["ours"], line["low"], line["high"]).lstrip("~")
-        best = study.show_change(line["best"], math.nan, math.nan)
-        if line["paper"].startswith("all"):  # shares
-            ours, best = ours.replace("+", ""), best.replace("+", "")
-        lines.append({"reading": line["reading"], "ours (%)": ours, "most_favourable": best,
-                      "verdict": line["verdict"]})
+    for key in SHOWN:
+        rows = [found.get((*key, pool)) or found[(*key, ONE_DEVICE)] for pool in COLUMNS.values()]
+        line = dict(zip(("against", "claim", "as read"), key), paper=rows[0]["paper"])
+        lines.append({**line, **dict(zip(COLUMNS, map(show, rows)))})
     return pd.DataFrame(lines)
+
+
+def show(row):
+    ours = study.show_change(row["ours"], row["low"], row["high"]).lstrip("~")
+    if row["paper"] == "all":  # a share
+        ours = ours.replace("+", "") + " %"
+    return f"{ours} {row['verdict']}"
+
+
+def in_markdown(table):
+    """A text table as one of Markdown."""
+    cells = [list(table), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def main(name):
     parser = common.make_parser(name, __doc__, plot=False, out=OUT)
     parser.add_argument("--from", metavar="DIR", dest="source", default=FIGURES, help="the folder of the runs")
-    parser.set_defaults(no_plot=True)
     args = parser.parse_args()
     common.check_writable(args.out)
     table = collect(args.source)
+    shown = summary(table)
+    paths = common.write_files(args.out, {"claims.csv": table, "claims.md": in_markdown(shown),
+                                          "claims.tex": study.in_latex(shown, "What the paper claims", "claims")})
 
     folder = "reproduce/figures" if os.path.abspath(args.source) == FIGURES else args.source
-    parts = [f"{name}: what is found here, by the runs in {folder} (--from: in another folder)"]
-    for (claim, paper), part in table.groupby(["claim", "paper"], sort=False):
-        parts.append((claim.replace(" ", "_"), f"{claim}: {paper} in the paper", show(part)))
-    study.publish("claims", args, [*parts, RULES, READINGS], {"table": table}, {})
+    print(f"{name}: what is found here, by the runs in {folder} (--from: in another folder)\n")
+    for against, part in shown.groupby("against", sort=False):
+        print(f"{against[0].upper()}{against[1:]}: change in %")
+        common.print_table(part.drop(columns=["against", "claim"]))
+        print("")
+    print(f"{RULES}\n{READINGS}\n")
+    print(textwrap.fill(f"written: {', '.join(paths)}", 100))
 
 
 if __name__ == "__main__":

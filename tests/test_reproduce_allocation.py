@@ -46,7 +46,7 @@ def test_a_draw_is_measured_as_the_scripts_measure_it(compared, run):
 def test_the_stored_runs_are_those_of_the_command():
     """Two draws, with HexGen's whole search, are to the last digit what reproduce/figures holds."""
     rows = [row for seed in (0, 1) for row in allocation.run_case(
-        METHODS, FCIM.tasks, common.get_model("GPT-Neo 1.3B"), "workstations", seed)]
+        METHODS, FCIM.tasks, common.get_model("GPT-Neo 1.3B"), "paper", seed)]
     stored = (ROOT / "reproduce" / "figures" / "allocation_runs.csv").read_text().splitlines()
     assert set(pd.DataFrame(rows).to_csv(index=False).splitlines()) <= set(stored)
 
@@ -77,42 +77,50 @@ def test_another_list_is_of_the_same_kind_and_judged_as_any(seed):
 def test_the_claims_and_the_changes_follow_from_the_runs(compared):
     """Each row by a plain loop: on `campus` FCIM leaves bidders out, of GPT-Neo on `paper` too."""
     means = compared.groupby(["model", "pool", "algorithm"])[list(allocation.METRICS)].mean()
-    choice, no_choice = SETTINGS[:3], SETTINGS[3:]
-    is_choice = allocation.with_choice(compared)
-    assert set(zip(compared["model"][is_choice], compared["pool"][is_choice])) == set(choice)
+    neo_campus, neo_paper, bloom_campus, bloom_paper = SETTINGS
+    expected = {"campus": [neo_campus, bloom_campus], "paper": [neo_paper], "no choice": [bloom_paper]}
+    grounds = allocation.by_choice(compared)
+    found = {ground: sorted(set(zip(runs["model"], runs["pool"])), reverse=True) for ground, runs in grounds.items()}
+    assert found == expected
 
     def change(setting, first, other, metric):
         return 100 * (means.loc[(*setting, first), metric] / means.loc[(*setting, other), metric] - 1)
 
-    readings = []  # what is read, metric, of whom, in which settings, against whom, what is best
-    for settings, table in ((choice, claims.ALLOCATION), (no_choice, claims.NO_CHOICE)):
-        for _, reading, metric, _ in table:
-            for kind, others in (("static", ["PipeDream"]), ("performance", ["HexGen", "PipeEdge"])):
-                readings.append((f"{reading}, {kind}", metric, ["FCIM"], settings, others, min))
-    for reading, metric, firsts in claims.FAIRNESS:
-        readings.append((reading, metric, firsts, SETTINGS, ["PipeDream", "HexGen", "PipeEdge"], max))
-    found = claims.of_allocation(compared)
-    assert found["reading"].tolist() == [reading for reading, *_ in readings]
-    for row, (_, metric, firsts, settings, others, best) in zip(found.to_dict("records"), readings):
+    readings = []  # what is read, metric, of whom, where, against whom, what is best
+    baselines = {"static": ["PipeDream"], "performance": ["HexGen", "PipeEdge"],
+                 "all three": ["HexGen", "PipeDream", "PipeEdge"]}
+    for ground in grounds:
+        for against, _, reading, metric, _ in claims.LATENCY:
+            for kind, others in baselines.items():
+                if against == claims.SYSTEMS:
+                    readings.append((f"{reading}, {kind}", metric, ["FCIM"], ground, others, min))
+        for against, reading, metric, firsts in claims.FAIRNESS:
+            if against == claims.SYSTEMS:
+                readings.append((reading, metric, firsts, ground, baselines["all three"], max))
+    rows = claims.of_pools(grounds, "allocation", claims.SYSTEMS)
+    expected = [(reading, ground) for reading, _, _, ground, *_ in readings]
+    assert [(row["reading"], row["pool"]) for row in rows] == expected
+    for row, (_, metric, firsts, ground, others, best) in zip(rows, readings):
         changes = {}
-        for setting, other, first in itertools.product(settings, others, firsts):
-            key = ", ".join([*setting, other, first][:5 if len(firsts) > 1 else 3])
+        for setting, other, first in itertools.product(found[ground], others, firsts):
+            key = ", ".join([*setting, other, first] if best is max else [*setting, other])
             changes[key] = change(setting, first, other, metric)
         assert row["ours"] == pytest.approx(sum(changes.values()) / len(changes), abs=1e-5)
         assert row["low"] - 1e-6 <= row["ours"] <= row["high"] + 1e-6
         assert row["best"] == pytest.approx(best(changes.values()), abs=1e-5) == changes[row["best_in"]]
 
     others = ["HexGen", "Cheapest"]
-    name, caption, table = allocation.over_settings("choice", "With", compared[is_choice], "FCIM", others)
-    assert (name, caption) == ("choice", "With: change of FCIM in % against each, mean over 3 models and pools")
+    name, caption, table = allocation.over_settings("campus", "campus", grounds["campus"], "FCIM", others)
+    what = "Pool campus, with a choice (GPT-Neo 1.3B, BLOOM-176B): change of FCIM in % against each"
+    assert (name, caption) == ("campus", what)
     for row in table.to_dict("records"):
         for other in others:
-            mean = np.mean([change(setting, "FCIM", other, row["metric"]) for setting in choice])
+            mean = np.mean([change(setting, "FCIM", other, row["metric"]) for setting in found["campus"]])
             assert float(row[other].lstrip("~").split(" ")[0]) == pytest.approx(mean, abs=0.0501)
 
 
 def test_draws_without_an_allocation_are_left_out_and_counted(run, monkeypatch):
-    monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=2.2 / len(FCIM.tasks)))
+    monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0.54 / len(FCIM.tasks)))
     status, out, err = run("reproduce/allocation", "--runs", "3", "--no-plot", *FLAGS[2:])
     assert (status, err) == (0, "")
     runs = study.read_runs("results", "allocation_runs.csv")

@@ -1,6 +1,7 @@
 """reproduce/claims.py: each verdict by its rule, on drawn figures; changes over settings; shares; the command."""
 import itertools
 import math
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from reproduce import claims, stats
 
-HOLDS, PART, NOT, UNTESTED = "holds", "holds in part", "does not hold", "not tested"
+HOLDS, PART, NOT, UNTESTED = "holds", "in part", "does not hold", "not tested"
 NAN = (math.nan,) * 3
 number = st.integers(-90, 90).map(float)
 triple = st.tuples(number, number, number).map(sorted).map(lambda three: (three[1], three[0], three[2]))
@@ -67,15 +68,22 @@ def test_changes_over_settings_draw_the_runs_of_all_together():
 def test_the_command_reads_the_stored_runs(run):
     status, out, err = run("reproduce/claims")
     assert (status, err) == (0, "")
-    table = pd.read_csv("results/claims_table.csv")
-    kinds = table["claim"].unique()
-    assert files("results") == sorted(["claims_table.csv", *(f"claims_{kind.replace(' ', '_')}.tex" for kind in kinds)])
+    table = pd.read_csv("results/claims.csv")
+    assert files("results") == ["claims.csv", "claims.md", "claims.tex"]
     assert set(table["verdict"]) == {HOLDS, PART, NOT}
-    assert set(table["command"]) == {"allocation", "pool_size", "scheduling", "incentives"}
-    for row in table.to_dict("records"):
-        line, = (line for line in out.splitlines() if line.startswith(f"{row['reading']} "))
-        assert line.endswith(f" {row['verdict']}")
-        assert f" {row['ours']:.1f} " in line.replace("+", "")
+    assert set(table["command"]) == {"published", "allocation", "scheduling", "incentives"}
+    markdown = pathlib.Path("results/claims.md").read_text(encoding="utf-8").splitlines()[2:]
+    assert len(markdown) == len(claims.SHOWN) == 14
+    found = table.set_index(["against", "claim", "reading"]).sort_index()
+    for line, key in zip(markdown, claims.SHOWN):
+        _, *texts, paper, owned, rented, _ = line.split(" | ".strip())
+        rows = found.loc[key].set_index("pool")
+        assert [text.strip() for text in texts] == list(key)
+        for cell, pool in ((owned, "campus"), (rented, "cloud")):
+            row = rows.loc[pool] if pool in rows.index else rows.loc["one device"]
+            assert cell.strip().endswith(f" {row['verdict']}") and paper.strip() == row["paper"]
+            assert f" {row['ours']:.1f}" in cell.replace("+", "")
+            assert cell.strip() in out
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -91,7 +99,7 @@ def test_shares_of_auctions_are_those_of_a_plain_count(seed):
         for lie, payment in itertools.product(("price", "layers", "time"), ("paper", "critical")):
             gains.append(dict(case, device=k, lie=lie, payment=payment,
                               gain=float(rng.integers(2)) * rng.integers(2) if sold else math.nan))
-    found = claims.of_incentives(pd.DataFrame(rows), pd.DataFrame(gains)).set_index("reading")
+    table = pd.DataFrame(claims.of_incentives(pd.DataFrame(rows), pd.DataFrame(gains)))
 
     cases = {}
     for reading, asked, least in (("above 0, prices as drawn", "as drawn", 1),
@@ -102,18 +110,18 @@ def test_shares_of_auctions_are_those_of_a_plain_count(seed):
         for how, lie in (("another price", "price"), ("fewer layers", "layers"), ("another time", "time")):
             cases[f"no gain by {how}{more}"] = [(row, row["gain"] == 0) for row in gains if (
                 row["lie"], row["payment"]) == (lie, payment) and not math.isnan(row["gain"])]
-    assert found.index.tolist() == list(cases)
-    for reading, values in cases.items():
-        def share(settings, values=values):
+    found = table.set_index(["pool", "reading"])
+    assert sorted(found.index) == sorted(itertools.product("pq", cases))
+    for pool, reading in found.index:
+        def share(models, pool=pool, values=cases[reading]):
             draws = {}
             for row, is_so in values:
-                if (row["model"], row["pool"]) in settings:
+                if row["model"] in models and row["pool"] == pool:
                     draws.setdefault(row["seed"], []).append(is_so)
             return 100 * np.mean([np.mean(values) for values in draws.values()])
-        settings = list(itertools.product("mn", "pq"))
-        assert found.loc[reading, "ours"] == pytest.approx(share(settings), abs=1e-5)
-        assert found.loc[reading, "best"] == pytest.approx(max(share([one]) for one in settings), abs=1e-5)
+        assert found.loc[(pool, reading), "ours"] == pytest.approx(share("mn"), abs=1e-5)
+        assert found.loc[(pool, reading), "best"] == pytest.approx(max(share("m"), share("n")), abs=1e-5)
 
 
 def test_a_folder_without_runs_is_named(run):
-    refused(run("reproduce/claims", "--from", "nowhere"), "nowhere/allocation_runs.csv: No such file or directory")
+    refused(run("reproduce/claims", "--from", "nowhere"), "nowhere/published_runs.csv: No such file or directory")
