@@ -132,11 +132,9 @@ def report(runs):
     grounds = by_choice(shared)
     for ground, some in grounds.items():
         name = ground.replace(" ", "_")
-        parts += [over_settings(name, ground, some, who[0], who[2:]),
-                  over_settings(f"{name}_links", ground, some, who[1], who[2:])]
-    first, *others = PRIORITIES
-    for ground, some in grounds.items():
-        parts.append(over_settings(f"{ground.replace(' ', '_')}_priorities", ground, some, first, others))
+        parts += [over_settings(name, ground, some, METRICS, [who[0], *who[2:]]),
+                  over_settings(f"{name}_links", ground, some, SHOWN, who[1:]),
+                  over_settings(f"{name}_priorities", ground, some, SHOWN, list(PRIORITIES))]
     figures = {}
     for pool, part in table.groupby("pool", sort=False):
         short = part[part["metric"].isin(SHOWN)]
@@ -159,10 +157,12 @@ def by_choice(runs):
     return grounds
 
 
-def over_settings(name, ground, runs, first, others):
-    """A part to print: changes of `first` against each of the others, a row a metric, means over models and pools."""
+def over_settings(name, ground, runs, metrics, who):
+    """A part to print: changes of the first of `who` against each of the others, a row a metric, means over models and
+    pools."""
+    first, *others = who
     rows = []
-    for metric in METRICS:
+    for metric in metrics:
         settings = stats.in_settings(runs, KEYS, "seed", metric, first, others)
         row = {"metric": metric}
         for other in others:

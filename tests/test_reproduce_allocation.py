@@ -110,7 +110,9 @@ def test_the_claims_and_the_changes_follow_from_the_runs(compared):
         assert row["best"] == pytest.approx(best(changes.values()), abs=1e-5) == changes[row["best_in"]]
 
     others = ["HexGen", "Cheapest"]
-    name, caption, table = allocation.over_settings("campus", "campus", grounds["campus"], "FCIM", others)
+    name, caption, table = allocation.over_settings("campus", "campus", grounds["campus"], ["devices", "total_cost"],
+                                                    ["FCIM", *others])
+    assert table["metric"].tolist() == ["devices", "total_cost"]
     what = "Pool campus, with a choice (GPT-Neo 1.3B, BLOOM-176B): change of FCIM in % against each"
     assert (name, caption) == ("campus", what)
     for row in table.to_dict("records"):
