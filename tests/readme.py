@@ -3,6 +3,7 @@
 - A block below a line <!-- python X.py --flags --> or <!-- python -m reproduce.X --flags --> is what that command
   prints; of a longer output, after bars, the paragraphs that begin so: <!-- python X.py --flags | this | that -->.
   Of a table, "this > word; two words" keeps its caption, its header and the rows in which one of these stands.
+- <!-- FILE of python -m reproduce.X --> stands above the content of a file that the command writes, <!-- end --> below.
 - Rows of README.md's tables that begin with a script are that script's metrics.
 - Pictures in reproduce/figures are those that the commands write and a README shows; beside them lie the runs of the
   studies, from which `--from` makes the tables again. reproduce.claims, which reads those runs, comes last.
@@ -22,6 +23,7 @@ FIGURES = ROOT / "reproduce" / "figures"
 READMES = [ROOT / "README.md", ROOT / "reproduce" / "README.md", ROOT / "real" / "README.md"]
 OF_RUNS = "-m reproduce.claims"  # it reads the runs in reproduce/figures
 BLOCK = re.compile(r"<!-- python (.*?) -->\n```text\n(.*?)```\n", re.DOTALL)
+FILE = re.compile(r"<!-- ([\w.]+) of python (.*?) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 ROW = re.compile(r"^\| \[(\w+)\.py\]\(\1\.py\) \| (?!.*[a-z]{3}).*\|$", re.MULTILINE)
 SCHEDULING = ("mean_waiting_time", "mean_response_time", "mean_turnaround_time", "deadlines_met", "T_end",
               "preemptions")
@@ -41,10 +43,13 @@ def update(names):
 
 def update_file(path, names, pictures, is_of_runs):
     """Brings the blocks of a README up to date: those that are made of stored runs, or the others."""
+    def is_wanted(command):
+        is_named = not names or any(name in command.split("|")[0] for name in names)
+        return is_named and command.startswith(OF_RUNS) == is_of_runs
+
     def fresh(match):
         command = match.group(1)
-        is_wanted = not names or any(name in command.split("|")[0] for name in names)
-        if not is_wanted or command.startswith(OF_RUNS) != is_of_runs:
+        if not is_wanted(command):
             return match.group(0)
         output, files = run(command.split("|")[0].strip())
         for name, content in files.items():
@@ -52,7 +57,14 @@ def update_file(path, names, pictures, is_of_runs):
                 (FIGURES / name).write_bytes(content)
         return f"<!-- python {command} -->\n```text\n{shown(command, output)}```\n"
 
-    text = BLOCK.sub(fresh, path.read_text(encoding="utf-8"))
+    def fresh_file(match):
+        name, command, _ = match.groups()
+        if not is_wanted(command):
+            return match.group(0)
+        content = run(command)[1][name].decode()
+        return f"<!-- {name} of python {command} -->\n{content}<!-- end -->\n"
+
+    text = FILE.sub(fresh_file, BLOCK.sub(fresh, path.read_text(encoding="utf-8")))
     if path == READMES[0]:
         text = ROW.sub(lambda match: row(match.group(1), run(f"{match.group(1)}.py")[1]), text)
     path.write_text(text, encoding="utf-8")
