@@ -287,12 +287,15 @@ def show_change(value, low, high):
     return f"{'~' if low <= 0 <= high else ''}{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def legend(runs, changes=True):
-    """What the cells of such tables mean, for so many runs; changes: whether there are tables of changes."""
+def legend(runs, changes=True, means=True):
+    """What the cells of such tables mean, for so many runs; changes, means: whether there are tables of them."""
+    cells = []
+    if means:
+        cells.append("mean \u00b1 half of its 95 % interval")
+    if changes:
+        cells.append("change in % [its 95 % interval], in paired runs; ~: it holds 0")
     few = f"\n{runs} runs are few: of fewer than {stats.FEW} the intervals are too narrow." if runs < stats.FEW else ""
-    changed = "; change in % [its 95 % interval], in paired runs; ~: it holds 0" if changes else ""
-    return (f"mean \u00b1 half of its 95 % interval{changed}.\n"
-            f"Intervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}")
+    return f"{'; '.join(cells)}.\nIntervals: bootstrap, {stats.RESAMPLES:,} resamples.{few}"
 
 
 def on_shared_draws(runs, keys):
@@ -303,6 +306,7 @@ def on_shared_draws(runs, keys):
     failed = stats.failures(runs, keys)
     if failed.empty:
         return shared, []
+    failed = failed.assign(**{key: failed[key].map(show_setting) for key in keys})
     return shared, ["Only the draws on which all methods find an allocation count.",
                     ("failures", "Draws without an allocation", failed)]
 
@@ -434,7 +438,7 @@ def draw_lines(panels, x, who, table, columns=None, log=(), marks=()):
     pieces = [("", table)]
     if columns is not None:
         pieces = [(f"{columns} {show_setting(value)}", piece) for value, piece in table.groupby(columns, sort=False)]
-    figure = common.new_figure(0.9 + 1.25 * len(panels) + 0.13 * (len(who) // 3))
+    figure = common.new_figure(0.9 + min(1.25 * len(panels), 5) + 0.13 * (len(who) // 3))
     plots = figure.subplots(len(panels), len(pieces), squeeze=False, sharex=True, sharey="row")
     look = looks(who)
     keys = {}

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("little_search")
 STUDIES = [path.stem for path in sorted((ROOT / "reproduce").glob("*.py")) if '    study.run("' in path.read_text()]
 TINY = {"allocation": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "batching": dict(TASKS=8, BATCH=(1, 4)),
         "devices": dict(TASKS=12, MOST=3), "incentives": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]),
-        "load": dict(TASKS=20, LOADS=(0.5, 1.2)), "pool_size": dict(SIZES=[6, 8]),
-        "published": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "scheduling": dict(TASKS=5, LIMIT=2),
+        "load": dict(TASKS=20, LOADS=(0.5, 1.2)), "published": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]),
+        "scheduling": dict(TASKS=5, LIMIT=2), "sensitivity": dict(SWEEPS={"devices": [6, 8], "MARGIN": [1, 1.6]}),
         "uncertainty": dict(TASKS=5, LOADS=(0.9, 1.2), SIGMAS=(0, 1)),
         "whole_system": dict(TASKS=6, MODEL="'GPT-Neo 1.3B'", LOADS={"overload": 1.3})}
 MORE = {"incentives": ["gains_runs", "curves_runs"], "scheduling": ["list_runs"]}
