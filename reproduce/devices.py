@@ -82,6 +82,7 @@ def report(runs):
              f"{lists}, {about['tasks']:,} tasks" + (f"\n{study.legend(number, changes=False)}" if number > 1 else ""),
              ("met", "Deadlines met (%)", study.means(table, ["devices"], who)),
              ("needed", f"Least number of devices of which the mean, or its whole interval, reaches {GOAL} %", needed)]
+    parts += study.own_changes(runs, ["devices"], "run", who, [MET])
     goal = {MET: (GOAL, f"{GOAL} %")}
     figure = functools.partial(study.draw_lines, marks=goal), {MET: "deadlines met (%)"}, "devices", who, table
     return parts, {"table": table}, {"": figure}

@@ -247,6 +247,18 @@ def changes(table, rows, who):
     return in_columns(table, rows, who[1:], CHANGE, show_change)
 
 
+def own_changes(runs, rows, pair, who, metrics):
+    """Parts to print: a table for each method of the user's (--also): its change in % against each of the others, a row
+    for each of `rows` (keys) and metric. Arguments: see stats.compare."""
+    parts = []
+    for name in [name for name in who if name not in LOOKS]:
+        order = sorted(who, key=lambda other: other != name)  # it comes first
+        table = stats.compare(runs, rows, pair, order, metrics)
+        text = changes(table, [*rows, "metric"], order)
+        parts.append((f"{name}_by_{rows[-1]}", f"Change of {name} in % against each", text))
+    return parts
+
+
 def in_columns(table, rows, who, columns, show):
     lines = []
     for key, part in table.groupby(rows, sort=False):

@@ -145,6 +145,7 @@ def report(runs):
     met = free[(free["metric"] == "deadlines_met") & free["sigma"].isin([0, worst])]
     parts.append(("changes", f"Deadlines met: {who[0]}'s change in % against each",
                   study.changes(met, ["load", "sigma"], who)))
+    parts += study.own_changes(runs[runs["cost"] == 0], ["load", "sigma"], "run", who, ["deadlines_met"])
     of_deadlines = changed[changed["metric"] == "deadlines_met"]
     estimated = of_deadlines[of_deadlines["sigma"] == worst]
     parts.append(("estimates", f"Deadlines met: change in % from exact lengths to sigma {worst:g}",

@@ -240,6 +240,8 @@ def report(runs):
         part = whole[whole["metric"] == metric]
         parts.append((f"{metric}_changes", f"{metric}: change of FCIM with ADSA in % against each",
                       study.in_columns(part, keys, schedulers, study.CHANGE, study.show_change)))
+    parts += study.own_changes(allocations, ["setting"], "seed", allocators, PIPELINE)
+    parts += study.own_changes(shared, keys, "seed", schedulers, SHOWN)
     parts.append(("beaten", "Which scheduler beats ADSA behind an allocator (95 % interval of the change excludes 0)",
                   beaten(table)))
     parts.append(("beaten_whole", "Which pair of allocator and scheduler beats FCIM with ADSA (in the same sense)",

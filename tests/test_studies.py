@@ -23,7 +23,7 @@ TINY = {"allocation": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "batching
         "devices": dict(TASKS=12, MOST=3), "incentives": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]),
         "load": dict(TASKS=20, LOADS=(0.5, 1.2)), "published": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]),
         "scheduling": dict(TASKS=5, LIMIT=2), "sensitivity": dict(SWEEPS={"devices": [6, 8], "MARGIN": [1, 1.6]}),
-        "uncertainty": dict(TASKS=5, LOADS=(0.9, 1.2), SIGMAS=(0, 1)),
+        "tokens": dict(POOLS=["campus"]), "uncertainty": dict(TASKS=5, LOADS=(0.9, 1.2), SIGMAS=(0, 1)),
         "whole_system": dict(TASKS=6, MODEL="'GPT-Neo 1.3B'", LOADS={"overload": 1.3})}
 MORE = {"incentives": ["gains_runs", "curves_runs"], "scheduling": ["list_runs"]}
 FIGURES = ROOT / "reproduce" / "figures"
@@ -172,6 +172,15 @@ def test_tables_have_a_row_for_each_setting():
     assert changes.to_numpy().tolist() == [["gap", "n/a"], ["cost", "-25.0"]]
     assert "few" not in study.legend(10)
     assert "9 runs are few" in study.legend(9)
+
+
+def test_a_method_of_ones_own_has_its_changes_against_each():
+    runs = pd.DataFrame({"load": [0.5] * 6, "run": [0, 1] * 3, "algorithm": ["ADSA"] * 2 + ["FCFS"] * 2 + ["Mine"] * 2,
+                         "cost": [2, 2, 5, 5, 4, 4]})
+    (name, caption, table), = study.own_changes(runs, ["load"], "run", ["ADSA", "FCFS", "Mine"], ["cost"])
+    assert (name, caption) == ("Mine_by_load", "Change of Mine in % against each")
+    assert table.to_dict("records") == [{"load": "0.5", "metric": "cost", "ADSA": "+100.0", "FCFS": "-20.0"}]
+    assert study.own_changes(runs[:4], ["load"], "run", ["ADSA", "FCFS"], ["cost"]) == []
 
 
 def test_runs_are_read_as_they_were_written(tmp_path):
