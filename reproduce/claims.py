@@ -68,7 +68,7 @@ WINNERS = [  # reading, prices, what a utility is above if it is so; at true cos
     ("utility above 0, prices as drawn", "as drawn", TOLERANCE), ("no loss, at true cost", "true cost", -TOLERANCE)]
 LIES = [("no gain by another price", "price"), ("no gain by fewer layers", "layers"),
         ("no gain by another time", "time")]
-PAYMENTS = [("", "paper"), (", FCIM_critical", "critical")]  # the latter are ours
+PAYMENTS = [("", "FCIM"), (", FCIM_critical", "FCIM_critical")]  # the latter are ours
 
 ONE_DEVICE = "one device"  # in place of a pool
 SHOWN = [  # of all readings those in the table: against what, claim, reading
@@ -132,17 +132,18 @@ def of_scheduling(runs):
 def of_incentives(runs, gains):
     """Rows of claims of the runs of reproduce.incentives: of the auctions that have an allocation."""
     rows = []
-    for pool, won in runs[runs["paid_paper"] > 0].groupby("pool", sort=False):
+    is_winner = (runs["algorithm"] == "FCIM") & (runs["paid"] > 0)
+    for pool, won in runs[is_winner].groupby("pool", sort=False):
         about = dict(against=SYSTEMS, pool=pool, command="incentives")
         for reading, asked, least in WINNERS:
             part = won[won["asked"] == asked]
-            is_so = part["utility_paper"] > least
+            is_so = part["utility"] > least
             rows.append(dict(about, **share_row("positive utility", reading, part["model"], part["seed"], is_so)))
     for pool, known in gains.dropna(subset=["gain"]).groupby("pool", sort=False):
         about = dict(against=SYSTEMS, pool=pool, command="incentives")
         for more, payment in PAYMENTS:
             for reading, lie in LIES:
-                part = known[(known["lie"] == lie) & (known["payment"] == payment)]
+                part = known[(known["lie"] == lie) & (known["algorithm"] == payment)]
                 is_so = part["gain"] <= TOLERANCE
                 row = share_row("truthfulness", reading + more, part["model"], part["seed"], is_so)
                 rows.append(dict(about, **row))
@@ -165,8 +166,8 @@ def collect(folder):
     return pd.DataFrame([
         *of_pools(dict(list(published.groupby("pool", sort=False))), "published", PUBLISHED),
         *of_pools(allocation.by_choice(systems), "allocation", SYSTEMS),
-        *of_incentives(read("incentives", *keys, "asked", "paid_paper", "utility_paper"),
-                       read("incentives_gains", *keys, "lie", "payment", "gain")),
+        *of_incentives(read("incentives", *keys, "asked", "algorithm", "paid", "utility"),
+                       read("incentives_gains", *keys, "lie", "algorithm", "gain")),
         *of_scheduling(read("scheduling", "regime", "run", "algorithm", *times, "deadlines_behind", "T_end_above"))])
 
 

@@ -2,11 +2,13 @@
 
     python -m reproduce.incentives
     python -m reproduce.incentives --runs 100 --tasks my_tasks.csv
+    python -m reproduce.incentives --model BLOOM-176B --runs 10 --also Mine.py
 
 The paper claims that every winner's utility is positive; the thesis speaks of truthful participation (S. Habibi, O.
 Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025). In auctions of bids at true cost each device in
-turn changes its bid, all else equal, under the paper's payments and under those of FCIM_critical, which are ours. What
-a device's true cost is there is its drawn price: so true costs differ within a type (equal ones flatter an auction).
+turn changes its bid, all else equal, under the payments of FCIM.py, and under those of FCIM_critical, which are ours. A
+device's true cost there is its drawn price: so true costs differ within a type (equal ones flatter an auction). --also
+takes an allocation script with payments of its own; it is run some 600 times a case.
 """
 import itertools
 import math
@@ -23,7 +25,7 @@ import FCIM
 from reproduce import FCIM_critical, stats, study
 
 SEED = 0  # of the first draw
-RUNS = 30  # auctions of each model, pool and kind of price
+RUNS = 10  # auctions of each model, pool and kind of price
 OUT = "results"  # where the files go
 MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS
 POOLS = ["campus", "cloud", "paper"]  # the devices: names in common.POOLS. Hosts play no part in an auction
@@ -33,7 +35,8 @@ TIMES = [0.25, 0.5, 0.75, 1.5]  # or promises so many times its time, at its pri
 
 KEYS = ["model", "pool"]
 DRAWN, TRUE = "as drawn", "true cost"  # the price of every bid: the drawn one, above its cost, or taken as its cost
-PAYMENTS = ["paper", "critical"]
+CRITICAL = "FCIM_critical"
+METHODS = {"FCIM": "FCIM", CRITICAL: "reproduce.FCIM_critical"}  # a rule of payment has the name of its script
 LIES = ["price", "layers", "time"]  # asking another price, offering fewer layers, promising another time
 NOTHING = dict(layers=0, paid=0.0, utility=0.0)  # the outcome for who wins no layers
 TOLERANCE = 1e-6  # cents: results are rounded to this
@@ -41,46 +44,52 @@ LOOKS = [(common.BLUE, "-", "o"), (common.ORANGE, "--", "s"), (common.RED, ":", 
          ("black", "-", "D")]  # of the models' curves
 SHOWN = (0.5, 3)  # times its price between which the figure shows utilities
 REMARKS = """\
-Critical payments are proven truthful only where no device wins more layers by asking more, and in
-the price alone: offers of fewer layers, and promises of other times, can pay under them as under
-the paper's. A promised time is taken as it is, kept or not. Where the offers only just suffice,
-every device is needed and may ask what the budget allows."""
+FCIM_critical (Myerson's rule, ours) is proven truthful only where no device wins more layers by
+asking more, and in the price alone: offers of fewer layers, and promises of other times, can pay
+under it as under FCIM. A promised time is taken as it is, kept or not."""
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
+def add_flags(parser):
+    study.add_model_and_pool(parser, MODELS, POOLS)
+
+
 def cases(args):
-    models = [common.get_model(name) for name in MODELS]
-    for model, pool in itertools.product(models, POOLS):
-        common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
+    settings = study.models_and_pools(args, MODELS, POOLS)
+    own = {name: path for name, path in args.methods.items() if name not in METHODS}
     seeds = range(args.seed, args.seed + args.runs)
-    return [(args.tasks, *case) for case in itertools.product(models, POOLS, (DRAWN, TRUE), seeds)]
+    return [(args.tasks, *setting, asked, seed, own) for setting, asked, seed
+            in itertools.product(settings, (DRAWN, TRUE), seeds)]
 
 
-def run_case(tasks, model, pool, asked, seed):
-    """One auction: a row (dict) for each device; and, at true cost, what each gains by each kind of lie under each
-    payment, and the curves of the figure. Without an allocation these are NaN."""
-    case, bids, cost = auction_case(tasks, model, pool, asked, seed)
+def run_case(tasks, model, pool, asked, seed, own):
+    """One auction: a row (dict) for each device and rule of payment; at true cost, what each gains by each kind of lie,
+    and the curves of the figure (NaN without an allocation). own: {name: script} of the user's."""
+    drawn, case, cost = auction_case(tasks, model, pool, asked, seed)
     draw = dict(model=model.name, pool=pool, seed=seed)
-    honest = by_paper(case, cost)
+    honest = by_fcim(case, cost)
+    theirs = {name: by_script(name, path, drawn, cost) for name, path in own.items()}
+    won = {"FCIM": honest, CRITICAL: honest, **theirs}  # by each rule: the outcomes of the winners
     rows, gains, lies = [], [], []
-    for i, (device, kind) in enumerate(zip(bids["device"], bids["type"])):
-        own = honest.get(i, NOTHING)
-        row = dict(draw, asked=asked, device=device, type=kind, budget=case["most_paid"], allocation=bool(honest))
-        row.update(paid_paper=own["paid"], utility_paper=own["utility"], paid_critical=0.0, utility_critical=0.0,
-                   monotone=None)
-        rows.append(row)
+    for i, (device, kind) in enumerate(zip(drawn["bids"]["device"], drawn["bids"]["type"])):
+        mine = {name: outcomes.get(i, NOTHING) for name, outcomes in won.items()}
+        monotone = None
         if asked == TRUE or i in honest:
             curve = FCIM_critical.layers_won(i, case)
-            row["paid_critical"], row["utility_critical"] = by_critical(case, cost, i, curve)
-            row["monotone"] = FCIM_critical.never_grows(curve)
+            mine[CRITICAL] = by_critical(case, cost, i, curve)
+            monotone = FCIM_critical.never_grows(curve)
+        for name, found in mine.items():
+            rows.append(dict(draw, asked=asked, device=device, type=kind, algorithm=name, budget=case["most_paid"],
+                             allocation=bool(won[name]), paid=found["paid"], utility=found["utility"],
+                             monotone=monotone if name == CRITICAL else None))
         if asked == TRUE:
-            tried = try_lies(case, cost, i, curve)
+            tried = try_lies(drawn, case, cost, i, curve, own)
             lies.append(tried)
-            for lie, payment in itertools.product(LIES, PAYMENTS):
-                most = tried.loc[tried["lie"] == lie, payment].max()
-                gain = max(most - row[f"utility_{payment}"], 0.0) if honest else math.nan
-                gains.append(dict(draw, device=device, lie=lie, payment=payment, gain=gain))
-    curves = mean_curves(draw, pd.concat(lies), bool(honest)) if lies else []
+            for lie, name in itertools.product(LIES, won):
+                most = tried.loc[tried["lie"] == lie, name].max()
+                gain = max(most - mine[name]["utility"], 0.0) if won[name] else math.nan
+                gains.append(dict(draw, device=device, lie=lie, algorithm=name, gain=gain))
+    curves = mean_curves(draw, pd.concat(lies), won) if lies else []
     return rounded(rows, 6), rounded(gains, 6), rounded(curves, 4)
 
 
@@ -89,46 +98,60 @@ def rounded(rows, digits):
 
 
 # One auction ----------------------------------------------------------------------------------------------------------
-# case: the arguments of FCIM.auction, a dict; cost: true cost of a layer of each device, cents. An outcome: the layers
-# that a device wins, what it is paid and its utility (cents).
+# drawn: that of common.allocation_case; case: the arguments of FCIM.auction, a dict; cost: true cost of a layer of each
+# device, cents. An outcome: the layers that a device wins, what it is paid and its utility (cents).
 def auction_case(tasks, model, pool, asked, seed):
-    """A drawn auction: its case, its bids (table), the true costs: what the bids ask, or what running them costs."""
+    """A drawn auction: all of it, its case, the true costs: what the bids ask, or what running them costs."""
     drawn = study.quiet_case(tasks, model, pool, seed)
     bids = drawn["bids"]
     number = len(drawn["tasks"])
     case = FCIM_critical.auction_case(model.layers, bids, number, FCIM.WEIGHTS, FCIM.DELTA, FCIM.BUDGET, FCIM.DEADLINE)
-    cost = bids["price"] if asked == TRUE else bids["true_cost"]
-    per_layer = cost / bids["layers"]
-    return case, bids, per_layer.tolist()
+    price = bids["price"] if asked == TRUE else bids["true_cost"]
+    per_layer = price / bids["layers"]
+    return drawn, case, per_layer.tolist()
 
 
-def by_paper(case, cost):
-    """{winner: its outcome by the paper's payments}; empty if no allocation exists."""
+def by_fcim(case, cost):
+    """{winner: its outcome by FCIM's payments}; empty if no allocation exists."""
     try:
         rounds = FCIM.auction(**case)
     except common.NoAllocation:
         return {}
-    outcomes = {}
-    for won in rounds:
-        utility = round(won.reward - cost[won.winner] * won.layers, 9) + 0.0  # no minus before a zero
-        outcomes[won.winner] = dict(layers=won.layers, paid=won.reward, utility=utility)
-    return outcomes
+    return {won.winner: outcome(won.layers, won.reward, cost[won.winner]) for won in rounds}
+
+
+def by_script(name, path, drawn, cost):
+    """The same by a script of the user's; without a reward a device is paid its price per layer."""
+    bids = drawn["bids"]
+    try:
+        with study.errors_of(name):
+            stages, _ = study.script(path).allocate(**drawn)
+            common.check_stages(stages, bids, drawn["layers"])
+    except common.NoAllocation:
+        return {}
+    shares = common.device_shares(stages, bids, drawn["memory"])
+    used = [i for stage in stages for i in stage["devices"]]
+    return {i: outcome(n, paid, cost[i]) for i, n, paid in zip(used, shares["layers"], shares["rewards"])}
+
+
+def outcome(layers, paid, cost):
+    return dict(layers=layers, paid=paid, utility=round(paid - cost * layers, 9) + 0.0)  # no minus before a zero
 
 
 def by_critical(case, cost, i, curve):
-    """What i is paid by Myerson's rule, and its utility. curve: of FCIM_critical.layers_won."""
+    """The outcome of i by Myerson's rule. curve: of FCIM_critical.layers_won."""
     price = FCIM_critical.price_of(case, i)
     from_price = [n for x, n in curve if x >= price]
     if not from_price or from_price[0] == 0:
-        return 0.0, 0.0
+        return NOTHING
     paid = FCIM_critical.payment(price, from_price[0], curve)
-    return paid, paid - cost[i] * from_price[0]
+    return dict(layers=from_price[0], paid=paid, utility=paid - cost[i] * from_price[0])
 
 
-def try_lies(case, cost, i, curve):
+def try_lies(drawn, case, cost, i, curve, own):
     """What other bids would bring to i, all else equal: a table with a row for each lie: its kind and how much it
-    differs from the true bid, the utility under both payments, and the true cost of the true offer. curve: the layers
-    won by the price, of the true bid."""
+    differs from the true bid, the utility under each rule, and the true cost of the true offer. curve: the layers won
+    by the price, of the true bid."""
     l, P, T = case["l"][i], case["P"][i], case["T"][i]
     bids = [("price", k, dict(P=k * P)) for k in PRICES]
     for part in OFFERS:
@@ -139,23 +162,34 @@ def try_lies(case, cost, i, curve):
     rows = []
     for lie, much, bid in bids:
         other = FCIM_critical.with_bid(case, i, **bid)
-        paper = by_paper(other, cost).get(i, NOTHING)
-        critical = 0.0
-        if paper["layers"]:  # the layers won are the same under both payments
+        fcim = by_fcim(other, cost).get(i, NOTHING)
+        critical = NOTHING
+        if fcim["layers"]:  # the layers won are the same under both payments
             its_curve = curve if lie == "price" else FCIM_critical.layers_won(i, other)  # alike for all of its prices
-            _, critical = by_critical(other, cost, i, its_curve)
-        rows.append(dict(lie=lie, much=much, paper=paper["utility"], critical=critical, offer=cost[i] * l))
+            critical = by_critical(other, cost, i, its_curve)
+        row = {"FCIM": fcim["utility"], CRITICAL: critical["utility"]}
+        for name, path in own.items():
+            found = by_script(name, path, with_lie(drawn, i, other), cost)
+            row[name] = found.get(i, NOTHING)["utility"]
+        rows.append(dict(row, lie=lie, much=much, offer=cost[i] * l))
     return pd.DataFrame(rows)
 
 
-def mean_curves(draw, tried, has_allocation):
-    """A row for each payment and price: the devices' mean utility by what one asks, over the true cost of its offer."""
+def with_lie(drawn, i, case):
+    """The drawn auction in which i bids as in the case."""
+    bids = drawn["bids"].assign(layers=case["l"], price=case["P"], computation_time=case["T"])
+    old, new = (table["computation_time"] / table["layers"] for table in (drawn["bids"], bids))
+    return dict(drawn, bids=bids, times=drawn["times"] * (new / old).to_numpy())
+
+
+def mean_curves(draw, tried, won):
+    """A row for each rule and price: the devices' mean utility by what one asks, over the true cost of its offer."""
     prices = tried[(tried["lie"] == "price") & tried["much"].between(*SHOWN)]
     rows = []
-    for payment in PAYMENTS:
-        shares = prices[payment] / prices["offer"].where(prices["offer"] > 0, 1)
+    for name, outcomes in won.items():
+        shares = prices[name] / prices["offer"].where(prices["offer"] > 0, 1)
         for asks, mean in shares.groupby(prices["much"]).mean().items():
-            rows.append(dict(draw, payment=payment, asks=asks, utility=mean if has_allocation else math.nan))
+            rows.append(dict(draw, algorithm=name, asks=asks, utility=mean if outcomes else math.nan))
     return rows
 
 
@@ -167,16 +201,12 @@ def report(runs, gains, curves):
     promised = promises(runs)
     gained = gains_of_devices(gains)
     parts = [heading(runs), ("promises", "What the auction promises; utilities and payments in cents",
-                             with_text(promised, ["paid", "extra"]).drop(columns="auctions"))]
-    for payment, part in gained.groupby("payment", sort=False):
-        parts.append((f"gains_{payment}", f"Payment {payment}: share of truthful devices that could gain, largest gain",
-                      with_text(part, ["share"]).drop(columns="payment")))
+                             with_text(promised.drop(columns="auctions"), ["paid", "extra"]))]
+    for name, part in gained.groupby("algorithm", sort=False):
+        parts.append((f"gains_{name}", f"{name}: share of truthful devices that could gain, largest gain",
+                      with_text(part.drop(columns="algorithm"), ["share"])))
     wins_more = runs.loc[runs["asked"] == TRUE, "monotone"].isin([False]).sum()
     parts.append(f"Devices that would win more layers by asking more: {wins_more}.\n{REMARKS}")
-    most = gains.loc[gains.groupby(["payment", "lie"], sort=False)["gain"].idxmax()]
-    most = most[most["gain"] > TOLERANCE]
-    if len(most):
-        parts.append(("most", "Who gains most by each kind of lie", most))
     return parts, {"promises": promised, "gains": gained}, {"": (draw_curves, curves)}
 
 
@@ -185,38 +215,39 @@ def heading(runs):
     offers, times = (", ".join(map(str, values)) for values in (OFFERS, TIMES))
     return (f"reproduce.incentives: {runs['model'].nunique()} models, pools {', '.join(runs['pool'].unique())}, "
             f"{seeds} seeds from {runs['seed'].min()}\n"
-            "Payments: the paper's, and critical (Myerson's rule, ours); extra: over the paper's.\n"
+            f"Payments: those of {', '.join(runs['algorithm'].unique())}; extra: over those of FCIM.\n"
             "Gain: the most that a device could add to its utility (cents) over its true bid, all else equal, by\n"
             f"asking {min(PRICES):g} to {max(PRICES):g} times its price, by offering {offers} of its layers at its "
-            f"price\nand time a layer, or by promising {times} times its time.\n{study.legend(seeds)}")
+            f"price\nand time a layer, or by promising {times} times its time.\n"
+            f"{study.legend(seeds, changes=False)}")
 
 
 def promises(runs):
-    """What the auctions promise, a row for each of KEYS and payment: numbers, NaN where none has an allocation."""
+    """What the auctions promise, a row for each of KEYS and rule of payment: numbers."""
     lines = []
     for setting, every in runs.groupby(KEYS, sort=False):
         part = every[every["allocation"]]
-        won = part[part["paid_paper"] > 0].groupby("asked")
-        auctions = part[part["asked"] == TRUE].groupby("seed")  # payments are the same, whatever the true cost
-        budget = auctions["budget"].first()
-        for payment in PAYMENTS:
-            least = won[f"utility_{payment}"].min()
-            paid = auctions[f"paid_{payment}"].sum()
-            extra = paid - auctions["paid_paper"].sum()
+        truthful = part[part["asked"] == TRUE]  # payments are the same, whatever the true cost
+        paid_fcim = truthful[truthful["algorithm"] == "FCIM"].groupby("seed")["paid"].sum()
+        for name, of_rule in part.groupby("algorithm", sort=False):
+            least = of_rule[of_rule["paid"] > 0].groupby("asked")["utility"].min()
+            auctions = truthful[truthful["algorithm"] == name].groupby("seed")
+            paid = auctions["paid"].sum()
+            extra = (paid - paid_fcim).dropna()
             lines.append({
-                **dict(zip(KEYS, setting)), "payment": payment, "auctions": every["seed"].nunique(),
-                "with_allocation": len(paid), "within_budget": (paid <= budget + TOLERANCE).mean(),
+                **dict(zip(KEYS, setting)), "algorithm": name, "auctions": every["seed"].nunique(),
+                "with_allocation": len(paid), "within_budget": (paid <= auctions["budget"].first() + TOLERANCE).mean(),
                 "least_utility_as_drawn": least.get(DRAWN), "least_utility_at_true_cost": least.get(TRUE),
                 **with_interval("paid", paid), **with_interval("extra", extra)})
     return pd.DataFrame(lines).round(6)
 
 
 def gains_of_devices(gains):
-    """What truthful devices gain, a row for each of KEYS, lie and payment: numbers."""
+    """What truthful devices gain, a row for each of KEYS, lie and rule of payment: numbers."""
     lines = []
-    for setting, part in gains.groupby([*KEYS, "lie", "payment"], sort=False):
+    for setting, part in gains.groupby([*KEYS, "lie", "algorithm"], sort=False):
         shares = (part["gain"] > TOLERANCE).groupby(part["seed"]).mean()
-        lines.append({**dict(zip([*KEYS, "lie", "payment"], setting)), **with_interval("share", shares),
+        lines.append({**dict(zip([*KEYS, "lie", "algorithm"], setting)), **with_interval("share", shares),
                       "largest": part["gain"].max()})
     return pd.DataFrame(lines).round(6)
 
@@ -233,25 +264,27 @@ def with_text(table, means):
         ends = [f"{what}_low", f"{what}_high"]
         cells = [study.show_mean(*values) for values in table[[what, *ends]].to_numpy()]
         table = table.assign(**{what: cells}).drop(columns=ends)
+    table.attrs["keys"] = len(KEYS) + 1  # and the rule of payment, or the lie
     return table
 
 
 # Figure ---------------------------------------------------------------------------------------------------------------
 def draw_curves(curves):
     """Draws what a truthful device gains by what it asks, one journal column wide: a row of panels for each pool, a
-    panel for each payment, a line a model, with its 95 % interval."""
+    panel for each rule of payment, a line a model, with its 95 % interval."""
     pools = curves["pool"].unique()
-    figure = common.new_figure(0.75 + 1.5 * len(pools))
+    rules = curves["algorithm"].unique()
+    figure = common.new_figure(0.85 + 1.3 * len(pools))
     keys = {}
-    plots = figure.subplots(len(pools), len(PAYMENTS), sharex=True, squeeze=False)
+    plots = figure.subplots(len(pools), len(rules), sharex=True, squeeze=False)
     for row, pool in zip(plots, pools):
-        for axes, payment in zip(row, PAYMENTS):
-            part = curves[(curves["pool"] == pool) & (curves["payment"] == payment)]
+        for axes, name in zip(row, rules):
+            part = curves[(curves["pool"] == pool) & (curves["algorithm"] == name)]
             keys.update(draw_models(axes, part))
-            axes.set_title(f"{common.shorten(pool)}:\npayment {payment}", fontsize=7.5)
+            axes.set_title(f"{common.shorten(pool)}:\n{common.shorten(name)}", fontsize=7.5)
         row[0].set_ylabel("its utility /\ncost of its offer", fontsize=7)
     for axes in plots[-1]:
-        axes.set_xlabel("asks / its true cost")
+        axes.set_xlabel("asks /\nits true cost")
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
 
@@ -273,5 +306,6 @@ def draw_models(axes, curves):
 
 
 if __name__ == "__main__":
-    study.run("incentives", __doc__, cases, run_case, report, RUNS, [*KEYS, "seed", "allocation", "monotone"],
-              more=["gains_runs", "curves_runs"], tasks=FCIM.tasks, seed=SEED, out=OUT)
+    study.run("incentives", __doc__, cases, run_case, report, RUNS,
+              [*KEYS, "seed", "asked", "algorithm", "allocation", "paid", "utility", "monotone"], METHODS,
+              more=["gains_runs", "curves_runs"], flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)

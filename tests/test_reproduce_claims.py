@@ -78,7 +78,7 @@ def test_the_command_reads_the_stored_runs(run):
     found = table.set_index(["against", "claim", "reading"]).sort_index()
     for line, key in zip(markdown, claims.SHOWN):
         _, *texts, paper, owned, rented, _ = line.split("|")
-        rows = found.loc[key].set_index("pool")
+        rows = found.loc[[key]].set_index("pool")
         assert [text.strip() for text in texts] == list(key[1:])
         for cell, pool in ((owned, "campus"), (rented, "cloud")):
             row = rows.loc[pool] if pool in rows.index else rows.loc["one device"]
@@ -95,22 +95,23 @@ def test_shares_of_auctions_are_those_of_a_plain_count(seed):
         case = dict(model=model, pool=pool, seed=draw)
         sold = (draw + len(pool)) % 5 > 0
         for asked in ("as drawn", "true cost"):
-            rows.append(dict(case, asked=asked, paid_paper=float(sold * rng.integers(2)),
-                             utility_paper=float(rng.integers(-1, 2))))
-        for lie, payment in itertools.product(("price", "layers", "time"), ("paper", "critical")):
-            gains.append(dict(case, device=k, lie=lie, payment=payment,
+            rows.append(dict(case, asked=asked, algorithm="FCIM", paid=float(sold * rng.integers(2)),
+                             utility=float(rng.integers(-1, 2))))
+            rows.append(dict(rows[-1], algorithm="FCIM_critical", utility=-1.0))
+        for lie, rule in itertools.product(("price", "layers", "time"), ("FCIM", "FCIM_critical")):
+            gains.append(dict(case, device=k, lie=lie, algorithm=rule,
                               gain=float(rng.integers(2)) * rng.integers(2) if sold else math.nan))
     table = pd.DataFrame(claims.of_incentives(pd.DataFrame(rows), pd.DataFrame(gains)))
 
     cases = {}
     for reading, asked, least in (("utility above 0, prices as drawn", "as drawn", 1),
                                   ("no loss, at true cost", "true cost", 0)):
-        cases[reading] = [(row, row["utility_paper"] >= least) for row in rows
-                          if row["paid_paper"] and row["asked"] == asked]
-    for more, payment in (("", "paper"), (", FCIM_critical", "critical")):
+        cases[reading] = [(row, row["utility"] >= least) for row in rows
+                          if row["paid"] and row["asked"] == asked and row["algorithm"] == "FCIM"]
+    for more, rule in (("", "FCIM"), (", FCIM_critical", "FCIM_critical")):
         for how, lie in (("another price", "price"), ("fewer layers", "layers"), ("another time", "time")):
             cases[f"no gain by {how}{more}"] = [(row, row["gain"] == 0) for row in gains if (
-                row["lie"], row["payment"]) == (lie, payment) and not math.isnan(row["gain"])]
+                row["lie"], row["algorithm"]) == (lie, rule) and not math.isnan(row["gain"])]
     found = table.set_index(["pool", "reading"])
     assert sorted(found.index) == sorted(itertools.product("pq", cases))
     for pool, reading in found.index:
