@@ -1,7 +1,8 @@
 """Token by token: every prompt and every token crosses every link, beside the paper's one crossing a task.
 
     python -m reproduce.tokens
-    python -m reproduce.tokens --pool paper --runs 10 --also MyAllocator.py
+    python -m reproduce.tokens --pool paper --runs 10 --also Mine.py
+    python -m reproduce.tokens --pool campus --network links.csv
 
 In the paper's model a stage computes all tokens of a task and passes it on once. Here the client embeds a prompt, sends
 it over all stages and gets it back, applies the output head, and so knows the first token; then each of the output
@@ -17,6 +18,10 @@ bytes count as those of a link.
 
 The methods plan with the seconds that all crossings of a link take a task, in the mean over the list, as --links would
 hand them over. "paper_": the same allocations under the paper's model, by common.evaluate, with these links.
+
+--network takes measured links in place of drawn ones: a CSV or JSON file with the fields from, to (devices of the pool,
+or client), latency_ms (one way) and mbit_s, each pair once (those within a host, HOST, may be left out). The seconds
+that the methods plan with are written to tokens_links.csv then, for --links of the nine.
 """
 import heapq
 import os
@@ -33,10 +38,10 @@ import common
 import FCIM
 from reproduce import stats, study
 
-MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
-POOL = "campus"  # the devices: a name in common.POOLS
+MODELS = ["BLOOM-176B"]  # whose layers are placed: names in common.MODELS
+POOLS = ["campus", "cloud", "paper"]  # the devices, owned and rented: names in common.POOLS
 SEED = 0  # of the first draw
-RUNS = 30  # draws of links and bids in each network
+RUNS = 20  # draws of links and bids in each network
 OUT = "results"  # where the files go
 NETWORKS = {  # between hosts: latency (s), bandwidth (bytes/s)
     "local network": (0.5e-3, 1e9 / 8),
@@ -46,7 +51,9 @@ NETWORKS = {  # between hosts: latency (s), bandwidth (bytes/s)
 FACTOR = (0.5, 2)  # of each link: latency x, bandwidth / a number between the two
 HOST = (20e-6, 12e9)  # latency and bandwidth within a host
 VALUE_BYTES = 2  # of an activation
+LINK = {"from": str, "to": str, "latency_ms": float, "mbit_s": float}  # a measured one
 
+KEYS = ["model", "pool", "network"]
 METRICS = ["completion_time", "mean_turnaround_time", "time_to_first_token", "time_per_token", "communication_overhead",
            "paper_completion_time", "paper_mean_turnaround_time"]
 SHOWN = {"completion_time": "Completion of the list, token by token (s)",
@@ -58,24 +65,45 @@ PANELS = {"completion_time": "completion (s)\ntoken by token", "paper_completion
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
+def add_flags(parser):
+    study.add_model_and_pool(parser, MODELS, POOLS)
+    parser.add_argument("--network", metavar="FILE", help="measured links of a pool, in place of drawn ones")
+
+
 def cases(args):
-    """A case is a draw of links and bids in a network."""
-    model = common.get_model(args.model)
-    pool = common.find_name(args.pool, common.POOLS, "pool")
-    common.allocation_case(args.tasks, model, pool, args.seed)  # says what is wrong with the list
-    return [(args.tasks, model, pool, network, args.seed + k, args.methods)
-            for network in NETWORKS for k in range(args.runs)]
+    """A case is a draw of links and bids in a network, or, of a file of links, of bids alone."""
+    settings = study.models_and_pools(args, MODELS, POOLS)
+    networks = NETWORKS if args.network is None else [args.network]
+    if args.network is not None:
+        common.require(len(settings) == 1, f"--network {args.network}: these are links of one pool, for one model: "
+                       "choose them by --pool and --model")
+        write_links(args, *settings[0])
+    return [(args.tasks, *setting, network, args.seed + k, args.methods)
+            for setting in settings for network in networks for k in range(args.runs)]
+
+
+def write_links(args, model, pool):
+    case = study.quiet_case(args.tasks, model, pool, args.seed)
+    case = plan_with(case, *measured_links(case["bids"], args.network, pool))
+    prompt, output = case["tasks"][["prompt_tokens", "output_tokens"]].mean()
+    path, = common.write_files(args.out, {"tokens_links.csv": case["links"].rename_axis("").reset_index()})
+    print(f"written: {path}, for --links: the seconds that all crossings of a link take\na task of {prompt:.1f} prompt "
+          f"and {output:.1f} output tokens, the mean of the list, by {model.name}\n")
 
 
 def run_case(tasks, model, pool, network, seed, methods):
     """Metrics of the methods ({name: script})."""
     case = study.quiet_case(tasks, model, pool, seed)
-    latency, bandwidth = draw_links(case["bids"], *NETWORKS[network], seed)
+    if network in NETWORKS:
+        latency, bandwidth = draw_links(case["bids"], *NETWORKS[network], seed)
+    else:
+        latency, bandwidth = measured_links(case["bids"], network, pool)
     case = plan_with(case, latency, bandwidth)
     tasks_file = tasks if isinstance(tasks, str) else ""
     rows = []
     for name, path in methods.items():
-        row = dict(model=model.name, pool=pool, network=network, seed=seed, tasks_file=tasks_file, algorithm=name)
+        row = dict(model=model.name, pool=pool, network=os.path.basename(network), seed=seed, tasks_file=tasks_file,
+                   algorithm=name)
         try:
             with study.errors_of(name):
                 stages, _ = study.script(path).allocate(**case)
@@ -94,19 +122,41 @@ def run_case(tasks, model, pool, network, seed, methods):
 def draw_links(bids, latency, bandwidth, seed):
     """Latency (s) and bandwidth (bytes/s) of each link: two square arrays over the bidders and, last, the client. A
     link's draw depends on the seed and on the names at its ends alone, and is the same in each network."""
+    def link(pair, is_host):
+        if is_host:
+            return HOST
+        slow, thin = common.draw(seed, "tokens", *pair).uniform(*FACTOR, 2)
+        return latency * slow, bandwidth / thin
+    return in_squares(bids, link)
+
+
+def measured_links(bids, path, pool):
+    """The same of a file of links between devices of the pool. Raises UserError."""
+    table = common.read_table(path, "link", LINK, {})
+    known = [*(line[0] for line in common.POOLS[pool]), "client"]
+    for end in ("from", "to"):
+        common.check_rows(table[end].isin(known), table[end], path, f"is not in pool {pool}: {', '.join(known)}")
+    pairs = [tuple(sorted(pair)) for pair in zip(table["from"], table["to"])]
+    common.check_rows(~pd.Series(pairs).duplicated(), table["to"], path, "ends a pair that is there already")
+    common.check_rows(table["mbit_s"] > 0, table["mbit_s"], path, "is not above 0")
+    measured = dict(zip(pairs, zip(table["latency_ms"] / 1e3, table["mbit_s"] * 1e6 / 8)))
+
+    def link(pair, is_host):
+        common.require(is_host or pair in measured, f"{path}, {' to '.join(pair)}: missing")
+        return measured.get(pair, HOST)
+    return in_squares(bids, link)
+
+
+def in_squares(bids, link):
+    """The latencies and bandwidths that link(pair of names, whether both are on a host) gives, in two squares."""
     names = [*bids["device"], "client"]
     hosts = [*bids["host"], None]
     latencies = np.zeros((len(names), len(names)))
     bandwidths = np.full_like(latencies, np.inf)
     for i in range(len(names)):
         for j in range(i):
-            if hosts[i] == hosts[j]:
-                link = HOST
-            else:
-                source = common.draw(seed, "tokens", *sorted((names[i], names[j])))
-                slow, thin = source.uniform(*FACTOR, 2)
-                link = latency * slow, bandwidth / thin
-            latencies[[i, j], [j, i]], bandwidths[[i, j], [j, i]] = link
+            pair = tuple(sorted((names[i], names[j])))
+            latencies[[i, j], [j, i]], bandwidths[[i, j], [j, i]] = link(pair, hosts[i] == hosts[j])
     return latencies, bandwidths
 
 
@@ -139,10 +189,10 @@ def run_tokens(stages, case, latency, bandwidth):
     answers = output > 0
     per_token = (last - first)[answers] / output[answers]
     return {
-        "completion_time": seconds(last.max()),
-        "mean_turnaround_time": seconds((last - arrival).mean()),
-        "time_to_first_token": seconds((first - arrival).mean()),
-        "time_per_token": seconds(per_token.mean()) if answers.any() else np.nan,
+        "completion_time": common.rounded_seconds(last.max()),
+        "mean_turnaround_time": common.rounded_seconds((last - arrival).mean()),
+        "time_to_first_token": common.rounded_seconds((first - arrival).mean()),
+        "time_per_token": common.rounded_seconds(per_token.mean()) if answers.any() else np.nan,
         "communication_overhead": round(float(communicating / (both or 1)), 6),
     }
 
@@ -213,42 +263,45 @@ def pass_tokens(arrival, output, prompt, token):
     return np.array(first), np.array(last)
 
 
-def seconds(microseconds):
-    return round(float(microseconds) / common.US, 6)
-
-
 # Report ---------------------------------------------------------------------------------------------------------------
 def report(runs):
     """What is published of the runs."""
     who = list(runs["algorithm"].unique())
-    shared, failures = study.on_shared_draws(runs, ["network"])
-    table = stats.compare(shared, ["network"], "seed", who, METRICS)
+    shared, failures = study.on_shared_draws(runs, KEYS)
+    table = stats.compare(shared, KEYS, "seed", who, METRICS)
+    rows = [key for key in KEYS if runs[key].nunique() > 1] or ["network"]
     parts = [heading(runs), *failures]
     for metric, caption in SHOWN.items():
         part = table[table["metric"] == metric]
-        parts.append((metric, caption, study.means(part, ["network"], who)))
+        parts.append((metric, caption, study.means(part, rows, who)))
     completion = table[table["metric"] == "completion_time"]
     parts.append(("changes", f"Completion of the list, token by token: change of {who[0]} in % against each",
-                  study.changes(completion, ["network"], who)))
-    return parts, {"table": table}, {"": (study.draw_bars, PANELS, "network", who, table)}
+                  study.changes(completion, rows, who)))
+    parts += study.own_changes(shared, rows, "seed", who, SHOWN)
+    figures = {}
+    for (model, pool), part in table.groupby(["model", "pool"], sort=False):
+        end = f"_{model}_{pool}".replace(" ", "-") if "model" in rows else f"_{pool}"
+        figures[end] = study.draw_bars, PANELS, "network", who, part, f"{model}, {pool}"
+    return parts, {"table": table}, figures
 
 
 def heading(runs):
     """What was run, and how to read it."""
-    model = common.get_model(runs["model"][0])
     number = runs["seed"].nunique()
     tasks = os.path.basename(runs["tasks_file"][0]) or "the list of FCIM.py"
-    text = (f"reproduce.tokens: {model.name} ({model.layers} layers, {model.bits:g} bits), pool {runs['pool'][0]}, "
-            f"{tasks}\n{number} draws of links and bids in each network, seeds from {runs['seed'].min()}\n")
-    for name, (latency, bandwidth) in NETWORKS.items():
-        text += f"{name}: {1e3 * latency:g} ms, {8e-6 * bandwidth:g} Mb/s\n"
-    return (f"{text}of each link: latency x and bandwidth / {FACTOR[0]}..{FACTOR[1]}\n"
-            "the paper's model: a task crosses each link once, for as long as all its crossings take\n"
+    models, pools = (", ".join(runs[key].unique()) for key in ("model", "pool"))
+    text = (f"reproduce.tokens: {models}, pools {pools}, {tasks}\n"
+            f"{number} draws of bids and links in each network, seeds from {runs['seed'].min()}\n")
+    for network in runs["network"].unique():
+        what = "links as measured"
+        if network in NETWORKS:
+            latency, bandwidth = NETWORKS[network]
+            what = f"{1e3 * latency:g} ms x, {8e-6 * bandwidth:g} Mb/s / {FACTOR[0]}..{FACTOR[1]}, drawn for each link"
+        text += f"{network}: {what}\n"
+    return (f"{text}the paper's model: a task crosses each link once, for as long as all its crossings take\n"
             f"{study.legend(number)}")
 
 
 if __name__ == "__main__":
-    study.run("tokens", __doc__, cases, run_case, report, RUNS,
-              ["model", "pool", "tasks_file", "network", "seed", "problem", *METRICS],
-              {**study.ALLOCATORS, **study.REFERENCES},
-              tasks=FCIM.tasks, model=MODEL, pool=POOL, seed=SEED, out=OUT)
+    study.run("tokens", __doc__, cases, run_case, report, RUNS, [*KEYS, "tasks_file", "seed", "problem", *METRICS],
+              {**study.ALLOCATORS, **study.REFERENCES}, flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)

@@ -1,12 +1,14 @@
 """reproduce/tokens.py: token by token against a plain simulation tick by tick, closed sums, the links, and a run."""
 import functools
 import itertools
+import json
+import pathlib
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of
+from conftest import part_of, refused
 
 import common
 import FCIM
@@ -115,6 +117,70 @@ def test_one_more_device_changes_no_other_link_and_a_network_scales_them_all():
     assert (latency[apart] >= 0.005).all() and (latency[apart] <= 0.02).all()
     assert (bandwidth[apart] >= 5e5).all() and (bandwidth[apart] <= 2e6).all()
     assert len(set(latency[apart])) == 5
+
+
+# Measured links -------------------------------------------------------------------------------------------------------
+def measured(pool="workstations"):
+    """A row for each pair of the pool and the client, some one way round, some the other; without a host's own links
+    but one. Latencies of 1, 2, .. ms, bandwidths of 10, 20, .. Mb/s."""
+    hosts = {**{device: host for device, _, host in common.POOLS[pool]}, "client": None}
+    pairs = [pair for pair in itertools.combinations(hosts, 2)
+             if hosts[pair[0]] != hosts[pair[1]] or pair == ("GPU 3", "GPU 4")]
+    return [{"from": pair[k % 2], "to": pair[1 - k % 2], "latency_ms": k + 1, "mbit_s": 10 * (k + 1)}
+            for k, pair in enumerate(pairs)]
+
+
+@pytest.mark.parametrize("file", ["links.csv", "links.json"])
+def test_links_are_as_measured(file):
+    rows = measured()
+    pathlib.Path("links.json").write_text(json.dumps(rows))
+    pd.DataFrame(rows).to_csv("links.csv", index=False)
+    bids = common.allocation_case(FCIM.tasks, BLOOM, "workstations", 0)["bids"]
+    latency, bandwidth = tokens.measured_links(bids, file, "workstations")
+    names = [*bids["device"], "client"]
+    for k, row in enumerate(rows, 1):
+        i, j = names.index(row["from"]), names.index(row["to"])
+        assert latency[i, j] == latency[j, i] == pytest.approx(k / 1000)
+        assert bandwidth[i, j] == bandwidth[j, i] == 1.25e6 * k
+    for i in (0, 4):  # two on a host
+        assert (latency[i, i + 1], bandwidth[i + 1, i]) == tokens.HOST
+    assert (latency > 0).sum() == 42 == (bandwidth < np.inf).sum()
+
+
+@pytest.mark.usefixtures("little_search")
+def test_the_nine_take_what_a_study_of_measured_links_writes(run):
+    pd.DataFrame(measured()).to_csv("links.csv", index=False)
+    status, out, _ = run("reproduce/tokens", "--network", "links.csv", "--pool", "workstations", "--runs", 2,
+                         "--no-plot")
+    assert status == 0
+    assert "take\na task of 22.2 prompt and 266.4 output tokens, the mean of the list, by BLOOM-176B\n" in out
+    assert "\nlinks.csv: links as measured\n" in out
+    assert run("PipeDream", "--pool", "workstations", "--links", "results/tokens_links.csv", "--no-plot")[0] == 0
+    links = pd.read_csv("results/PipeDream_links.csv", index_col=0)
+    expected = (1 + 266.4) * 0.001 + (22.2 + 266.4) * 14336 * 16 / 10e6  # the first pair: 1 ms, 10 Mb/s
+    assert links.loc["GPU 1", "GPU 3"] == pytest.approx(expected, abs=1e-6)
+    runs = pd.read_csv("results/tokens_runs.csv").query("algorithm == 'PipeDream'")
+    plan = pd.read_csv("results/PipeDream_metrics.csv")
+    assert runs["paper_completion_time"].iloc[0] == pytest.approx(plan["completion_time"][0], abs=1e-6)
+
+
+@pytest.mark.parametrize("k, change, message", [
+    (1, {"to": "GPU 9"}, "row 2, to: 'GPU 9' is not in pool workstations: GPU 1, GPU 2, GPU 3"),
+    (0, {"mbit_s": 0}, "row 1, mbit_s: 0.0 is not above 0"),
+    (3, {"latency_ms": "2 ms"}, "row 4, latency_ms: '2 ms' is not a number"),
+    (3, {"latency_ms": None}, "row 4, latency_ms: missing; the fields of a link are from, to, latency_ms, mbit_s"),
+    (4, {"from": "GPU 3", "to": "GPU 1"}, "row 5, to: 'GPU 1' ends a pair that is there already"),
+    (0, None, "GPU 1 to GPU 3: missing")])
+def test_a_wrong_row_of_measured_links_is_named(k, change, message, run):
+    rows = measured()
+    rows[k:k + 1] = [] if change is None else [dict(rows[k], **change)]
+    pd.DataFrame(rows).to_csv("links.csv", index=False)
+    flags = "--network", "links.csv", "--pool", "workstations"
+    refused(run("reproduce/tokens", *flags), f"reproduce.tokens: links.csv, {message}")
+
+
+def test_measured_links_are_those_of_one_pool(run):
+    refused(run("reproduce/tokens", "--network", "links.csv"), "one pool, for one model: choose them by --pool")
 
 
 def test_a_draw_without_an_allocation_says_why(monkeypatch):
