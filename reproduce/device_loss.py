@@ -43,7 +43,7 @@ LOAD = 0.9  # of drawn lists, as in reproduce.whole_system
 READY = 10  # s from the loss until the auction is over and the new devices have loaded their layers
 
 METRICS = {"extra_seconds": "s", "extra_cents": "cents", "deadlines_lost": ""}
-PANELS = {"extra_seconds": "to the last\ncompletion (s)", "extra_cents": "cost\n(cents)",
+PANELS = {"extra_seconds": "last completion\n(s later)", "extra_cents": "cost\n(cents more)",
           "deadlines_lost": "deadlines\nlost"}
 LOOKS = {"repair": dict(marker="o", color=common.BLUE), "anew": dict(marker="x", color=common.RED)}
 DIFFERENCE = "repair - anew"
@@ -128,7 +128,7 @@ def repair(case, stages, computed, passed, s, t):
 
     # On them run the tasks that were not passed on; on the stages that follow, all tasks.
     sent = computed[:, s - 1] if s else tasks["arrival_time"].to_numpy()
-    start = np.maximum(sent, ready_after(t)) + links[s]
+    start = np.maximum(sent, t + round(READY * common.US)) + links[s]
     passed = passed[:, s].copy()
     passed[todo] = pass_on(tasks[todo], start[todo], work[todo], links, range(s, after))
     completion = pass_on(tasks, passed, work, links, range(after, len(stages)))
@@ -153,7 +153,7 @@ def anew(case, stages, computed, passed, s, t):
 
     # On the new pipeline run the tasks that the last stage had not computed.
     arrival = tasks["arrival_time"].to_numpy()
-    start = np.maximum(arrival, ready_after(t)) + links[0]
+    start = np.maximum(arrival, t + round(READY * common.US)) + links[0]
     completion = passed[:, -1].copy()
     completion[todo] = pass_on(tasks[todo], start[todo], work[todo], links, range(len(stages)))
     return stages, paid + rewards(stages), completion
@@ -204,11 +204,6 @@ def rewards(stages):
     return sum(stage["reward"] for stage in stages)
 
 
-def ready_after(t):
-    """When new devices are ready after a loss at t, in microseconds."""
-    return t + round(READY * common.US)
-
-
 # Tables and figure ----------------------------------------------------------------------------------------------------
 def report(runs):
     none = runs[runs["algorithm"] == "FCIM"]  # a draw without an allocation has this row alone
@@ -244,7 +239,7 @@ def heading(runs):
     lists = os.path.basename(about["tasks_file"]) or f"drawn lists, load {LOAD}"
     return (f"reproduce.device_loss: {model.name} ({model.layers} layers, {model.bits:g} bits), {lists},\n{number} "
             f"losses in each pool, seeds from {runs['seed'].min()}, new devices ready after {READY} s\n"
-            f"{study.legend(number)}")
+            f"{study.legend(number, changes=False)}")
 
 
 def possible_lines(losses):
@@ -274,8 +269,8 @@ def draw_losses(runs):
             axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
             axes.locator_params(axis="y", nbins=5)
     for pool, top, bottom in zip(pools, plots[0], plots[-1]):
-        top.set_title(f"pool {common.shorten(pool)}: what a loss adds")
-        bottom.set_xlabel("time of the loss / last completion without it")
+        top.set_title(f"pool {common.shorten(pool)}")
+        bottom.set_xlabel("time of the loss / last\ncompletion without it")
     figure.align_ylabels(plots[:, 0])
     return common.finish_figure(figure, keys)
 
