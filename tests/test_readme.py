@@ -1,9 +1,11 @@
 """What the READMEs show is what their commands print, and README.md's recipes run as written."""
 import functools
 import io
+import itertools
 import json
 import pathlib
 import re
+import shlex
 import subprocess
 import tempfile
 
@@ -12,6 +14,7 @@ import pytest
 import readme
 from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, metrics, refused, run_here
 
+import common
 import FCIM
 
 TEXTS = [path.read_text(encoding="utf-8") for path in readme.READMES]
@@ -147,6 +150,39 @@ def test_the_bids_and_links_of_the_recipe_are_accepted(run):
     status, _, err = run(script, "--model", "GPT-Neo 1.3B", "--no-plot")
     assert status == 0, err
     assert pd.read_csv("results/mine_bids.csv")["layers"].tolist() == [bid["layers"] for bid in own["bids"]]
+
+
+@pytest.mark.usefixtures("little_search")
+def test_from_measured_links_to_the_commands_of_engines(run, monkeypatch):
+    """The four commands of the recipe; only the checkpoints are not here, and few draws are made."""
+    pool, links, commands = re.search(r"<!-- recipe: five machines -->\n```python\n(.*?)```\n```text\n(.*?)```\n"
+                                      r"```sh\n(.*?)```", TEXTS[0], re.DOTALL).groups()
+    pools = {}
+    exec(pool, {"POOLS": pools})
+    monkeypatch.setitem(common.POOLS, "home", pools["home"])
+    given = pd.read_csv(io.StringIO(links))
+    pairs = itertools.combinations([*(machine[0] for machine in pools["home"]), "client"], 2)
+    missing = [[*pair, 1, 100] for pair in pairs if list(pair) not in given[["from", "to"]].to_numpy().tolist()]
+    pd.concat([given, pd.DataFrame(missing, columns=list(given))]).to_csv("links.csv", index=False)
+    llama = common.get_model("Llama 3.3 70B")
+    monkeypatch.setattr("real.describe.read_model", lambda name: llama)
+    pathlib.Path(re.search(r"\S+\.gguf", commands).group()).touch()
+
+    outputs = []
+    for words in (shlex.split(line, comments=True)[1:] for line in commands.splitlines()):
+        script, *flags = words[1:] if words[0] == "-m" else words
+        few = ["--runs", 1, "--no-plot"] if script == "reproduce.tokens" else []
+        status, out, err = run(script.replace(".py", "").replace(".", "/"), *flags, *few)
+        assert status == 0, err
+        outputs.append(out)
+    stages = pd.read_csv("results/FCIM_stages.csv")
+    layers = stages["layers"].tolist()
+    assert sum(layers) == 80 and len(layers) > 1
+    assert f"-ts {','.join(map(str, [*layers[:-1], layers[-1] + 1]))}\n" in outputs[2]
+    assert outputs[2].count("ggml-rpc-server -H") == len(layers)
+    assert outputs[3].count(f"VLLM_PP_LAYER_PARTITION={','.join(map(str, layers))} vllm serve owner/") == len(layers)
+    for device in stages["devices"]:
+        assert all(f"# on {device}, 192.0.2." in out for out in outputs[2:])
 
 
 @pytest.mark.parametrize("name", ALLOCATORS + SCHEDULERS)
