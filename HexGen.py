@@ -8,7 +8,8 @@ count. (Y. Jiang et al., "HexGen: Generative Inference of Large Language Model o
 Environment", ICML 2024. The published code has no scheduler; this one is written from the paper, for one pipeline.)
 Two heuristics, without a proof of optimality: a genetic algorithm searches for the groups and their order (`allocate`);
 for each candidate, layers are moved one by one between stages as long as that helps (`descend`). A group splits
-attention heads evenly, so its size divides the model's heads, and divides its key-value heads or is a multiple of them.
+attention heads evenly, so its size divides the model's heads, and divides its key-value heads or is a multiple of them;
+then its devices hold copies of these, and of their KV caches, so that it holds fewer layers.
 """
 import math
 from functools import lru_cache
@@ -48,8 +49,8 @@ tasks = [
 ]
 
 
-def allocate(model, layers, bids, delay, times, arrivals, seed, plan=PLAN, population=POPULATION, children=CHILDREN,
-             tries=TRIES, stale=STALE, patience=PATIENCE, **_):
+def allocate(model, layers, tasks, bids, delay, times, arrivals, seed, plan=PLAN, population=POPULATION,
+             children=CHILDREN, tries=TRIES, stale=STALE, patience=PATIENCE, **_):
     """Stages (see common.evaluate) and notes, for a case of common.allocation_case. NoAllocation: too few offers.
 
     A genetic algorithm: of parents and children those survive that complete the task list soonest (mu + lambda).
@@ -67,7 +68,7 @@ def allocate(model, layers, bids, delay, times, arrivals, seed, plan=PLAN, popul
         times, arrivals = thinned(times, arrivals, plan)
 
     rng = np.random.default_rng(seed)
-    sizes = group_sizes(model)
+    sizes = {k: common.group_share(model, tasks, k) for k in group_sizes(model)}
     given = dict(layers=layers, offers=offers, sizes=sizes, delay=delay, seconds=group_seconds(times, delay))
     known = set()  # groupings that were candidates
     new = []
@@ -157,13 +158,14 @@ def candidate(groups, share, known, layers, offers, sizes, delay, seconds):
 
     A candidate is a dict: grouping (groups in pipeline order, tuples of rows of bids) and lists of a value a stage: n
     (layers; at first what its devices had in the parent, share), cap (most layers), w (seconds of a layer, by task), d
-    (seconds of the link into it and, one more, to the client). known: groupings; seconds: see group_seconds.
+    (seconds of the link into it and, one more, to the client). known: groupings; sizes: {size of a group: share that it
+    holds of what its devices offer}; seconds: see group_seconds.
     """
     grouping = tuple(tuple(sorted(group)) for group in groups)
-    cap = [len(group) * min(offers[i] for i in group) for group in grouping]
-    if grouping in known or not len(grouping) <= layers <= sum(cap):
+    if grouping in known or not all(len(group) in sizes for group in grouping):
         return None
-    if not sizes.issuperset(map(len, grouping)):
+    cap = [int(len(group) * min(offers[i] for i in group) * sizes[len(group)]) for group in grouping]
+    if not len(grouping) <= layers <= sum(cap):
         return None
     client = (len(offers),)
     way = (client, *grouping, client)

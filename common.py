@@ -18,7 +18,7 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -480,9 +480,8 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     lines = [(*line, kind.price_per_hour)[:4] for line, kind in zip(POOLS[pool], types)]  # its own rent comes first
     devices = pd.DataFrame(lines, columns=["device", "type", "host", "rent"]).set_index("device")
     tasks = read_tasks(tasks, model, types).sort_values("arrival_time", kind="stable")
-    layer_bytes = model.layer_bytes + tasks["kv_bytes"].max() / model.layers
     devices["memory"] = [device.memory for device in types]
-    devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / layer_bytes).astype(int)
+    devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / group_bytes(model, tasks, 1)).astype(int)
     devices["watts"] = [device.watts for device in types]
     devices["cost_per_hour"] = devices["rent"].astype(float).fillna(devices["watts"] / 1000 * ELECTRICITY)  # USD
     estimates = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
@@ -599,7 +598,7 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, watts, **_):
     in order of arrival) and of intervals (label, kind, start, end, stage, devices: each task's way, all-reduces in
     compute), in microseconds, and the metrics.
     """
-    check_stages(stages, bids, model.layers)
+    check_stages(stages, bids, model, tasks)
     groups = [stage["devices"] for stage in stages]
     names = ["+".join(bids["device"][group]) for group in groups]
     layers = np.array([int(stage["layers"]) for stage in stages])
@@ -613,7 +612,7 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, watts, **_):
 
     shares = device_shares(stages, bids, memory)
     total = shares.groupby("stage").sum()
-    held = layers * (model.layer_bytes + tasks["kv_bytes"].max() / model.layers) / 1e9
+    held = layers * [group_bytes(model, tasks, len(group)) for group in groups] / 1e9
     table = pd.DataFrame({
         "stage": range(1, len(stages) + 1),
         "devices": names,
@@ -665,15 +664,29 @@ def allocation_metrics(result, shares, bidders, held, computation, communication
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
 
 
-def check_stages(stages, bids, layers):
+def group_bytes(model, tasks, size):
+    """Bytes of a layer, with the largest KV cache of a task, in a group of so many devices: of fewer key-value heads
+    each device holds a copy of one, its weights and its cache."""
+    copied = replace(model, kv_heads=max(model.kv_heads, size))
+    cache = tasks["kv_bytes"].max() / model.layers
+    return copied.layer_bytes + cache * (copied.kv_heads / model.kv_heads)
+
+
+def group_share(model, tasks, size):
+    """The share that a group of this size can hold of the layers that its devices offer: copies leave less room."""
+    return group_bytes(model, tasks, 1) / group_bytes(model, tasks, size)
+
+
+def check_stages(stages, bids, model, tasks):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
     used = [i for stage in stages for i in stage["devices"]]
     require(len(set(used)) == len(used), "the allocation is wrong: a device is used twice")
     for stage in stages:
-        most = len(stage["devices"]) * bids["layers"][stage["devices"]].min()
+        size = len(stage["devices"])
+        most = int(size * bids["layers"][stage["devices"]].min() * group_share(model, tasks, size))
         require(1 <= stage["layers"] <= most, f"the allocation is wrong: {stage} of {most} layers at most")
     held = sum(stage["layers"] for stage in stages)
-    require(held == layers, f"the allocation is wrong: it holds {held} of {layers} layers")
+    require(held == model.layers, f"the allocation is wrong: it holds {held} of {model.layers} layers")
 
 
 def stage_times(groups, layers, delay, times):

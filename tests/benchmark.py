@@ -175,8 +175,8 @@ def random_devices(n, layers, looseness, seed):
                          "computation_time": T, "true_cost": T})
     delay = np.triu(draw.uniform(1, 9, (n + 1, n + 1)), 1)
     model = common.Model("M", layers, hidden=9600, feed_forward=38400, heads=96, context=2048)
-    return dict(model=model, layers=layers, bids=bids, delay=delay + delay.T, times=times, arrivals=np.arange(5.0),
-                seed=0)
+    return dict(model=model, layers=layers, tasks=pd.DataFrame({"kv_bytes": [0]}), bids=bids, delay=delay + delay.T,
+                times=times, arrivals=np.arange(5.0), seed=0)
 
 
 def heap_pass(keys):

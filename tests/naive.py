@@ -456,13 +456,32 @@ def groupings(devices):
                 yield (group, *rest)
 
 
-def stage_values(grouping, offers, delay, times):
+def device_bytes(model, k, cache):
+    """Bytes of a layer on each of k devices that split it, of which each has one key-value head at least. cache: bytes
+    of a layer's KV cache on a single device."""
+    own = max(Fraction(model.kv_heads, k), 1)
+    queries = Fraction(2 * model.heads * model.head_dim * model.hidden, k)
+    keys = 2 * own * model.head_dim * model.hidden
+    feed_forward = Fraction((3 if model.gated else 2) * model.feed_forward * model.hidden, k)
+    return (queries + keys + feed_forward) * model.bits / 8 + own * cache / model.kv_heads
+
+
+def most_layers(offers, model, cache):
+    """Most layers of a group of devices that have room for so many each, alone; found by counting up."""
+    room = min(offers) * device_bytes(model, 1, cache)
+    n = 0
+    while (n + 1) * device_bytes(model, len(offers), cache) <= room:
+        n += 1
+    return n
+
+
+def stage_values(grouping, offers, delay, times, room=lambda offers: len(offers) * min(offers)):
     """Most layers, w and d of a grouping, from the definitions."""
     most, w, d = [], [], []
     for s, group in enumerate(grouping):
         k = len(group)
         slowest = max((delay[i][j] for i in group for j in group if i != j), default=0)
-        most.append(k * min(offers[i] for i in group))
+        most.append(room([offers[i] for i in group]))
         w.append([max(row[i] for i in group) / k + 4 * (k - 1) / k * slowest for row in times])
         before = grouping[s - 1] if s else (len(offers),)
         d.append(min(delay[i][j] for i in before for j in group))
@@ -470,8 +489,8 @@ def stage_values(grouping, offers, delay, times):
     return most, list(zip(*w)), d
 
 
-def genetic_search(layers, offers, delay, times, arrivals, sizes, first, mutate, rng, *, population, children, tries,
-                   stale):
+def genetic_search(layers, offers, delay, times, arrivals, sizes, room, first, mutate, rng, *, population, children,
+                   tries, stale):
     """The best found (time, grouping, layer counts), generations, number of groupings. first: groupings to begin with;
     mutate: makes another of one. Nothing is given up before its moves are made."""
     known, survivors, generations, unchanged = set(), [], 0, 0
@@ -479,7 +498,7 @@ def genetic_search(layers, offers, delay, times, arrivals, sizes, first, mutate,
     def placed(groups, share):
         """Placements of a new grouping, from the layers of the parent and from even stages."""
         grouping = tuple(tuple(sorted(group)) for group in groups)
-        most, w, d = stage_values(grouping, offers, delay, times)
+        most, w, d = stage_values(grouping, offers, delay, times, room)
         if grouping in known or len(grouping) > layers or sum(most) < layers or {*map(len, grouping)} - sizes:
             return []
         known.add(grouping)

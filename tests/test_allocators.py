@@ -26,7 +26,8 @@ def table(name, end):
 MODEL = common.Model("any", layers=1, hidden=27720, feed_forward=1, heads=27720, context=1)  # groups of any size
 CALLS = [
     (FCIM, dict(budget=1e9, deadline=1e9)),
-    (HexGen, dict(model=MODEL, **{key.lower(): value for key, value in LITTLE.items()})),  # too short to repair much
+    (HexGen, dict(model=MODEL, tasks=pd.DataFrame({"kv_bytes": [9]}),
+                  **{key.lower(): value for key, value in LITTLE.items()})),  # too short to repair much
     (PipeDream, {}),
     (PipeEdge, {}),
 ]

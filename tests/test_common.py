@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+from fractions import Fraction
 
 import naive
 import numpy as np
@@ -325,7 +326,7 @@ def allocations(draw):
 def test_the_accounting_equals_a_plain_one(case):
     stages, tasks, bids, delay, times = case
     layers = sum(stage["layers"] for stage in stages)
-    model = common.Model("M", layers, hidden=8000, feed_forward=46500, heads=8, context=99)  # 1e9 weights a layer
+    model = common.Model("M", layers, hidden=8000, feed_forward=46500, heads=8, context=99, kv_heads=layers % 4)
     watts = list(range(100, 100 + len(bids)))
     given_case = (tasks, model, bids, delay, times, [24] * len(bids), watts)
     table, result, intervals, metrics = common.evaluate(stages, *given_case)
@@ -369,6 +370,9 @@ def test_the_accounting_equals_a_plain_one(case):
 
     rewards = [reward for reward, _ in paid.values()]
     shares = [stage["layers"] / len(stage["devices"]) for stage in stages for _ in stage["devices"]]
+    cache = Fraction(int(tasks["kv_bytes"].max()), layers)
+    held = sum(stage["layers"] * len(stage["devices"]) * naive.device_bytes(model, len(stage["devices"]), cache)
+               for stage in stages)
     turnaround = ((result["completion_time"] - tasks["arrival_time"]) / common.US).tolist()
     expected = {
         "completion_time": back / 1e6, "communication_time": crossed / 1e6, "computation_time": computed.sum() / 1e6,
@@ -376,7 +380,7 @@ def test_the_accounting_equals_a_plain_one(case):
         "deadlines_met": sum(result["completion_time"] <= tasks["deadline"]), "total_cost": sum(rewards),
         "cost_efficiency": layers / sum(rewards), "mean_turnaround_time": np.mean(turnaround),
         "p95_turnaround_time": np.percentile(turnaround, 95), "mean_waiting_time": queued / len(tasks) / 1e6,
-        "memory_utilization": layers * (2e9 + tasks["kv_bytes"].max() / layers) / 24e9 / len(paid),
+        "memory_utilization": held / 24e9 / len(paid),
         "devices": len(paid), "tasks": len(tasks),
         "energy": sum(watts[i] * computed[s] / 1e6 / 3600 / 1000
                       for s, stage in enumerate(stages) for i in stage["devices"])}

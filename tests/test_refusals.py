@@ -1,5 +1,6 @@
 """What common.py refuses: one line that names the place (file, row, field), exit status 2, nothing written."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -109,8 +110,9 @@ GOOD = [{"devices": [0], "layers": 2}, {"devices": [1], "layers": 1}]
 ])
 def test_a_wrong_allocation_is_refused(stages):
     bids = pd.DataFrame({"device": ["A", "B", "C"], "layers": [2, 2, 2], "price": 1, "true_cost": 1})
-    assert told(common.check_stages, stages, bids, 3).startswith("the allocation is wrong: ")
-    common.check_stages(GOOD, bids, 3)
+    case = bids, replace(BLOOM, layers=3), pd.DataFrame({"kv_bytes": [0]})
+    assert told(common.check_stages, stages, *case).startswith("the allocation is wrong: ")
+    common.check_stages(GOOD, *case)
 
 
 @pytest.mark.parametrize("runs, place", [
