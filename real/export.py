@@ -20,6 +20,7 @@ ENDS = "# the first stage holds the embeddings besides, the last one the head"
 PLACES = "# one line for each device, on its own machine: replace the addresses by theirs"
 RPC_PORT = 50052  # of the first llama.cpp worker on a machine
 MOST_WORKERS = 15  # llama.cpp takes shares for fewer than 16 devices
+VARIABLE = '"$MODEL"'  # stands in a line for the name of a built-in model, which is no checkpoint
 TYPES = {"GPT-Neo 1.3B": "gpt_neo", "GPT-3 175B": "gpt2", "BLOOM-176B": "bloom"}  # transformers' types of built-in ones
 HEXGEN_SIZES = {  # layers, hidden size, feed-forward size: the Llama models that HexGen has configurations for
     (32, 4096, 11008): "llama-7b", (40, 5120, 13824): "llama-13b", (60, 6656, 17920): "llama-30b",
@@ -41,12 +42,15 @@ def main(prog):
     pool, case, table = real.allocate(args, script, model)
     groups = [devices.split("+") for devices in table["devices"]]
     addresses = read_addresses(args.addresses, len(each_device(groups)))
-    text = ENGINES[engine](groups, table["layers"].tolist(), model, addresses)
+    planned = int((case["tasks"]["prompt_tokens"] + case["tasks"]["output_tokens"]).max())
+    text = ENGINES[engine](groups, table["layers"].tolist(), replace(model, context=planned), addresses)
+    if VARIABLE in text:
+        text = f"MODEL=...  # owner/model or a folder\n{text}"
 
     ending = "json" if engine == "device_map" else "txt"
     paths = common.write_files(given["out"], {f"{name}_{engine}.{ending}": text + "\n"})
-    print(f"{name}: {model.name} ({model.layers} layers), pool {pool}, seed {case['seed']}, for {engine}\n\n{text}\n\n"
-          f"written: {', '.join(paths)}")
+    print(f"{name}: {model.name} ({model.layers} layers), pool {pool}, seed {case['seed']}, for {engine}, a context of "
+          f"{planned:,} tokens\n\n{text}\n\nwritten: {', '.join(paths)}")
 
 
 def find_model(name):
@@ -65,8 +69,8 @@ def read_addresses(text, count):
 
 
 # Engines --------------------------------------------------------------------------------------------------------------
-# Functions of groups (names of the devices of each stage), counts (layers of each stage), a common.Model and addresses
-# (of the devices, one after another) to the text of a file.
+# Functions of groups (names of the devices of each stage), counts (layers of each stage), a common.Model (its context:
+# that of the list's longest task) and addresses (of the devices, one after another) to the text of a file.
 
 
 def device_map(groups, counts, model, addresses):
@@ -75,13 +79,12 @@ def device_map(groups, counts, model, addresses):
 
 
 def vllm(groups, counts, model, addresses):
-    require_checkpoint(model, "vllm")
     size = even_size(groups, "vllm")
     devices = each_device(groups)
     lines = [ENDS, PLACES]
     for rank, device in enumerate(devices):
-        words = [f"VLLM_PP_LAYER_PARTITION={commas(counts)}", "vllm", "serve", model.name,
-                 "--pipeline-parallel-size", len(counts), "--tensor-parallel-size", size]
+        words = [f"VLLM_PP_LAYER_PARTITION={commas(counts)}", "vllm", "serve", model.name, "--max-model-len",
+                 model.context, "--pipeline-parallel-size", len(counts), "--tensor-parallel-size", size]
         if len(devices) > 1:
             words += ["--nnodes", len(devices), "--node-rank", rank, "--master-addr", addresses[0]]
         if rank > 0:
@@ -91,13 +94,12 @@ def vllm(groups, counts, model, addresses):
 
 
 def sglang(groups, counts, model, addresses):
-    require_checkpoint(model, "SGLang")
     size = even_size(groups, "SGLang")
     devices = each_device(groups)
     lines = [ENDS, PLACES]
     for rank, device in enumerate(devices):
-        words = [f"SGLANG_PP_LAYER_PARTITION={commas(counts)}", "python3", "-m", "sglang.launch_server",
-                 "--model-path", model.name, "--pp-size", len(counts), "--tp-size", size]
+        words = [f"SGLANG_PP_LAYER_PARTITION={commas(counts)}", "python3", "-m", "sglang.launch_server", "--model-path",
+                 model.name, "--context-length", model.context, "--pp-size", len(counts), "--tp-size", size]
         if len(devices) > 1:
             words += ["--nnodes", len(devices), "--node-rank", rank, "--dist-init-addr", f"{addresses[0]}:20000"]
         lines.append(command(words, device, addresses[rank]))
@@ -114,7 +116,7 @@ def llama_cpp(groups, counts, model, addresses):
     for (device,), address, port in zip(groups, addresses, ports):
         lines.append(command(["ggml-rpc-server", "-H", address, "-p", port], device, address))
     places = [f"{address}:{port}" for address, port in zip(addresses, ports)]
-    lines.append(command(["llama-server", *llama_flags(model.name, counts, places)]))
+    lines.append(command(["llama-server", *llama_flags(model.name, counts, places), "-c", model.context]))
     return "\n".join(lines)
 
 
@@ -126,14 +128,13 @@ def prima_cpp(groups, counts, model, addresses):
         ring = ["--world", len(counts), "--rank", rank, "--master", addresses[0],
                 "--next", addresses[(rank + 1) % len(counts)]]
         program = ["llama-cli"] if rank else ["llama-server", "--host", "127.0.0.1", "--port", 8080]
-        split = [] if rank else ["-lw", commas(counts)]
+        split = [] if rank else ["-lw", commas(counts), "-c", model.context]
         words = [*program, "-m", model.name, *ring, *split, "-ngl", counts[rank]]
         lines.append(command(words, device, addresses[rank]))
     return "\n".join(lines)
 
 
 def hexgen(groups, counts, model, addresses):
-    require_checkpoint(model, "hexgen")
     size = HEXGEN_SIZES.get((model.layers, model.hidden, model.feed_forward))
     common.require(size, f"hexgen runs {', '.join(HEXGEN_SIZES.values())} only, not {model.name}")
     devices = each_device(groups)
@@ -157,7 +158,8 @@ def each_device(groups):
 
 def command(words, device=None, address=None):
     """A line for a shell, each word quoted where it must be, and a comment that says where to run it."""
-    line = " ".join(shlex.quote(str(word)) for word in words)
+    built_in = [model.name for model in common.MODELS]
+    line = " ".join(VARIABLE if word in built_in else shlex.quote(str(word)) for word in words)
     return line if device is None else f"{line}  # on {common.format_value(device)}, {common.format_value(address)}"
 
 
@@ -192,12 +194,6 @@ def even_size(groups, engine):
     common.require(len(set(sizes)) == 1, f"{engine} splits the layers of all stages alike, not between {sizes} "
                    "devices: hexgen does")
     return sizes[0]
-
-
-def require_checkpoint(model, engine):
-    built_in = [one.name for one in common.MODELS]
-    common.require(model.name not in built_in, f"{engine} needs a checkpoint, and {model.name} is a name that is built "
-                   "in: --model owner/model, or a folder")
 
 
 def require_gguf(name, engine):

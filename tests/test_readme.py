@@ -178,7 +178,7 @@ def test_from_measured_links_to_the_commands_of_engines(run, monkeypatch):
     stages = pd.read_csv("results/FCIM_stages.csv")
     layers = stages["layers"].tolist()
     assert sum(layers) == 80 and len(layers) > 1
-    assert f"-ts {','.join(map(str, [*layers[:-1], layers[-1] + 1]))}\n" in outputs[2]
+    assert f"-ts {','.join(map(str, [*layers[:-1], layers[-1] + 1]))} -c " in outputs[2]
     assert outputs[2].count("ggml-rpc-server -H") == len(layers)
     assert outputs[3].count(f"VLLM_PP_LAYER_PARTITION={','.join(map(str, layers))} vllm serve owner/") == len(layers)
     for device in stages["devices"]:

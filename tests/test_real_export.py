@@ -1,6 +1,7 @@
 """real.export: what it writes for each engine, word by word, and what it refuses. No engine is started here."""
 import json
 import pathlib
+import re
 import shlex
 from dataclasses import replace
 
@@ -30,21 +31,21 @@ def lines(engine, groups, counts, model, addresses=ADDRESSES):
 # What is written ------------------------------------------------------------------------------------------------------
 def test_vllm_has_a_line_for_each_device():
     for rank, words in enumerate(lines("vllm", SINGLE, [5, 4, 3], MODEL)):
-        assert words == ["VLLM_PP_LAYER_PARTITION=5,4,3", "vllm", "serve", "me/m", "--pipeline-parallel-size", "3",
-                         "--tensor-parallel-size", "1", "--nnodes", "3", "--node-rank", str(rank),
-                         "--master-addr", "10.0.0.1"] + (["--headless"] if rank else [])
-    assert [words[4:12] for words in lines("vllm", PAIRS, [5, 7], MODEL)] == [
+        assert words == ["VLLM_PP_LAYER_PARTITION=5,4,3", "vllm", "serve", "me/m", "--max-model-len", "256",
+                         "--pipeline-parallel-size", "3", "--tensor-parallel-size", "1", "--nnodes", "3", "--node-rank",
+                         str(rank), "--master-addr", "10.0.0.1"] + (["--headless"] if rank else [])
+    assert [words[6:14] for words in lines("vllm", PAIRS, [5, 7], MODEL)] == [
         ["--pipeline-parallel-size", "2", "--tensor-parallel-size", "2", "--nnodes", "4", "--node-rank", str(rank)]
         for rank in range(4)]
-    assert lines("vllm", [["A"]], [12], MODEL)[0][4:] == [
+    assert lines("vllm", [["A"]], [12], MODEL)[0][6:] == [
         "--pipeline-parallel-size", "1", "--tensor-parallel-size", "1"]
 
 
 def test_sglang_has_a_line_for_each_device():
     for rank, words in enumerate(lines("SGLang", PAIRS, [5, 7], MODEL)):
         assert words == ["SGLANG_PP_LAYER_PARTITION=5,7", "python3", "-m", "sglang.launch_server", "--model-path",
-                         "me/m", "--pp-size", "2", "--tp-size", "2", "--nnodes", "4", "--node-rank", str(rank),
-                         "--dist-init-addr", "10.0.0.1:20000"]
+                         "me/m", "--context-length", "256", "--pp-size", "2", "--tp-size", "2", "--nnodes", "4",
+                         "--node-rank", str(rank), "--dist-init-addr", "10.0.0.1:20000"]
 
 
 def test_llama_cpp_has_workers_and_then_the_server():
@@ -52,13 +53,14 @@ def test_llama_cpp_has_workers_and_then_the_server():
         ["ggml-rpc-server", "-H", "a", "-p", "50052"], ["ggml-rpc-server", "-H", "b", "-p", "50052"],
         ["ggml-rpc-server", "-H", "a", "-p", "50053"],
         ["llama-server", "-m", "my m.gguf", "--rpc", "a:50052,b:50052,a:50053", "--device", "RPC0,RPC1,RPC2",
-         "-ngl", "all", "-sm", "layer", "-ts", "5,4,4"]]
+         "-ngl", "all", "-sm", "layer", "-ts", "5,4,4", "-c", "256"]]
 
 
 def test_prima_cpp_is_a_ring():
     first, *others = lines("prima.cpp", SINGLE, [5, 4, 3], GGUF)
     assert first == ["llama-server", "--host", "127.0.0.1", "--port", "8080", "-m", "my m.gguf", "--world", "3",
-                     "--rank", "0", "--master", "10.0.0.1", "--next", "10.0.0.2", "-lw", "5,4,3", "-ngl", "5"]
+                     "--rank", "0", "--master", "10.0.0.1", "--next", "10.0.0.2", "-lw", "5,4,3", "-c", "256", "-ngl",
+                     "5"]
     for rank, words in enumerate(others, 1):
         assert words == ["llama-cli", "-m", "my m.gguf", "--world", "3", "--rank", str(rank), "--master", "10.0.0.1",
                          "--next", ADDRESSES[(rank + 1) % 3], "-ngl", str([5, 4, 3][rank])]
@@ -114,8 +116,7 @@ def test_llama_cpp_places_what_was_allocated():
     ("device_map", UNEVEN, MODEL, "A+B"), ("llama.cpp", UNEVEN, GGUF, "A+B"), ("prima.cpp", UNEVEN, GGUF, "A+B"),
     ("llama.cpp", [[str(k)] for k in range(16)], GGUF, "15 workers at most, not 16"),
     ("llama.cpp", SINGLE, MODEL, "GGUF file: MODEL.gguf, not me/m"), ("prima.cpp", SINGLE, MODEL, "not me/m"),
-    ("hexgen", SINGLE, MODEL, "not me/m"),
-    *[(engine, SINGLE, common.MODELS[0], f"{engine} needs a checkpoint") for engine in ("vllm", "SGLang", "hexgen")]])
+    ("hexgen", SINGLE, MODEL, "not me/m")])
 def test_what_an_engine_cannot_run_is_refused(engine, groups, model, field):
     with pytest.raises(common.UserError) as error:
         export.ENGINES[engine](groups, [1] * len(groups), model, [f"10.0.0.{k}" for k in range(20)])
@@ -132,5 +133,19 @@ def test_an_export_is_written_and_printed(run):
     assert status == 0
     text = pathlib.Path("results/PipeDream_vllm.txt").read_text()
     assert text.strip() in out
-    assert "VLLM_PP_LAYER_PARTITION=3,1 vllm serve './my llama' --pipeline-parallel-size 2" in text
+    assert "VLLM_PP_LAYER_PARTITION=3,1 vllm serve './my llama' --max-model-len" in text
     assert "# on GPU 1, a\n" in text and text.endswith("# on GPU 2, b\n")
+
+
+@pytest.mark.parametrize("engine, flag", [("vllm", "vllm serve"), ("SGLang", "sglang.launch_server --model-path")])
+def test_a_built_in_model_is_exported_for_a_checkpoint_to_be_named(engine, flag, run):
+    """With the context that memory was planned for: that of the longest task, of 4 and 399 tokens."""
+    tasks = [dict(label=label, prompt=prompt, arrival_time=0, output_words=words, trans_time=1, deadline=9)
+             for label, prompt, words in (("A", "one two three", 300), ("B", "one", 30))]
+    pathlib.Path("tasks.json").write_text(json.dumps(tasks))
+    status, out, _ = run("real/export", "FCIM", engine, "--tasks", "tasks.json")
+    assert status == 0 and "a context of 403 tokens" in out
+    first, *others = pathlib.Path(f"results/FCIM_{engine}.txt").read_text().splitlines()
+    assert first == "MODEL=...  # owner/model or a folder"
+    devices = [line for line in others if not line.startswith("#")]
+    assert devices and all(re.search(f'{flag} "\\$MODEL" --[a-z-]+ 403 ', line) for line in devices)
