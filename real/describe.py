@@ -29,6 +29,8 @@ GGUF_TYPES = {"command-r": "cohere", "gemma3": "gemma3_text", "gptneox": "gpt_ne
               "hunyuan-dense": "hunyuan_v1_dense", "qwen2vl": "qwen2_vl_text", "qwen3vl": "qwen3_vl_text",
               "starcoder": "gpt_bigcode"}
 NO_LIMIT = 10 ** 9  # tokens of context, where a model names no limit
+# Lists with an entry a layer that change neither its weights nor its cache, if windows are counted full.
+PATTERNS = ("layer_types", "attention_layers", "attention_types", "no_rope_layers")
 
 # Modules that a quantization may leave out: heads, embeddings and norms by their last name ...
 BESIDE_LAYERS = (r"lm_head|embed_out|score|classifier|output_layer|embed_\w+|\w*embeddings?|wte|wpe"
@@ -53,20 +55,29 @@ def read_model(name):
         return model_from_gguf(name)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides its notice that torch is missing
     from transformers import AutoConfig
-    return model_from_config(name, read_checkpoint(name, AutoConfig.from_pretrained))
+    config = read_checkpoint(name, AutoConfig.from_pretrained)
+    return model_from_config(name, config, read_checkpoint(name, side_quantization))
 
 
 def read_checkpoint(name, read, **settings):
     """What a from_pretrained of transformers (read) makes of a hub name, a folder or a GGUF file. Raises UserError."""
+    import huggingface_hub
     is_hub_name = re.fullmatch(r"[^./~][^/]*/[^/]+", name) and not is_gguf(name)
     common.require(is_hub_name or os.path.exists(name), f"checkpoint {name!r}: no such file or folder")
-    folder = name
+    folder, problem = name, ""
     if is_gguf(name):
         folder, settings["gguf_file"] = os.path.split(os.path.abspath(name))
+    elif not os.path.exists(name):
+        try:  # once: where the hub cannot be reached, transformers would try again and again, for half a minute
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, "config.json"))
+        except huggingface_hub.utils.HfHubHTTPError:  # an answer, which transformers explains
+            pass
+        except Exception as error:  # of the packages that it connects by; a copy in the cache may do
+            problem, settings["local_files_only"] = f"{error}: ", True
     try:
         return read(folder, trust_remote_code=False, **settings)
     except Exception as error:  # transformers, safetensors, gguf and the hub raise many kinds
-        raise common.UserError(f"checkpoint {name!r}: {common.format_value(error)}") from error
+        raise common.UserError(f"checkpoint {name!r}: {common.format_value(problem + str(error))}") from error
 
 
 def is_gguf(name):
@@ -87,18 +98,21 @@ def model_from_gguf(name):
         raise common.UserError(f"checkpoint {name!r}: a GGUF file needs gguf: pip install gguf") from error
     try:
         file = GGUFReader(name)
-        kind = file.fields["general.architecture"].contents()
-    except Exception as error:  # no GGUF file, or a damaged one
-        raise common.UserError(f"checkpoint {name!r}: {common.format_value(error)}") from error
+    except Exception as error:
+        raise common.UserError(f"checkpoint {name!r}: cut off, or no GGUF: {common.format_value(error)}") from error
 
     def read(key):
-        field = file.fields.get(f"{kind}.{key}")
+        field = file.fields.get(key)
         return None if field is None else field.contents()
 
+    common.require(read("split.count") in (None, 1), f"checkpoint {name!r}: one of {read('split.count')} parts, which "
+                   "llama.cpp's llama-gguf-split --merge joins")
+    kind = read("general.architecture")
     model = make_model(
-        name, GGUF_TYPES.get(kind, kind), layers=read("block_count"), hidden=read("embedding_length"),
-        feed_forward=read("feed_forward_length"), heads=read("attention.head_count"),
-        kv_heads=read("attention.head_count_kv"), head_dim=read("attention.key_length"), context=read("context_length"))
+        name, GGUF_TYPES.get(kind, kind), layers=read(f"{kind}.block_count"), hidden=read(f"{kind}.embedding_length"),
+        feed_forward=read(f"{kind}.feed_forward_length"), heads=read(f"{kind}.attention.head_count"),
+        kv_heads=read(f"{kind}.attention.head_count_kv"), head_dim=read(f"{kind}.attention.key_length"),
+        context=read(f"{kind}.context_length"), window=read(f"{kind}.attention.sliding_window"))
 
     matrices = [tensor for tensor in file.tensors
                 if tensor.name.startswith("blk.") and len(tensor.shape) > 1 and "norm" not in tensor.name]
@@ -113,8 +127,11 @@ def model_from_gguf(name):
     return model
 
 
-def model_from_config(name, config):
-    """Model of the transformers configuration of a dense decoder, or of a model with such a text decoder."""
+def model_from_config(name, config, quantization=None):
+    """Model of a dense decoder's configuration, or of a model with one. quantization: that of side_quantization."""
+    for key in ("is_encoder_decoder", "use_bidirectional_attention", "add_cross_attention"):
+        common.require(not first_of(config, key), f"checkpoint {name!r}: a {config.model_type} with {key} is not a "
+                       "decoder alone")
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     kv_heads = first_of(text, "num_key_value_heads", "num_kv_heads")
     if first_of(text, "multi_query") and not first_of(text, "new_decoder_architecture"):
@@ -123,12 +140,17 @@ def model_from_config(name, config):
         name, text.model_type, layers=first_of(text, "num_hidden_layers"), hidden=first_of(text, "hidden_size"),
         feed_forward=first_of(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner"),
         heads=first_of(text, "num_attention_heads"), kv_heads=kv_heads, head_dim=first_of(text, "head_dim"),
-        context=first_of(text, "max_position_embeddings", "seq_length", "max_seq_len"))
-
+        context=first_of(text, "max_position_embeddings", "seq_length", "max_seq_len"),
+        window=first_of(text, "sliding_window"))
+    for key, values in vars(text).items():
+        is_by_layer = isinstance(values, list) and len(values) == model.layers and key not in PATTERNS
+        common.require(not is_by_layer or values.count(values[0]) == len(values),
+                       f"checkpoint {name!r}: its layers differ in {key}: {common.shown(values)}")
     for part in (text, config):  # what the whole names counts before what its text decoder names
-        quantization = first_of(part, "quantization_config", "quantization", "compression_config")
-        if quantization is not None:
-            model.bits = quantized_bits(name, quantization)
+        named = first_of(part, "quantization_config", "quantization", "compression_config")
+        quantization = quantization if named is None else named
+    if quantization is not None:
+        model.bits = quantized_bits(name, quantization)
     return model
 
 
@@ -141,21 +163,33 @@ def first_of(config, *keys):
     return None
 
 
-def make_model(name, kind, head_dim, context, **sizes):
+def make_model(name, kind, head_dim, context, window, **sizes):
     """A Model of 16 bits; None: as is usual. Raises UserError for a type in neither list, and for a size that is none.
-    """
+    Its cache is counted full; a warning says so where sliding windows (tokens) need less."""
     is_known = kind in GATED or kind in UNGATED
     common.require(is_known, f"checkpoint {name!r}: type {kind!r} is not in describe's lists of dense decoders with "
                    "equal layers")
     if sizes["feed_forward"] is None:
         sizes["feed_forward"] = 4 * (sizes["hidden"] or 0)
     sizes["kv_heads"] = sizes["kv_heads"] or sizes["heads"]
+    sizes["context"] = NO_LIMIT if context is None else context
     for key, value in sizes.items():
         common.check_number(value, f"checkpoint {name!r}, {key}", whole=True, positive=True)
-    return common.Model(short_name(name), **sizes, head_dim=head_dim, context=context or NO_LIMIT, gated=kind in GATED)
+    if window is not None and window < sizes["context"]:
+        common.warn(f"{name}: layers with a sliding window of {window:,} tokens are counted with a full KV cache")
+    return common.Model(short_name(name), **sizes, head_dim=head_dim, gated=kind in GATED)
 
 
 # Quantization ---------------------------------------------------------------------------------------------------------
+def side_quantization(folder, **_):
+    """What a folder, or a hub repository, says of its quantization in a file of its own; None without one."""
+    from transformers.utils import cached_file, has_file
+    for file in ("quantize_config.json", "quant_config.json", "hf_quant_config.json"):  # AutoGPTQ, AWQ, ModelOpt
+        if has_file(folder, file):
+            return common.read_file(cached_file(folder, file))
+    return None
+
+
 def quantized_bits(name, quantization):
     """Bits of a weight under a configuration's quantization (a dict); scales and zero points are not counted.
 
@@ -170,7 +204,7 @@ def quantized_bits(name, quantization):
     elif method == "compressed-tensors":
         bits = compressed_bits(quantization)
     elif method in ("gptq", "awq", None):  # MLX names no method
-        bits = quantization.get("bits")
+        bits = quantization.get("bits", quantization.get("w_bit"))  # the latter in AWQ's own file
     is_number = isinstance(bits, (int, float)) and bits > 0
     common.require(is_number, f"checkpoint {name!r}: to how many bits its layers are quantized is not understood: "
                    f"{common.shown(quantization)}")

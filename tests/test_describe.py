@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -101,7 +102,7 @@ def test_no_type_is_in_both_lists():
     assert set(describe.GGUF_TYPES.values()) <= set(TYPES)
 
 
-@pytest.mark.parametrize("kind", ["bert", "t5", "mixtral", "gemma3n"])
+@pytest.mark.parametrize("kind", ["bert", "mixtral", "gemma3n"])
 def test_any_other_type_is_refused_by_its_name(kind):
     with pytest.raises(common.UserError, match=r"checkpoint 'M': type '\w+' is not in describe's lists"):
         describe.model_from_config("M", configuration(kind))
@@ -199,6 +200,50 @@ def test_a_quantization_that_is_not_understood_is_refused(quantization, field, t
     refused(command(checkpoint(tmp_path, quantization_config=quantization)), field)
 
 
+@pytest.mark.parametrize("settings, field", [
+    ({"model_type": "vision-encoder-decoder", "encoder": {"model_type": "vit"},
+      "decoder": {"model_type": "gpt2", "add_cross_attention": True}}, "a vision-encoder-decoder with is_encoder"),
+    ({"model_type": "musicgen", "text_encoder": {"model_type": "t5"}, "audio_encoder": {"model_type": "encodec"},
+      "decoder": {"model_type": "musicgen_decoder"}}, "a musicgen with is_encoder_decoder"),
+    ({"model_type": "gpt2", "add_cross_attention": True}, "a gpt2 with add_cross_attention"),
+    ({"model_type": "gemma3_text", "use_bidirectional_attention": True}, "with use_bidirectional_attention"),
+    ({"intermediate_sizes": [96, 96, 64]}, "its layers differ in intermediate_sizes: [96, 96, 64]"),
+    ({"max_position_embeddings": 0}, "context: 0 is not"), ({"max_position_embeddings": -1}, "context: -1 is not")])
+def test_what_is_no_dense_decoder_with_equal_layers_is_refused(settings, field, tmp_path):
+    refused(command(checkpoint(tmp_path, **settings)), field)
+
+
+def test_sliding_windows_are_counted_full_and_said(tmp_path):
+    name = checkpoint(tmp_path, model_type="gemma3_text", head_dim=16, sliding_window=64)
+    status, out, err = command(name)
+    assert (status, out) == (0, command(checkpoint(tmp_path, model_type="gemma3_text", head_dim=16))[1])
+    assert err == f"warning: {name}: layers with a sliding window of 64 tokens are counted with a full KV cache\n"
+    assert command(checkpoint(tmp_path, model_type="gemma3_text", sliding_window=512))[2] == ""  # of 512 tokens
+
+
+@pytest.mark.parametrize("file, content, bits", [
+    ("quantize_config.json", {"bits": 4, "group_size": 128, "desc_act": False, "model_name_or_path": None}, 4),
+    ("quant_config.json", {"zero_point": True, "q_group_size": 128, "w_bit": 3, "version": "GEMM"}, 3),
+    ("hf_quant_config.json", {"quantization": {"quant_algo": "FP8"}}, None)])
+def test_a_quantization_beside_the_configuration_counts_or_is_refused(file, content, bits, tmp_path):
+    name = checkpoint(tmp_path)
+    (tmp_path / file).write_text(json.dumps(content))
+    if bits is None:
+        refused(command(name), "to how many bits its layers are quantized is not understood")
+    else:
+        assert describe.read_model(name).bits == bits
+    assert describe.read_model(checkpoint(tmp_path, quantization_config=FP8)).bits == 8  # what it names itself
+
+
+def test_without_the_hub_one_line_says_why_at_once(monkeypatch):
+    constants = pytest.importorskip("huggingface_hub").constants
+    for key in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"):
+        monkeypatch.setattr(constants, key, getattr(constants, key).replace(constants.ENDPOINT, "http://127.0.0.1:9"))
+    start = time.monotonic()
+    refused(command("owner/never-seen"), "checkpoint 'owner/never-seen': [Errno")
+    assert time.monotonic() - start < 10  # its retries take half a minute
+
+
 @pytest.mark.parametrize("size", [None, 0, -1, "twelve", 1.5])
 def test_a_size_that_is_none_is_refused_by_its_name(size):
     """Of a configuration that transformers has let through, as its older releases do."""
@@ -286,12 +331,22 @@ def test_a_gguf_file_with_other_layers_than_its_type_says_is_refused(more, archi
     refused(command(gguf_file(tmp_path, {**MATRICES, **more}, ["F16"], architecture)), field)
 
 
-@pytest.mark.parametrize("content", [b"", b"no GGUF file", b"GGUF"])
-def test_what_is_no_gguf_file_is_refused(content, tmp_path):
-    pytest.importorskip("gguf")
-    path = tmp_path / "broken.gguf"
-    path.write_bytes(content)
-    refused(command(path), f"checkpoint {str(path)!r}: ")
+@pytest.mark.parametrize("end", [0, 3, 24, 1000, -1])
+def test_a_gguf_file_that_is_cut_off_is_refused(end, tmp_path):
+    path = pathlib.Path(gguf_file(tmp_path, MATRICES, ["F16"]))
+    path.write_bytes(path.read_bytes()[:end])
+    refused(command(path), f"checkpoint {str(path)!r}: cut off, or no GGUF: ")
+
+
+def test_a_part_of_a_split_gguf_file_is_refused(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    path = str(tmp_path / "m-00002-of-00003.gguf")
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_uint16("split.count", 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    refused(command(path), f"checkpoint {path!r}: one of 3 parts")
 
 
 def test_readme_shows_what_is_printed():

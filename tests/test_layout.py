@@ -61,13 +61,13 @@ def test_reproduce_and_real_do_not_import_each_other_or_the_tests(folder, other)
 
 
 def test_only_the_packages_of_the_project_are_imported():
-    """torch and gguf in real/ and the tests alone; further packages in the tests alone."""
+    """torch, gguf and huggingface_hub (transformers') in real/ and the tests alone; further ones in the tests alone."""
     standard = set(getattr(sys, "stdlib_module_names", ()))
     if not standard:
         pytest.skip("this Python does not list its library")
     assert set(re.findall(r"^\w+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)) == PACKAGES
     for path in [*(ROOT / f"{name}.py" for name in ("common", *NINE)), *files_of("reproduce"), *files_of("real")]:
-        more = {"torch", "gguf"} if path.parent.name == "real" else set()
+        more = {"torch", "gguf", "huggingface_hub"} if path.parent.name == "real" else set()
         assert imports(path) - standard - OURS <= PACKAGES | more, path
 
 
