@@ -7,6 +7,7 @@ The script's own allocate places the layers of that model; transformers' own gen
 Under torchrun each rank reads and holds its own layers only and passes hidden states on to the next one.
 """
 import os
+import pathlib
 import signal
 import sys
 from datetime import timedelta
@@ -61,6 +62,7 @@ def main_of_rank(prog):
     signal.signal(signal.SIGTERM, lambda *_: stop_ranks(prog, say + "torchrun asks for it, a rank has ended", 1))
     try:
         join()
+        check_commands()
         if rank == 0:
             main(prog, run_ranks)
         else:
@@ -71,8 +73,9 @@ def main_of_rank(prog):
     except KeyboardInterrupt:
         stop_ranks(prog, "interrupted", 130)
     except RuntimeError as error:  # mostly of torch.distributed: a link is broken, or PEER_TIMEOUT over
-        what = "" if "memory" in str(error) else "it has lost another one: "
-        stop_ranks(prog, say + what + " ".join(str(error).split()).split("] ", 1)[-1].split(". ")[0], 1)
+        words = " ".join(str(error).split()).split("] ", 1)[-1]  # without the line of code that it begins with
+        what = "it has lost another one: " if "onnection" in words or "imed out" in words else ""
+        stop_ranks(prog, say + what + common.cut(words, 300), 1)
 
 
 def join():
@@ -87,6 +90,22 @@ def join():
         torch.cuda.set_device(index)
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo",
                                    timeout=timedelta(seconds=PEER_TIMEOUT))
+
+
+def check_commands():
+    """UserError on every rank unless all have the first one's command and, where they have them at all, the same script
+    and lists: the first rank alone reads them, and others would be ignored."""
+    from torch import distributed
+    contents = []
+    for word in sys.argv[1:]:
+        path = word if word.endswith((".csv", ".json", ".py")) else f"{os.path.dirname(common.__file__)}/{word}.py"
+        contents.append(pathlib.Path(path).read_bytes() if os.path.isfile(path) else None)
+    ranks = [None] * real.launched()[1]
+    distributed.all_gather_object(ranks, (sys.argv[1:], contents))
+    for rank, (words, others) in enumerate(ranks):
+        pairs = zip(ranks[0][1], others)
+        is_same = words == ranks[0][0] and all(one == other or None in (one, other) for one, other in pairs)
+        common.require(is_same, f"rank {rank} has another command, script or list than the first, which reads them")
 
 
 def leave():

@@ -121,12 +121,11 @@ def read_model(name=None):
     if name is None:
         config = transformers.GPTNeoConfig(**RANDOM)
         return config, describe.model_from_config(RANDOM_NAME, config)
+    plan = describe.read_model(name)
     config = describe.read_checkpoint(name, transformers.AutoConfig.from_pretrained)
     is_causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     common.require(is_causal, f"checkpoint {name!r}: a {config.model_type} is not a causal language model")
-    if describe.is_gguf(name):
-        return config, describe.model_from_gguf(name)
-    return config, describe.model_from_config(name, config)
+    return config, plan
 
 
 def load_tokenizer(name=None):
@@ -237,6 +236,8 @@ def load_model(name, config, first=0, end=None, device="cpu", seed=0):
         if report["missing_keys"]:
             raise common.UserError(f"checkpoint {name!r}: the weights {min(report['missing_keys'])} are missing")
     keep_own(model, first, end)
+    # Of a checkpoint's settings for generate only its end tokens count: others change what is timed, or the result.
+    model.generation_config = transformers.GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.to(device)
 
 
@@ -435,8 +436,8 @@ def continued(model, prompt, most, sample=False, **settings):
     """Up to `most` tokens after a prompt (list of token ids), made by transformers' own generate."""
     import torch
     ids = torch.tensor([prompt], device=model.device)
-    made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=sample, num_beams=1,
-                          pad_token_id=0, **settings)
+    made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=sample,
+                          use_cache=True, pad_token_id=0, **settings)
     return made[0, len(prompt):].tolist()
 
 

@@ -184,7 +184,8 @@ def test_a_built_in_model_is_exported_as_a_device_map(torch, command):
 
 
 @pytest.mark.parametrize("checkpoint, field", [
-    ("./none", "'./none'"), ("none.gguf", "'none.gguf'"), ("bert", "type 'bert'"), ("t5", "a t5 is not")])
+    ("./none", "'./none'"), ("none.gguf", "'none.gguf'"), ("bert", "type 'bert'"),
+    ("t5", "a t5 with is_encoder_decoder")])
 def test_a_checkpoint_that_cannot_be_run_is_told(torch, checkpoint, field, command):
     from transformers import BertConfig, T5Config
     BertConfig().save_pretrained("bert")
@@ -213,7 +214,7 @@ def test_a_model_of_more_layers_than_devices_hold_ends_with_1(torch, command, sh
     ("serve", ["FCFS", "--stretch", "long"], "--stretch: 'long'"), ("serve", ["FCFS", "--repeats", "0"], "--repeats"),
     ("serve", ["FCFS", "--model", "./llama"], "'./llama'"), ("serve", ["FCFS", "--tasks", "none.csv"], "none.csv"),
     ("export", ["FCIM"], "ENGINE"), ("export", ["FCIM", "onnx"], "'onnx'"),
-    ("export", ["FCIM", "vllm"], "BLOOM-176B"), ("export", ["FCIM", "vllm", "--model", "none.gguf"], "'none.gguf'"),
+    ("export", ["FCIM", "vllm", "--model", "none.gguf"], "'none.gguf'"),
     ("export", ["FCIM", "vllm", "--model", "llama", "--addresses", "a,b"], "--addresses"),
     ("llamacpp", [], "SCRIPT, --checkpoint"), ("llamacpp", ["ADSA", "--checkpoint", "m.gguf"], "'ADSA'"),
     ("llamacpp", ["FCIM", "--checkpoint", "m.gguf", "--tokens", "0"], "--tokens")])
