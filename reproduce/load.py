@@ -3,10 +3,12 @@
     python -m reproduce.load
     python -m reproduce.load --tasks trace.csv --link dedicated --also mine.py
 
-Load is computation / span of arrivals. At each load the same lists are served, their arrivals stretched or squeezed to
-it; deadlines stay as long after the arrivals as they were. Random lists have Poisson arrivals; --tasks takes a list of
-your own in their place, a trace perhaps (reproduce.trace): one list, so that there are no bands.
+Load is computation, one task at a time / span of arrivals. At each load the same lists are served, their arrivals
+stretched or squeezed to it; deadlines stay as long after the arrivals as they were. Goodput, the largest load at which
+GOAL % of the deadlines are met, is interpolated. Random lists have Poisson arrivals; --tasks takes a list of your own
+in their place, a trace perhaps (reproduce.trace): one list, so that there are no bands.
 """
+import math
 import pathlib
 import sys
 
@@ -26,6 +28,7 @@ SEED = 0  # of the random lists
 RUNS = 30  # random lists
 OUT = "results"  # where the files go
 LOADS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
+GOAL = 90  # %: the deadlines that are met up to the goodput
 TASKS = 300  # of a random list
 PROMPT = (10, 250)  # tokens of a prompt: the least and the most
 OUTPUT = (50, 1600)  # tokens of output
@@ -81,8 +84,40 @@ def report(runs):
     parts = [heading(runs)]
     for metric, caption in METRICS.items():
         parts.append((metric, caption, study.means(table[table["metric"] == metric], ["load"], who)))
-    figure = (study.draw_lines, METRICS, "load", who, table, None, ["p95_turnaround_time"])
-    return parts, {"table": table}, {"": figure}
+    found = goodput(runs, who)
+    caption = f"Goodput: the largest load, up to {LOADS[-1]}, at which {GOAL} % of the deadlines are met"
+    parts.append(("goodput", caption, study.means(found, ["goal"], who)))
+    return parts, {"table": table, "goodput": found}, {"": (draw, who, table, found)}
+
+
+def goodput(runs, who):
+    """The goodput of each policy, of the mean over the lists, and its 95 % interval: a row a policy."""
+    rows = []
+    for name in who:
+        met = runs[runs["algorithm"] == name].pivot(index="run", columns="load", values="deadlines_met_percent")
+        curves = [met.mean().to_numpy(), *(stats.drawings(len(met)) @ met.to_numpy() / len(met))]
+        found = np.array([largest_load(met.columns.to_numpy(), curve) for curve in curves])
+        low, high = stats.interval(found[1:]) if len(met) > 1 else (math.nan, math.nan)
+        rows.append(dict(goal=f"{GOAL} %", algorithm=name, runs=len(met), mean=found[0], low=low, high=high))
+    return pd.DataFrame(rows).round(6)
+
+
+def largest_load(loads, met):
+    """The largest load at which GOAL % are met: 0 if at none. loads: ascending; met: % at each of them."""
+    good = np.flatnonzero(met >= GOAL)
+    if not len(good):
+        return 0
+    after, last = min(good[-1] + 1, len(loads) - 1), good[-1]
+    return np.interp(GOAL, met[[after, last]], loads[[after, last]])
+
+
+def draw(who, table, found):
+    """Figure of the curves, with the goodput of each policy below its curve."""
+    goal = {"deadlines_met_percent": (GOAL, f"{GOAL} %")}
+    figure = study.draw_lines(METRICS, "load", who, table, None, ["p95_turnaround_time"], goal)
+    colours = [study.looks(who)[name][0] for name in found["algorithm"]]
+    figure.axes[0].vlines(found["mean"], 0, GOAL, colours, linewidth=0.8)
+    return figure
 
 
 def heading(runs):
@@ -95,7 +130,7 @@ def heading(runs):
     else:
         text += (f"{number} random lists of {about['tasks']} tasks, Poisson arrivals, seed {about['seed']}\n"
                  f"{study.legend(number, changes=False)}\n")
-    return text + "load: computation / span of arrivals"
+    return text + "load: computation, one task at a time / span of arrivals"
 
 
 if __name__ == "__main__":

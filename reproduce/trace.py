@@ -47,7 +47,7 @@ def main(name):
     parser.add_argument("file", metavar="FILE", help=f"a trace as published: {', '.join(TRACES)}")
     for flag, kind, metavar, default, text in (
             ("--first", int, "N", FIRST, "so many of the requests, from the first"),
-            ("--load", float, "X", LOAD, "stretch the arrivals so that computation / span = X"),
+            ("--load", float, "X", LOAD, "stretch the arrivals so that computation, one task at a time / span = X"),
             ("--slack", float, "X", SLACK, "deadline: arrival + X times (computation + transmission)"),
             ("--rate", float, "X", RATE, "a result is sent at X tokens/s"),
             ("--model", str, "NAME", MODEL, "for the computation that deadlines and load rest on"),

@@ -46,6 +46,7 @@ SEEN = ["label", "arrival_time", "computation_time", "trans_time", "deadline", "
         "memory_gb"]  # what a policy may look at
 METRICS = ["deadlines_met", "mean_waiting_time", "mean_turnaround_time", "p95_turnaround_time", "preemptions"]
 SHOWN = {"deadlines_met": "Deadlines met (%)", "p95_turnaround_time": "95th percentile of turnaround (s)"}
+DRAWN = {"deadlines_met": "Change in deadlines met (%)", "p95_turnaround_time": "Change in 95th percentile (%)"}
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -153,7 +154,8 @@ def report(runs):
     dear = of_deadlines[of_deadlines["cost"] > 0]
     parts.append(("preemptions", "Deadlines met: change in % from free preemptions",
                   study.in_columns(dear, ["load", "cost"], who, study.CHANGE, study.show_change)))
-    figure = (study.draw_lines, SHOWN, "sigma", who, free, "load")
+    shown = changed[changed["cost"] == 0].rename(columns=dict(zip(study.CHANGE, study.MEAN)))
+    figure = (study.draw_lines, DRAWN, "sigma", who, shown, "load")
     return parts, {"table": table, "changes": changed}, {"": figure}
 
 
@@ -179,9 +181,8 @@ def changes_of_settings(runs, who):
         for metric in METRICS:
             values = part.pivot(index="run", columns=["sigma", "cost", "algorithm"], values=metric).astype(float)
             for sigma, cost, name in values:
-                if sigma or cost:
-                    change = stats.change(values[(sigma, cost, name)].to_numpy(), values[(0, 0, name)].to_numpy())
-                    rows.append([load, sigma, cost, metric, name, *change])
+                change = stats.change(values[(sigma, cost, name)].to_numpy(), values[(0, 0, name)].to_numpy())
+                rows.append([load, sigma, cost, metric, name, *change])
     return pd.DataFrame(rows, columns=["load", "sigma", "cost", "metric", "algorithm", *study.CHANGE]).round(6)
 
 

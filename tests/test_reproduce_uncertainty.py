@@ -90,7 +90,7 @@ def test_changes_are_those_from_exact_lengths_and_free_preemptions():
                               **{metric: rng.uniform(1, 9) for metric in uncertainty.METRICS})
                          for run in range(5) for sigma, cost in settings for name in ("ADSA", "FCFS")])
     changed = uncertainty.changes_of_settings(runs, ["ADSA", "FCFS"])
-    assert len(changed) == 2 * 2 * len(uncertainty.METRICS)
+    assert len(changed) == 3 * 2 * len(uncertainty.METRICS)
     means = runs.groupby(["algorithm", "sigma", "cost"])[uncertainty.METRICS].mean()
     for row in changed.to_dict("records"):
         value = means.loc[(row["algorithm"], row["sigma"], row["cost"]), row["metric"]]

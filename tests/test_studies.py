@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("little_search")
 
 # Every script of reproduce/ that ends with study.run, and, where its cases are many, settings for a tiny run.
 STUDIES = [path.stem for path in sorted((ROOT / "reproduce").glob("*.py")) if '    study.run("' in path.read_text()]
-TINY = {"allocation": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "batching": dict(TASKS=8, BATCH=(1, 4)),
+TINY = {"allocation": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]), "batching": dict(TASKS=3, BATCH=(1, 4)),
         "devices": dict(TASKS=12, MOST=3), "incentives": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]),
         "load": dict(TASKS=20, LOADS=(0.5, 1.2)), "published": dict(MODELS=["GPT-Neo 1.3B"], POOLS=["campus"]),
         "scheduling": dict(TASKS=5, LIMIT=2), "sensitivity": dict(SWEEPS={"devices": [6, 8], "MARGIN": [1, 1.6]}),
