@@ -57,6 +57,7 @@ def allocate(layers, bids, times, weights=WEIGHTS, delta=DELTA, budget=BUDGET, d
 
 
 # Min-max stretches the differences of a round to 0..1: one that is rounding noise would count as a whole weight.
+TWELVE_DIGITS = Context(prec=12)  # all numbers are rounded to these first: what a program computed has noise beyond
 NINE_DIGITS = Context(prec=9)  # values per layer are rounded to these before they are compared
 SURE_DIGITS = Context(prec=20)  # scores, computed in the 28 of Decimal, are rounded to these, so that equal ones tie
 WITHIN = Decimal("1e-9")  # of budget and deadline: what is still within them
@@ -83,8 +84,8 @@ def auction(layers, l, P, T, weights, delta, most_paid, longest):
     """The rounds until all layers are placed: a list of Round.
 
     l, P, T: layers, price (cents) and computation time (s) of each bid; most_paid (cents) and longest (s): budget and
-    deadline for the whole list of tasks. Numbers are computed with as the decimals that they show, so that 0.3 / 3
-    equals 0.5 / 5. Raises NoAllocation if a round has no valid bid, or no bid is left.
+    deadline for the whole list of tasks. Numbers are computed with as the decimals that they show in twelve digits, so
+    that 0.3 / 3 equals 0.5 / 5. Raises NoAllocation if a round has no valid bid, or no bid is left.
     """
     l = [int(n) for n in l]
     P = [decimal(cents) for cents in P]
@@ -167,8 +168,8 @@ def reward(ranked, n, l, P, is_cheapest, weights, delta, left):
 
 
 def decimal(number):
-    """The number as the decimal that it shows: 0.1 is a tenth."""
-    return Decimal(str(number))
+    """The number as the decimal that it shows in twelve digits: 0.1 is a tenth."""
+    return TWELVE_DIGITS.create_decimal(str(number))
 
 
 def a_layer(total, layers):

@@ -333,12 +333,12 @@ def token_passes(stages, case, latency, bandwidth):
 # FCIM -----------------------------------------------------------------------------------------------------------------
 
 
-def nine_digits(x):
-    """A fraction rounded to nine significant digits."""
+def significant(x, digits=9):
+    """A fraction rounded to so many significant digits."""
     scale = Fraction(1)
-    while x and x * scale < 10 ** 8:
+    while x and x * scale < 10 ** (digits - 1):
         scale *= 10
-    while x * scale >= 10 ** 9:
+    while x * scale >= 10 ** digits:
         scale /= 10
     return round(x * scale) / scale
 
@@ -346,14 +346,14 @@ def nine_digits(x):
 def fcim(layers, offers, weights, delta, budget, deadline, tasks=1):
     """The rules of the mechanism one after another, in fractions: [(device, layers, reward)], or None where a round has
     no valid bid. offers: (layers, price, computation time) of each device; budget, deadline: for each of the tasks. All
-    are numbers or texts, taken as the decimals that they show."""
-    offers = [[Fraction(str(value)) for value in offer] for offer in offers]
+    are numbers or texts, taken as the decimals that they show, an offer's in twelve digits."""
+    offers = [[significant(Fraction(str(value)), 12) for value in offer] for offer in offers]
     alpha, beta, gamma, delta, budget, deadline, within = (
         Fraction(str(value)) for value in (*weights, delta, budget, deadline, "1e-9"))
     budget, deadline = budget * tasks, deadline * tasks
     per_layer = [P / l for l, P, _ in offers]
-    criteria = [[nine_digits(layers / l) for l, _, _ in offers], [nine_digits(T / l) for l, _, T in offers],
-                [nine_digits(c) for c in per_layer]]
+    criteria = [[significant(layers / l) for l, _, _ in offers], [significant(T / l) for l, _, T in offers],
+                [significant(c) for c in per_layer]]
     present, out, missing = list(range(len(offers))), [], layers
     while missing > 0:
         valid = [i for i in present if offers[i][1] <= budget + within and offers[i][2] <= deadline + within]

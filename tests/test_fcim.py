@@ -84,6 +84,7 @@ def test_why_there_is_none(layers, offers, setting, why):
     (2, [(3, 0.30000001, 3), (3, 0.3, 3)], dict(weights=(0, 0, 1)), [1]),  # in the ninth digit the second is cheaper
     (2, [(3, 0.3000000001, 3), (3, 0.3, 3)], dict(weights=(0, 0, 1)), [0]),  # beyond nine digits: equal
     (2, [(7, 0.6, 1), (7, 0.5, 2), (7, 0.7, 0)], dict(weights=(0, 0.5, 0.5)), [1]),  # all score 0.5: the cheapest
+    (10, [(30, 3, 3.0000000150000004), (10, 1, 1.000000005)], dict(weights=(0, 1, 0)), [0]),  # equal in twelve digits
 ])
 def test_who_wins_is_decided_by_no_rounding(layers, offers, setting, winners):
     found = auction(layers, offers, **setting)
