@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 
 import common
 
@@ -26,7 +27,7 @@ def parallel(function, jobs):
     waiting, results, workers = list(enumerate(jobs)), {}, {}
     waiting.reverse()
     try:
-        for _ in range(min(len(jobs), os.cpu_count() or 1, MOST)):
+        for _ in range(min(len(jobs), cores(), MOST)):
             pipe, its_end = context.Pipe()
             workers[pipe] = context.Process(target=work, args=(function, its_end, lifeline, folder), daemon=True)
             workers[pipe].start()
@@ -49,6 +50,11 @@ def parallel(function, jobs):
         if sys.stderr.isatty() and 0 < len(results) < len(jobs):
             print("", file=sys.stderr)  # what is said next does not stand behind the bar
     return [results[k] for k in range(len(jobs))]
+
+
+def cores():
+    """How many this process may use: a scheduler such as SLURM may have given it a part of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def receive(pipe):
@@ -84,6 +90,10 @@ def work(function, pipe, lifeline, folder):
             result = function(*job)
         except (common.UserError, common.NoAllocation) as error:
             result = error
+        except Exception as error:  # of a script of the user's, perhaps, or of a package
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {common.format_value(error)} ({at.filename}, line {at.lineno})"
+            result = common.UserError(text)
         pipe.send((k, result))
 
 

@@ -1,6 +1,7 @@
 """reproduce/parallel.py: results in order; what goes wrong is one line; nothing outlives the script."""
 import contextlib
 import math
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -12,7 +13,7 @@ import pytest
 from conftest import ROOT, files
 
 import common
-from reproduce.parallel import parallel
+from reproduce.parallel import cores, parallel
 
 
 def fails(k):
@@ -21,16 +22,25 @@ def fails(k):
     return k
 
 
+def has_a_fault(k):
+    return common.no_such_name
+
+
 def dies(k):
     if k == 1:
         os._exit(3)
     return k
 
 
-@pytest.mark.parametrize("cores", [1, 2, None])
-def test_results_come_in_order(cores, monkeypatch, capsys):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_results_come_in_order_from_as_many_processes_as_cores_are_allowed(allowed, monkeypatch, capsys):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(allowed), raising=False)
+    started = []
+    start = multiprocessing.process.BaseProcess.start
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", lambda one: started.append(one) or start(one))
     assert parallel(math.pow, [(k, 2) for k in range(20)]) == [k * k for k in range(20)]
+    assert len(started) == allowed
     found = parallel(bytes, [(3000000 + k,) for k in range(4)])  # more than a pipe holds at once
     assert [len(result) for result in found] == [3000000 + k for k in range(4)]
     assert capsys.readouterr() == ("", "")
@@ -38,7 +48,7 @@ def test_results_come_in_order(cores, monkeypatch, capsys):
 
 def test_a_bar_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
     parallel(math.pow, [(k, 2) for k in range(4)])
     out, err = capsys.readouterr()
     assert (out, err.count("\r"), err.count("\n")) == ("", 4, 1)
@@ -49,7 +59,9 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("function, message", [
-    (fails, "the third is wrong"), (dies, "a process that ran one of the cases has ended"),
+    (fails, "the third is wrong"),
+    (has_a_fault, r"AttributeError: module 'common' has no attribute 'no_such_name' \(.*parallel.py, line \d+\)$"),
+    (dies, "a process that ran one of the cases has ended"),
     (sys.exit, "a process that ran one of the cases has ended")])  # as SIGTERM while a solver runs
 def test_what_goes_wrong_in_a_process_is_one_line_and_leaves_no_file(function, message, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -101,7 +113,7 @@ def test_whatever_ends_the_parent_leaves_no_process_and_no_file(kill, number, tm
     script = subprocess.Popen([sys.executable, "many.py"], text=True, cwd=tmp_path, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed_interrupts,
                               env=dict(os.environ, TMPDIR=str(tmp_path / "tmp")))
-    workers = min(10, os.cpu_count())
+    workers = min(10, cores())
     wait_for(script.pid, 1 + 2 * workers)  # each with its sleep
     kill(script.pid, number)
     out, err = script.communicate(timeout=60)
