@@ -5,9 +5,8 @@ Lists and files hold seconds. Inside, times are whole microseconds, converted on
 times compare equal. Read it from the top: what a user edits, the two kinds of run, then what these call, in order.
 """
 import argparse
-import csv
+import contextlib
 import inspect
-import io
 import itertools
 import json
 import math
@@ -115,12 +114,6 @@ POOLS = {  # (device, type, host), of a rented one also its USD/h: a new device 
         ("GPU 4", "RTX 4090", "host 2"), ("GPU 5", "RTX 4090", "host 3"), ("GPU 6", "RTX 4090", "host 4"),
         ("GPU 7", "T4", "host 5"), ("GPU 8", "T4", "host 5"), ("GPU 9", "T4", "host 6"),
         ("GPU 10", "T4", "host 7"), ("GPU 11", "T4", "host 8"), ("GPU 12", "T4", "host 9")],
-    "cloud": [  # campus, rented: rents are assumed
-        ("GPU 1", "RTX 4090", "host 1", 0.40), ("GPU 2", "RTX 4090", "host 1", 0.40),
-        ("GPU 3", "RTX 4090", "host 2", 0.40), ("GPU 4", "RTX 4090", "host 2", 0.40),
-        ("GPU 5", "RTX 4090", "host 3", 0.40), ("GPU 6", "RTX 4090", "host 4", 0.40),
-        ("GPU 7", "T4", "host 5", 0.15), ("GPU 8", "T4", "host 5", 0.15), ("GPU 9", "T4", "host 6", 0.15),
-        ("GPU 10", "T4", "host 7", 0.15), ("GPU 11", "T4", "host 8", 0.15), ("GPU 12", "T4", "host 9", 0.15)],
     "paper": [
         ("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 2"), ("GPU 3", "RTX 4090", "host 3"),
         ("GPU 4", "T4", "host 4"), ("GPU 5", "T4", "host 5"), ("GPU 6", "T4", "host 6")],
@@ -128,6 +121,8 @@ POOLS = {  # (device, type, host), of a rented one also its USD/h: a new device 
         ("GPU 1", "RTX 4090", "host 1"), ("GPU 2", "RTX 4090", "host 1"), ("GPU 3", "RTX 4090", "host 2"),
         ("GPU 4", "T4", "host 2"), ("GPU 5", "T4", "host 3"), ("GPU 6", "T4", "host 3")],
 }
+RENTS = {"RTX 4090": 0.40, "T4": 0.15}  # USD/h: assumed
+POOLS["cloud"] = [(*line, RENTS[line[1]]) for line in POOLS["campus"]]  # the same devices, rented
 # Settings that a flag may override. The others are set in the script alone.
 FLAGS = {
     "tasks": "a CSV or JSON file in the task format, or a script whose list is taken",
@@ -178,9 +173,8 @@ def schedule_tasks(name, schedule, tasks, doc, settings):
     result = in_seconds(result)
     everything = in_seconds(everything)
     files = {"tasks.csv": result, "intervals.csv": everything}
-    if not args.no_plot:
-        files["gantt.png"] = try_figure(schedule_figure, name, result, everything)
-    report(name, args, metrics, intervals.attrs.get("summary", []), [result], files)
+    figure = f"{name}_gantt.png", schedule_figure, name, result, everything
+    report(name, args, metrics, intervals.attrs.get("summary", []), [result], files, figure)
 
 
 def allocate_layers(name, allocate, tasks, doc, settings):
@@ -200,11 +194,10 @@ def allocate_layers(name, allocate, tasks, doc, settings):
     files = {"stages.csv": by_stage.drop(columns="allreduce_time"), "tasks.csv": result,
              "intervals.csv": in_seconds(intervals), "bids.csv": case["bids"],
              "links.csv": case["links"].rename_axis("").reset_index()}
-    if not args.no_plot:
-        files["layers.png"] = try_figure(layers_figure, f"{name}: {model.name}, pool {args.pool}", by_stage,
-                                         len(result))
+    title = f"{name}: {model.name}, pool {args.pool}"
+    figure = f"{name}_layers.png", layers_figure, title, by_stage, len(result)
     notes = [*notes, "stages: computation time is the sum over the tasks, link delay that of one task; seconds, cents"]
-    report(name, args, metrics, notes, [files["stages.csv"], result], files)
+    report(name, args, metrics, notes, [files["stages.csv"], result], files, figure)
 
 
 # Flags, and how a run ends --------------------------------------------------------------------------------------------
@@ -230,23 +223,26 @@ def make_parser(name, doc, plot=True, **settings):
 
 def run(main, name, *arguments):
     """main(name, *arguments). What stops it is said in one line on standard error: NoAllocation (exit status 1), a
-    UserError or a package that is missing (2), Ctrl-C (130). SIGTERM ends it as an exit does, so nothing is left."""
+    UserError, a package that is missing or what the system refuses (2), Ctrl-C (130). SIGTERM ends it as an exit does,
+    so nothing is left."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with contextlib.suppress(ValueError):  # only the main thread may set it
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(name, *arguments)
         print(end="", flush=True)
-    except (NoAllocation, UserError, ImportError, KeyboardInterrupt) as error:
-        print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
-        sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
     except BrokenPipeError:  # the reader of what is printed, `head` perhaps, has closed it
         os._exit(141)
+    except (NoAllocation, UserError, ImportError, OSError, KeyboardInterrupt) as error:
+        print(f"{name}: {format_value(error) or 'interrupted'}", file=sys.stderr)
+        sys.exit({NoAllocation: 1, KeyboardInterrupt: 130}.get(type(error), 2))
 
 
 # Tasks ----------------------------------------------------------------------------------------------------------------
-TASK = {"label": str, "prompt": str, "arrival_time": float, "output_words": int, "trans_time": float, "deadline": float}
-TASK_OPTIONS = {"computation_time": float, "prompt_tokens": int, "output_tokens": int, "memory_gb": float,
+TASK = {"label": str, "arrival_time": float, "trans_time": float, "deadline": float}
+TASK_OPTIONS = {"prompt": str, "output_words": int,  # either may be left out where its tokens are given
+                "computation_time": float, "prompt_tokens": int, "output_tokens": int, "memory_gb": float,
                 # of a list that real.measure has written; the weights, of the whole model, replace the estimate
                 "measured_model": str, "measured_device": str, "measured_weights_gb": float}
 TIMES = ["arrival_time", "computation_time", "trans_time", "deadline"]
@@ -275,6 +271,9 @@ def read_tasks(tasks, model, devices):
     check_rows(table["deadline"] >= table["arrival_time"], table["deadline"], place, "is before arrival_time")
 
     # Tokens are estimated from words where they are not given.
+    for field, tokens in (("prompt", "prompt_tokens"), ("output_words", "output_tokens")):
+        check_rows(table[field].notna() | table[tokens].notna(), table[field], place, f"give it, or {tokens}")
+    table["prompt"] = table["prompt"].astype(object).fillna("")
     words = table["prompt"].map(lambda text: len(text.split()))
     unbroken = table["prompt_tokens"].isna() & (table["prompt"].map(len) > 40 * (words + 5))  # letters a word
     if unbroken.any():
@@ -432,8 +431,8 @@ def scheduling_metrics(tasks, result, model, device):
     weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
     peak = (weights + caches.max()) / 1e9
 
-    T_end = result["completion_time"].max() / US
-    span = (T_end - result["arrival_time"].min() / US) or math.nan  # no time may pass
+    T_end = (result["completion_time"].max() - result["arrival_time"].min()) / US
+    span = T_end or math.nan  # no time may pass
     tardiness = (result["completion_time"] - result["deadline"]).clip(lower=0)
     metrics.update({
         "mean_uplink_waiting_time": rounded_seconds(result["uplink_waiting_time"].mean()),
@@ -474,8 +473,8 @@ BID_COLUMNS = ["device", "type", "host", "capacity", "layers", "price", "computa
 def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     """What an allocation is given, and what evaluate needs, as a dict: tasks (table of read_tasks in order of arrival,
     as tasks pass the pipeline), model and its layers, bids and links (tables), delay (links as an array), times (s a
-    layer, as the bids promise: array (tasks, bidding devices)), arrivals (s), memory (GB) and watts of each bidder,
-    seed."""
+    layer, as the bids promise: array (tasks, bidding devices)), arrivals (s, from the first on), memory (GB) and watts
+    of each bidder, seed."""
     types = [get_device(line[1]) for line in POOLS[pool]]
     lines = [(*line, kind.price_per_hour)[:4] for line, kind in zip(POOLS[pool], types)]  # its own rent comes first
     devices = pd.DataFrame(lines, columns=["device", "type", "host", "rent"]).set_index("device")
@@ -502,7 +501,7 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
         "links": links,
         "delay": links.to_numpy(),
         "times": share * (bids["computation_time"] / bids["layers"]).to_numpy(),
-        "arrivals": tasks["arrival_time"].to_numpy() / US,
+        "arrivals": (tasks["arrival_time"] - tasks["arrival_time"].min()).to_numpy() / US,
         "memory": devices["memory"][names].tolist(),
         "watts": devices["watts"][names].tolist(),
         "seed": seed,
@@ -563,24 +562,20 @@ def read_links(links, bidders, devices, seed):
     NAME_links.csv; a pair may be given one way or both. Raises UserError."""
     names = [*bidders, "client"]
     place = links if isinstance(links, str) else "links"
-    if links is not None:
-        rows = read_file(links) if isinstance(links, str) else links
-        if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
-            rows = rows.set_index(rows.columns[0]).T
-        try:
-            given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
-        except ValueError as error:
-            raise UserError(f"{place}: not a dict of dicts of seconds ({error})") from error
-        given = given.where(given.notna(), given.T)  # one way is enough
+    rows = read_file(links) if isinstance(links, str) else links
+    if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
+        rows = rows.set_index(rows.columns[0]).T
+    try:
+        given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
+    except ValueError as error:
+        raise UserError(f"{place}: not a dict of dicts of seconds ({error})") from error
+    given = given.where(given.notna(), given.T)  # one way is enough
 
     seconds = pd.DataFrame(0.0, names, names)
     for one, other in itertools.combinations(names, 2):
         if links is not None:
-            where = f"{place}, {one} to {other}"
-            require(pd.notna(given[one][other]), f"{where}: missing")
-            link = check_number(given[one][other], where)
-            back = check_number(given[other][one], where)
-            require(link == back, f"{where}: {link:g} s, but {back:g} s back")
+            link = check_number(given[one][other], f"{place}, {one} to {other}")
+            require(given[one][other] == given[other][one], f"{place}, {one} to {other}: {link:g} s, but not back")
         elif other != "client" and devices["host"][one] == devices["host"][other]:
             link = HOST_LINK
         else:
@@ -630,8 +625,8 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, watts, **_):
     }).round(6)
     communication = len(tasks) * (hops.sum() + allreduce.sum()) / US
     metrics = allocation_metrics(result, shares, len(bids), held.sum(), compute.sum() / US, communication)
-    power = np.array([sum(watts[i] for i in group) for group in groups])
-    metrics["energy"] = round((compute * power).sum() / US / 3.6e6, 6)
+    power = [sum(watts[i] for i in group) for group in groups]
+    metrics["energy"] = round((compute.sum(axis=0) * power).sum() / US / 3.6e6, 6)
     return table, result, intervals, metrics
 
 
@@ -646,7 +641,7 @@ def allocation_metrics(result, shares, bidders, held, computation, communication
         "tasks": len(result),
         "devices": len(shares),
         "total_cost": cost,
-        "completion_time": result["completion_time"].max() / US,
+        "completion_time": (result["completion_time"].max() - result["arrival_time"].min()) / US,
         "computation_time": computation,
         "communication_time": communication,
         "communication_overhead": communication / ((communication + computation) or 1),
@@ -660,6 +655,7 @@ def allocation_metrics(result, shares, bidders, held, computation, communication
         "mean_turnaround_time": turnaround.mean(),
         "p95_turnaround_time": np.percentile(turnaround, 95),
         "mean_waiting_time": result["waiting_time"].mean() / US,
+        "total_utility": cost - shares["cost"].sum(),
     }
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
 
@@ -770,8 +766,7 @@ def check_writable(out):
 
 def write_files(out, files):
     """Writes {file name: table, text or figure} into the folder `out`: all aside first, then moved, so that there are
-    whole files only. A content of None is left out. Returns the paths."""
-    files = {name: content for name, content in files.items() if content is not None}
+    whole files only. Returns the paths."""
     try:
         os.makedirs(out, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as aside:
@@ -788,25 +783,34 @@ def write_file(path, content):
     if not isinstance(content, (pd.DataFrame, str)):
         content.savefig(path)
         return
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        if isinstance(content, str):
-            file.write(content)
-        else:
-            if content.isna().any(axis=None):
-                content = content.astype(object).where(content.notna(), None)  # an empty cell
-            columns = [column.tolist() for _, column in content.items()]
-            writer = csv.writer(file, lineterminator="\n")  # the bytes of to_csv, in two thirds of its time
-            writer.writerow(content)
-            writer.writerows(zip(*columns))
+    text = content if isinstance(content, str) else content.to_csv(index=False)
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # a label may be no UTF-8
+        file.write(text)
 
 
-def report(name, args, metrics, notes, tables, files):
-    """Writes the files of a run of the nine, {end of a file's name: content}, then prints it."""
+def write_figure(out, name, draw, *arguments):
+    """Writes the figure that draw(*arguments) returns into the folder `out`. Returns its path in a list; an empty list,
+    with a warning, if it cannot be drawn."""
+    try:
+        import matplotlib
+        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
+            return write_files(out, {name: draw(*arguments)})
+    except Exception as error:  # of any kind: it is the tables that matter
+        warn(f"{name} is not drawn: {type(error).__name__}: {cut(format_value(error), 200)}")
+        return []
+
+
+def report(name, args, metrics, notes, tables, files, figure):
+    """Writes the files of a run of the nine, {end of a file's name: content}, and its figure (see write_figure), then
+    prints it."""
     kind = "scheduler" if "link" in args else "algorithm"
     used = {key: value for key, value in vars(args).items() if key not in UNSAID}
     sources = {f"{key}_file": source_of(getattr(args, key)) for key in ("tasks", "bids", "links") if key in args}
     files["metrics.csv"] = pd.DataFrame([{kind: name, **used, **sources, **metrics}])
     paths = write_files(args.out, {f"{name}_{end}": content for end, content in files.items()})
+    if not args.no_plot:
+        paths += write_figure(args.out, *figure)
 
     heading = ", ".join(f"{key} {value}" for key, value in used.items())
     print_lines(f"{name}: {metrics['tasks']:,} tasks, {heading}", *notes, "")
@@ -835,9 +839,8 @@ def print_table(table, rows=None, keys=1):
     rows: prints only these first ones, then the number of the others."""
     text = table[:rows].apply(lambda column: column.map(lambda value: cut(format_value(value), 40)))
     text = text.set_index(list(text)[:keys])
-    names = [name.split("_") for name in text]
-    height = max(map(len, names))
-    text.columns = pd.MultiIndex.from_tuples([[""] * (height - len(words)) + words for words in names])
+    words = [name.split("_")[::-1] for name in text]
+    text.columns = pd.MultiIndex.from_arrays([*itertools.zip_longest(*words, fillvalue="")][::-1])
     for line in text.to_string(line_width=TEXT_WIDTH, sparsify=False).splitlines():
         print(line.rstrip())
     if len(table) > len(text):
@@ -852,20 +855,10 @@ def format_value(value):
 # Figures --------------------------------------------------------------------------------------------------------------
 BLUE, SKY, ORANGE, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"  # Okabe and Ito's, for colour-blind readers too
 STYLE = {"axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.spines.top": False,
-         "axes.spines.right": False, "legend.fontsize": 6.5, "legend.frameon": False, "legend.columnspacing": 1.2}
+         "axes.spines.right": False, "legend.fontsize": 6.5, "legend.frameon": False, "legend.columnspacing": 1.2,
+         "font.family": "DejaVu Sans", "text.usetex": False}  # whatever a user's matplotlibrc says
 LOOKS = {"compute": dict(color=BLUE), "transmit": dict(color="white", edgecolor=ORANGE, hatch="//////"),  # of bars
          "all-reduce": dict(color="white", edgecolor=RED, hatch="......")}
-
-
-def try_figure(draw_it, *arguments):
-    """The figure that draw_it(*arguments) returns; None, with a warning, where matplotlib is missing."""
-    try:
-        import matplotlib
-    except ImportError:
-        warn("matplotlib is missing, so no figure is drawn")
-        return None
-    matplotlib.rcParams.update(STYLE)
-    return draw_it(*arguments)
 
 
 def new_figure(height):
@@ -883,27 +876,31 @@ def schedule_figure(name, result, intervals):
 
 
 def draw_schedule(axes, title, result, intervals, until=0):
-    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival. Returns its legend.
-    until: s that the scale of time reaches at least, where several schedules of a list are to have the same."""
+    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival, from the first arrival
+    on. Returns its legend. until: s that the scale of time reaches at least, where several schedules of a list are to
+    have the same."""
     rows = result.sort_values("arrival_time", kind="stable")[:PLOT_ROWS].reset_index(drop=True)
-    keys = {"waiting": axes.hlines(rows.index, rows["arrival_time"], rows["end_computation"], "0.55", zorder=0)}
+    first = rows["arrival_time"][0]
+    times = rows[["arrival_time", "end_computation", "completion_time", "deadline"]] - first
+    deadline = times["deadline"]
+    keys = {"waiting": axes.hlines(rows.index, times["arrival_time"], times["end_computation"], "0.55", zorder=0)}
     bars = {}
     for kind, part in intervals.merge(rows["label"].reset_index()).groupby("kind"):  # index: the row
-        bars[kind] = part["index"], part["end"] - part["start"], part["start"]
+        bars[kind] = part["index"], part["end"] - part["start"], part["start"] - first
     keys.update(draw_rows(axes, rows["label"].map(shorten), bars))
 
     # Every bar is whole. A deadline far beyond the bars would squeeze them: it becomes an arrow at the edge.
-    left, last = rows["arrival_time"].min(), max(until, rows["completion_time"].max())
-    near = rows["deadline"] <= left + 1.5 * (last - left)
-    right = max(last, left + 1e-3, *rows["deadline"][near])
-    axes.set_xlim(left, right + 0.02 * (right - left))
-    at = rows["deadline"].where(near, axes.get_xlim()[1])
+    last = max(until - first, times["completion_time"].max())
+    near = deadline <= 1.5 * last
+    right = 1.02 * max(last, 1e-3, *deadline[near])
+    axes.set_xlim(0, right)
+    at = deadline.where(near, right)
     for key, some, style in (("deadline met", near & rows["deadline_met"], dict(marker="|", color="black")),
                              ("deadline missed", ~rows["deadline_met"], dict(marker="x", color=RED)),
                              ("deadline later", ~near, dict(marker=">", color="black", clip_on=False))):
         if some.any():
             keys[key], = axes.plot(at[some], rows.index[some], linestyle="none", markersize=5, **style)
-    axes.set(title=title, xlabel="time (s)")
+    axes.set(title=title, xlabel="time since the first arrival (s)" if first else "time (s)")
     return keys
 
 
@@ -932,7 +929,6 @@ def finish_figure(figure, keys):
     """Adds the legend {name: artist} below, and makes room for all texts. Returns the figure."""
     figure.legend(keys.values(), keys, ncol=3, loc="lower center")
     lines = math.ceil(len(keys) / 3)
-    warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
     figure.tight_layout(rect=(0, (0.1 + 0.13 * lines) / figure.get_figheight(), 1, 1), pad=0.5)
     return figure
 
@@ -947,7 +943,7 @@ def shorten(name):
 def read_table(rows, what, needed, options):
     """Table of a list of dicts, or of the path of a file of them: the columns of needed and options, then all others.
 
-    what: "task" or "bid"; needed, options: {field: str, int or float}. Numbers are from 0 to 1e9; a field of options
+    what: "task" or "bid"; needed, options: {field: str, int or float}. Numbers are from 0 to 1e10; a field of options
     that a row does not give is NaN. UserError names the place, row and field of what is not as it must be.
     """
     place = rows if isinstance(rows, str) else f"{what}s"
@@ -970,6 +966,7 @@ def read_table(rows, what, needed, options):
         if field in needed:
             check_rows(column.notna(), column, place, f"the fields of a {what} are {', '.join(needed)}")
         if kind is str:
+            check_rows(~column.map(lambda cell: isinstance(cell, (list, dict))), column, place, "is not a text")
             table[field] = column.map(str, na_action="ignore")
         else:
             table[field] = read_numbers(column, kind, place)
@@ -979,9 +976,8 @@ def read_table(rows, what, needed, options):
 def read_numbers(column, kind, place):
     """A column as numbers; NaN where nothing is given."""
     numbers = column.map(to_number)
-    good = numbers.between(0, 1e9) & ((numbers % 1 == 0) | (kind is float))
-    name = "whole number" if kind is int else "number"
-    check_rows(good | column.isna(), column, place, f"is not a {name} from 0 to 1e9")
+    good = numbers.between(0, 1e10) & ((numbers % 1 == 0) | (kind is float))
+    check_rows(good | column.isna(), column, place, f"is not a {'whole ' * (kind is int)}number from 0 to 1e10")
     return numbers
 
 
@@ -989,32 +985,35 @@ def check_rows(good, column, place, what):
     """UserError about the first row of a column that is not good."""
     if not good.all():
         k = int(np.argmin(good))
-        value = column.tolist()[k]
-        value = "missing;" if pd.isna(value) else shown(value)
-        raise UserError(f"{place}, row {k + 1}, {column.name}: {value} {what}")
+        raise UserError(f"{place}, row {k + 1}, {column.name}: {shown(column.tolist()[k])} {what}")
+
+
+HINTS = {"ParserError": ": does a text with commas lack its quotes?", "EmptyDataError": ": the file is empty"}
 
 
 def read_file(path, kinds=object):
-    """What a JSON file holds, a script's `tasks`, or the table of a CSV file, of texts. kinds: {column: object} of
-    those that are left as texts, if pandas shall find the types of the others. Raises UserError."""
+    """What a JSON file holds, or one of JSON lines (.jsonl), or a script's `tasks`, or the table of a CSV file. kinds:
+    {column: object} of those that are left as texts, if pandas shall find the types of the others. Raises UserError."""
     kind = os.path.splitext(path)[1].lower()
     try:
         if kind == ".py":
             return runpy.run_path(path)["tasks"]
-        with open(path, "rb") as file:
-            content = file.read()
-        if kind == ".json":
-            return json.loads(content)
-        is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # as PowerShell's `>` writes
-        table = pd.read_csv(io.BytesIO(content), encoding="utf-16" if is_utf16 else "utf-8", dtype=kinds,
-                            keep_default_na=False, na_values=[""], low_memory=False)
+        if kind in (".json", ".jsonl"):
+            with open(path, encoding="utf-8-sig") as file:
+                text = file.read()
+            if kind == ".jsonl":
+                text = "[" + ",\n".join(filter(str.strip, text.split("\n"))) + "]"
+            return json.loads(text)
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""], low_memory=False)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except Exception as error:  # not JSON, not CSV, or whatever a script may raise
-        raise UserError(f"{path}: {type(error).__name__}: {format_value(error)}") from error
-    require(";" not in table.columns[0], f"{path}: no commas in the header: are the columns separated by ';'?")
+        kind = type(error).__name__
+        raise UserError(f"{path}: {kind}: {format_value(error)}{HINTS.get(kind, '')}") from error
+    header = ",".join(table)
+    require("," in header, f"{path}: one column, {shown(header)}: are there commas between the fields?")
     is_wide = len(table) > 0 and not isinstance(table.index, pd.RangeIndex)
-    require(not is_wide, f"{path}, row 1: more fields than in the header")
+    require(not is_wide, f"{path}, row 1: more fields than in the header{HINTS['ParserError']}")
     return table.fillna({"prompt": ""})  # which may be empty
 
 
@@ -1049,12 +1048,11 @@ def find_name(name, names, what):
 
 
 def check_number(value, where, whole=False, positive=False):
-    """The value as a number, if it is one from 0 to 1e9 (so that sums stay exact); UserError says what it is."""
+    """The value as a number, if it is one from 0 to 1e10 (so that sums stay exact); UserError says what it is."""
     number = to_number(value)
-    good = 0 <= number <= 1e9 and (number % 1 == 0 or not whole) and (number > 0 or not positive)
-    name = "whole number" if whole else "number"
-    least = "above 0" if positive else "from 0"
-    require(good, f"{where}: {shown(value)} is not a {name} {least} to 1e9")
+    good = 0 <= number <= 1e10 and (number % 1 == 0 or not whole) and (number > 0 or not positive)
+    what = f"{'whole ' * whole}number {'above' if positive else 'from'} 0 to 1e10"
+    require(good, f"{where}: {shown(value)} is not a {what}")
     return number
 
 
@@ -1068,7 +1066,8 @@ def to_number(value):
 
 def shown(value):
     """A value from the user for a message: quoted, in one short line."""
-    return cut(repr(value), 60)
+    is_missing = value is None or value != value  # not a number
+    return "missing;" if is_missing else cut(repr(value), 60)
 
 
 def cut(text, length):

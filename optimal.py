@@ -80,8 +80,9 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
     objective = common.find_name(objective, ("makespan", "turnaround"), "OBJECTIVE")
     common.check_number(time_limit, "TIME_LIMIT")
     labels = tasks["label"].tolist()
-    times = tasks[["arrival_time", "computation_time", "trans_time", "deadline"]]
-    case = Case(*times.to_numpy().T.tolist(), link, objective)
+    first = tasks["arrival_time"].min()  # times count from it
+    times = [tasks["arrival_time"] - first, tasks["computation_time"], tasks["trans_time"], tasks["deadline"] - first]
+    case = Case(*map(list, times), link, objective)
 
     # The orders in which results leave under the policies: the best of them is where the search begins.
     orders = {}
@@ -104,7 +105,8 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
         more = f" and {len(late) - 10} more" if len(late) > 10 else ""
         summary.append(f"{unavoidable}late: {', '.join(late[:10])}{more}")
 
-    intervals = common.interval_table(tasks, serve_in_order(case, order))
+    runs = [(j, first + start, first + end) for j, start, end in serve_in_order(case, order)]
+    intervals = common.interval_table(tasks, runs)
     intervals.attrs["transmission_order"] = [labels[j] for j in order]
     intervals.attrs["summary"] = summary
     intervals.attrs["metrics"] = {

@@ -71,9 +71,10 @@ def main(prog):
 
         simulated, measured = ([common.in_seconds(table) for table in tables] for tables in (simulated, measured))
         files = {"tasks.csv": measured[0].sort_index(), "intervals.csv": measured[1], "metrics.csv": comparison}
-        if not args.no_plot:
-            files["gantt.png"] = common.try_figure(both_figure, name, simulated, measured)
         written += common.write_files(given["out"], {f"{name}_served_{end}": file for end, file in files.items()})
+        if not args.no_plot:
+            written += common.write_figure(given["out"], f"{name}_served_gantt.png", both_figure, name, simulated,
+                                           measured)
         change = 100 * (served["computation_time"].sum() / tasks["computation_time"].sum() - 1)
         print(f"\n{name}: {len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean; the tasks "
               f"took {change:+.1f} % to their time alone")

@@ -76,10 +76,11 @@ def run_case(tasks, model, pool, seed):
     # Stage s leaves at time t, before it has passed on its last task.
     rng = common.draw(seed, "loss")
     s = int(rng.integers(len(stages)))
-    t = int(rng.integers(passed[:, s].max()))
+    first = int(case["tasks"]["arrival_time"].min())
+    t = first + int(rng.integers(passed[:, s].max() - first))
     lost, = stages[s]["devices"]
     loss = dict(device=case["bids"]["device"][lost], layers=stages[s]["layers"], lost_at=t / common.US,
-                lost_at_share=t / completion.max())
+                lost_at_share=(t - first) / (completion.max() - first))
 
     rows = []
     for name, method in (("repair", repair), ("anew", anew)):

@@ -333,11 +333,10 @@ def publish(name, args, parts, tables, figures):
     files = {f"{name}_{what}.csv": table for what, table in tables.items()}
     for what, caption, table in (part for part in parts if not isinstance(part, str)):
         files[f"{name}_{what}.tex"] = in_latex(table, caption, f"{name}_{what}")
-    for end, (draw, *arguments) in ({} if args.no_plot else figures).items():
-        figure = common.try_figure(draw, *arguments)
-        for kind in sorted({"png", args.format}):
-            files[f"{name}{end}.{kind}"] = figure
     paths = common.write_files(args.out, files)
+    for end, drawing in ({} if args.no_plot else figures).items():
+        for kind in sorted({"png", args.format}):
+            paths += common.write_figure(args.out, f"{name}{end}.{kind}", *drawing)
 
     for part in parts:
         if isinstance(part, str):

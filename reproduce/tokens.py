@@ -189,7 +189,7 @@ def run_tokens(stages, case, latency, bandwidth):
     answers = output > 0
     per_token = (last - first)[answers] / output[answers]
     return {
-        "completion_time": common.rounded_seconds(last.max()),
+        "completion_time": common.rounded_seconds(last.max() - arrival.min()),
         "mean_turnaround_time": common.rounded_seconds((last - arrival).mean()),
         "time_to_first_token": common.rounded_seconds((first - arrival).mean()),
         "time_per_token": common.rounded_seconds(per_token.mean()) if answers.any() else np.nan,

@@ -214,7 +214,7 @@ def queue_metrics(tasks, results):
         mean_turnaround_time=round(turnaround.mean(), 6),
         p95_turnaround_time=round(float(np.percentile(turnaround, 95)), 6),
         deadlines_met=int((completion <= tasks["deadline"]).sum()),
-        T_end=completion.max() / common.US,
+        T_end=(completion.max() - tasks["arrival_time"].min()) / common.US,
         preemptions=int(preemptions),
     )
 
@@ -316,10 +316,12 @@ def draw_devices(title, names, results, intervals):
     import matplotlib
     first = most_preempted(results)
     labels = results[0]["label"].iloc[first]
-    begin = results[0]["arrival_time"].iloc[first].min() / common.US
-    end = results[-1]["completion_time"].iloc[first].max() / common.US
+    since = results[0]["arrival_time"].min()
+    begin = (results[0]["arrival_time"].iloc[first].min() - since) / common.US
+    end = (results[-1]["completion_time"].iloc[first].max() - since) / common.US
     runs = pd.concat([runs.assign(stage=s) for s, runs in enumerate(intervals)])
-    runs = common.in_seconds(runs[runs["kind"] == "compute"])
+    runs = runs[runs["kind"] == "compute"]
+    runs = common.in_seconds(runs.assign(start=runs["start"] - since, end=runs["end"] - since))
     is_seen = (runs["start"] < end) & (runs["end"] > begin)
     others = runs[is_seen & ~runs["label"].isin(labels)]
 
@@ -335,7 +337,7 @@ def draw_devices(title, names, results, intervals):
     if len(others):
         keys["other tasks"] = draw_runs(axes, others, 0.3, color="0.85", edgecolor="0.55")
     axes.set_xlim(begin, end)
-    axes.set_xlabel("time (s)")
+    axes.set_xlabel("time since the first arrival (s)" if since else "time (s)")
     axes.set_title(title)
     return common.finish_figure(figure, keys)
 

@@ -145,6 +145,13 @@ def metrics(script, folder="results"):
     return pd.read_csv(pathlib.Path(folder) / f"{script}_metrics.csv").iloc[0]
 
 
+def figure_of(draw, *arguments):
+    """A figure, drawn as common.write_figure draws it."""
+    import matplotlib
+    with matplotlib.rc_context(common.STYLE):
+        return draw(*arguments)
+
+
 def refused(outcome, message):
     status, out, err = outcome
     assert status == 2

@@ -4,13 +4,15 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import threading
 from fractions import Fraction
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of
+from conftest import part_of, run_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,7 +114,8 @@ def test_what_a_task_gives_takes_the_place_of_the_estimates_in_lists_and_files(t
     assert table["given_time"].tolist() == pytest.approx([math.nan] * 3 + [2, math.nan], nan_ok=True)
     text = pd.DataFrame(tasks).to_csv(index=False)
     for path in (write(tmp_path, json.dumps(tasks), "tasks.json"), write(tmp_path, "\ufeff" + text, "excel.csv"),
-                 write(tmp_path, text.encode("utf-16"), "shell.csv"), write(tmp_path, f"tasks = {tasks}", "my.py")):
+                 write(tmp_path, "\n".join(map(json.dumps, tasks)), "tasks.jsonl"),
+                 write(tmp_path, f"tasks = {tasks}", "my.py")):
         pd.testing.assert_frame_equal(common.read_tasks(path, NEO, [T4]), table, check_dtype=False)
 
 
@@ -279,7 +282,7 @@ def test_what_an_allocation_is_given():
     tasks = [dict(FCIM.tasks[0], arrival_time=9), dict(FCIM.tasks[1], memory_gb=7), dict(FCIM.tasks[2], arrival_time=3)]
     case = common.allocation_case(tasks, BLOOM, "workstations", 4)
     assert case["tasks"]["label"].tolist() == ["Task 2", "Task 3", "Task 1"]
-    assert case["arrivals"].tolist() == [3, 3, 9]
+    assert case["arrivals"].tolist() == [0, 0, 6]
     capacity = {kind: int(0.9 * common.get_device(kind).memory * 1e9 / (BLOOM.layer_bytes + 7e9 / 70))
                 for kind in ("RTX 4090", "T4")}
     assert case["bids"]["capacity"].tolist() == [capacity[kind] for _, kind, _ in common.POOLS["workstations"]]
@@ -375,10 +378,12 @@ def test_the_accounting_equals_a_plain_one(case):
                for stage in stages)
     turnaround = ((result["completion_time"] - tasks["arrival_time"]) / common.US).tolist()
     expected = {
-        "completion_time": back / 1e6, "communication_time": crossed / 1e6, "computation_time": computed.sum() / 1e6,
+        "completion_time": (back - tasks["arrival_time"][0]) / 1e6, "communication_time": crossed / 1e6,
+        "computation_time": computed.sum() / 1e6,
         "communication_overhead": crossed / (crossed + computed.sum()),
         "deadlines_met": sum(result["completion_time"] <= tasks["deadline"]), "total_cost": sum(rewards),
-        "cost_efficiency": layers / sum(rewards), "mean_turnaround_time": np.mean(turnaround),
+        "cost_efficiency": layers / sum(rewards), "total_utility": sum(reward - cost for reward, cost in paid.values()),
+        "mean_turnaround_time": np.mean(turnaround),
         "p95_turnaround_time": np.percentile(turnaround, 95), "mean_waiting_time": queued / len(tasks) / 1e6,
         "memory_utilization": held / 24e9 / len(paid),
         "devices": len(paid), "tasks": len(tasks),
@@ -393,18 +398,12 @@ def test_the_accounting_equals_a_plain_one(case):
 # Output ---------------------------------------------------------------------------------------------------------------
 
 
-cells = st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.sampled_from([np.float64(0.1), np.int64(3)]),
-                  st.text(st.characters(blacklist_categories=["Cs"])))
-
-
-@settings(max_examples=100)
-@given(st.lists(cells, max_size=6), st.lists(st.floats(), max_size=6), st.text("a,\"'\n ;", max_size=4))
-def test_a_csv_file_has_the_bytes_of_pandas(tmp_path_factory, mixed, numbers, name):
-    folder = tmp_path_factory.getbasetemp()
-    table = pd.DataFrame({name: pd.Series(mixed, dtype=object), "number": pd.Series(numbers, dtype=float)})
-    table = table.assign(whole=range(len(table)), both=[True] * len(table))
-    common.write_files(str(folder), {"ours.csv": table})
-    assert (folder / "ours.csv").read_bytes().decode() == table.to_csv(index=False)
+def test_letters_that_no_file_can_hold_are_written_as_their_codes(tmp_path):
+    """As half of a pair of JSON's \\u escapes gives them, or a file's name that is no UTF-8."""
+    table = pd.DataFrame({"label": ["\ud83d task", "\u00fc"], "given": [0.1, None]})
+    common.write_files(str(tmp_path), {"a.csv": table, "b.tex": "\udcff\n"})
+    assert (tmp_path / "a.csv").read_bytes() == "label,given\n\\ud83d task,0.1\n\u00fc,\n".encode()
+    assert (tmp_path / "b.tex").read_bytes() == b"\\udcff\n"
 
 
 def test_a_table_is_printed_in_blocks_of_a_hundred_columns(capsys):
@@ -422,3 +421,15 @@ def test_a_table_is_printed_in_blocks_of_a_hundred_columns(capsys):
     assert sum(line.count("3.0]") for line in rows) == 28
     common.print_table(wide)
     assert "more rows" not in capsys.readouterr().out
+
+
+def test_a_run_in_a_thread_and_one_that_the_system_refuses():
+    done = []
+    thread = threading.Thread(target=common.run, args=(done.append, "mine"))
+    thread.start()
+    thread.join()
+    assert done == ["mine"]
+
+    def refuses(name):
+        os.listdir("none")
+    assert run_main(refuses, "mine") == (2, "", "mine: [Errno 2] No such file or directory: 'none'\n")

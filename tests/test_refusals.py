@@ -40,6 +40,10 @@ def without(field):
     ([dict(TASK, deadline=1e12)], "tasks, row 1, deadline: 1000000000000.0"),
     ([dict(TASK, output_words=2.5)], "tasks, row 1, output_words: 2.5"),
     ([TASK, dict(TASK, label="B", memory_gb="4 GB")], "tasks, row 2, memory_gb: '4 GB'"),
+    ([dict(TASK, prompt=[{"role": "user", "content": "Hi"}])], "tasks, row 1, prompt: [{'role': 'user', 'content': "),
+    ([dict(TASK, label={})], "tasks, row 1, label: {} is not a text"),
+    ([dict(without("output_words"), prompt_tokens=3)], "tasks, row 1, output_words: missing; give it, or output_t"),
+    ([TASK, dict(without("prompt"), label="B", output_tokens=3)], "tasks, row 2, prompt: missing; give it, or prompt_"),
     ([dict(TASK, deadline=0.5)], "tasks, row 1, deadline: 0.5"),  # before it arrives
     ([TASK, dict(TASK)], "tasks, row 2, label: 'A'"),  # is there already
     ([TASK, 5], "tasks, row 2: "), ([], "tasks: "), ({"label": "A"}, "tasks: "),
@@ -51,13 +55,17 @@ def test_a_wrong_task_is_named_in_a_list_and_in_a_file(tasks, place, tmp_path):
 
 
 @pytest.mark.parametrize("name, text, place", [
-    ("t.csv", "", ": "), ("t.csv", HEADER, ": "), ("t.csv", b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", ": "),
+    ("t.csv", "", ": EmptyDataError: No columns to parse from file: the file is empty"), ("t.csv", HEADER, ": "),
+    ("t.csv", b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", ": "),
     ("t.csv", HEADER + "A,hello,0,10,1\n", ", row 1, deadline: missing"),
-    ("t.csv", HEADER + "A,hello,0,10,1,9,7\n", ", row 1: "),  # more fields than in the header
-    ("t.csv", HEADER + "A,hello,0,10,1,9\nB,hello,0,10,1,9,7\n", ": "),
+    ("t.csv", HEADER + "A,hello, you,0,10,1,9\n", ", row 1: more fields than in the header: does a text with commas "),
+    ("t.csv", HEADER + "A,hello,0,10,1,9\nB,hello, you,0,10,1,9\n",
+     ": ParserError: Error tokenizing data. C error: Expected 6 fields in line 3, saw 7: does a text with commas lack"),
     ("t.csv", HEADER + "A,hello,0,10,1,9\nB,hello,0,ten,1,9\n", ", row 2, output_words: 'ten'"),
     ("t.csv", HEADER + "A,hello,0,10,nan,9\n", ", row 1, trans_time: 'nan'"),
-    ("t.csv", HEADER + 'A,"hello,0,10,1,9\n', ": "), ("t.csv", HEADER.replace(",", ";"), ": no commas in the header"),
+    ("t.csv", HEADER + 'A,"hello,0,10,1,9\n', ": "), ("t.csv", HEADER.replace(",", ";"), ": one column, 'label;"),
+    ("t.tsv", HEADER.replace(",", "\t"), ": one column, 'label\\tprompt"),
+    ("t.jsonl", '{"label": "A"}\n\n{"label": ', ": JSONDecodeError: Expecting value: line 2 column 11"),
     ("t.JSON", "[{", ": "), ("t.json", b"\xff\xfe\x00", ": "), ("my.py", "x = 1", ": "), ("my.py", "1 / 0", ": "),
 ])
 def test_a_wrong_file_is_named(name, text, place, tmp_path):
@@ -72,7 +80,7 @@ def test_a_wrong_file_is_named(name, text, place, tmp_path):
     ({"GPU 1": {"GPU 2": 3}}, "links, GPU 1 to client: missing"), ([3, 4], "links, GPU 1 to GPU 2: missing"),
     ({"GPU 1": {"GPU 2": 3, "client": 1}, "GPU 2": {"GPU 1": 4, "client": 1}}, "links, GPU 1 to GPU 2: 3"),
     ({"GPU 1": {"GPU 2": 1, "client": -3}, "GPU 2": {"client": 1}}, "links, GPU 1 to client: -3"),
-    ({"GPU 1": {"GPU 2": 1, "client": 1}, "client": {"GPU 2": 2e9}}, "links, GPU 2 to client: 2000000000.0"),
+    ({"GPU 1": {"GPU 2": 1, "client": 1}, "client": {"GPU 2": 2e10}}, "links, GPU 2 to client: 20000000000.0"),
     ({"GPU 1": {"GPU 2": "far"}}, "links, GPU 1 to GPU 2: 'far'"), ({"GPU 1": 3}, "links: "),
     ("GPU 1,0,x,1\n", "links, GPU 1 to GPU 2: 'x'"), ("GPU 1,,1,1\nGPU 1,1,,1\n", "links: "),  # of a CSV file
 ])
@@ -161,7 +169,7 @@ def test_a_schedule_that_is_no_table_is_refused(run):
     ("FCFS", ["--device", "T5"], "device 'T5': choose from T4, "),
     ("FCFS", ["--link", "slow"], "link 'slow': choose from shared, dedicated"),
     ("FCFS", ["--pool", "paper"], "--pool paper"), ("FCIM", ["--pool", "lab"], "pool 'lab': choose from campus, "),
-    *(("FCIM", ["--seed", seed], "--seed: ") for seed in ("one", "1.5", "-1", "1000000001", "nan")),
+    *(("FCIM", ["--seed", seed], "--seed: ") for seed in ("one", "1.5", "-1", "10000000001", "nan")),
     ("FCIM", ["--bids", "none.csv"], "none.csv: "), ("FCIM", ["--links", "none.json"], "none.json: "),
     ("FCFS", ["--out", "file/inside"], "--out file/inside: "),
 ])

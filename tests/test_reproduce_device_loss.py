@@ -4,7 +4,7 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of
+from conftest import figure_of, part_of
 
 import ADSA
 import common
@@ -136,7 +136,7 @@ def test_means_and_lines_are_those_of_the_losses():
         for name in values:
             found = table.loc[("campus", metric, name), ["runs", "mean"]].tolist()
             assert found == pytest.approx([3, values[name].mean()], abs=1e-6)
-    figure = common.try_figure(*figures[""])
+    figure = figure_of(*figures[""])
     assert len(figure.axes) == 3
     for line, name in zip(figure.axes[0].lines[:2], ("repair", "anew")):
         assert f"campus, {name}: possible after 3 of 3 losses" in lines

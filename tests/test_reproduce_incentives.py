@@ -2,7 +2,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, figure_of
 
 import common
 import FCIM
@@ -103,7 +103,7 @@ def test_the_tables_and_the_figure_follow_from_the_runs():
         assert row["share"] == pytest.approx((part > 1e-6).mean(), abs=1e-6)
         assert row["largest"] == part.max()
 
-    figure = common.try_figure(*figures[""])
+    figure = figure_of(*figures[""])
     part = curves[(curves["pool"] == "campus") & (curves["algorithm"] == "FCIM")]
     for line, model in zip(figure.axes[0].lines, incentives.MODELS):
         means = part[part["model"] == model].groupby("asks")["utility"].mean()

@@ -8,7 +8,7 @@ import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, cases, files, runs_of, task_table
+from conftest import ROOT, cases, figure_of, files, runs_of, task_table
 from hypothesis import given
 
 import ADSA
@@ -135,7 +135,7 @@ def test_an_overview_shows_the_distributions_and_who_is_there():
                           "waiting_time": np.arange(40.0), "turnaround_time": np.arange(40.0) + 5})
     tasks["completion_time"] = tasks["arrival_time"] + 5
     twice = tasks.assign(waiting_time=2 * tasks["waiting_time"])
-    figure = common.try_figure(scheduling.draw_overview, {"X": tasks, "Y": twice})
+    figure = figure_of(scheduling.draw_overview, {"X": tasks, "Y": twice})
     of_waiting, _, of_system = figure.axes
     for line, table in zip(of_waiting.lines, (tasks, twice)):
         for value in table["waiting_time"]:
@@ -153,7 +153,7 @@ def test_an_overview_shows_the_distributions_and_who_is_there():
 @pytest.mark.parametrize("copies, pages", [(1, 1), (3, 3)])
 def test_the_charts_of_a_list_have_one_scale_and_are_no_taller_than_a_page(copies, pages, lists):
     intervals = pd.concat([lists.assign(label=f"{k}: " + lists["label"]) for k in range(copies)])
-    figures = [common.try_figure(*drawing) for drawing in scheduling.list_figures(intervals).values()]
+    figures = [figure_of(*drawing) for drawing in scheduling.list_figures(intervals).values()]
     assert len(figures) == pages
     assert max(figure.get_figheight() for figure in figures) <= 9
     charts = [axes for figure in figures for axes in figure.axes]

@@ -1,7 +1,7 @@
 """reproduce/sensitivity.py: what a sweep changes, and restores; --set; text and figures follow from the runs."""
 import pandas as pd
 import pytest
-from conftest import ROOT, refused
+from conftest import ROOT, figure_of, refused
 
 import common
 import FCIM
@@ -102,7 +102,7 @@ def test_table_and_figures_follow_from_the_runs():
         assert text["value"].astype(float).tolist() == values
         shown = text["PipeDream"].str.lstrip("~").str.split(" ").str[0].astype(float)
         assert shown.to_numpy() == pytest.approx((100 * (mean["FCIM"] / mean["PipeDream"] - 1)).to_numpy(), abs=0.0501)
-        for axes, metric, claimed in zip(common.try_figure(*figures[f"_{sweep}"]).axes, sensitivity.PANELS,
+        for axes, metric, claimed in zip(figure_of(*figures[f"_{sweep}"]).axes, sensitivity.PANELS,
                                          (-54.7, -54.7, -36.9, 0, 0)):
             lines = [list(line.get_ydata()) for line in axes.lines]
             assert claimed == 0 or [claimed, claimed] in lines

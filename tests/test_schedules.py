@@ -49,7 +49,7 @@ def test_the_uplink_and_the_measures_equal_a_loop(case, policy, link):
     n, span = len(case), (max(done) - min(expected["arrival_time"])) / 1e6 or np.nan
     held = 1.92 + naive.peak_memory(case, start, end, caches) / 1e9
     wanted = {
-        "tasks": n, "T_end": max(done) / 1e6, "deadlines_met": sum(expected["deadline_met"]),
+        "tasks": n, "T_end": np.nan_to_num(span), "deadlines_met": sum(expected["deadline_met"]),
         "mean_tardiness": np.mean((expected["completion_time"] - expected["deadline"]).clip(lower=0)) / 1e6,
         "mean_uplink_waiting_time": np.mean(expected["uplink_waiting_time"]) / 1e6,
         "preemptions": sum(expected["preemptions"]), "throughput": n / span, "tokens_per_second": 7 * n / span,

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import warnings
 
+import matplotlib
 import pandas as pd
 import pytest
-from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, files, metrics, part_of, quick, refused, script
+from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, figure_of, files, metrics, part_of, quick, refused, script
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
@@ -23,15 +24,15 @@ import FCIM
 NINE = [*ALLOCATORS, *SCHEDULERS]
 
 
-def tables(name):
-    """Of a run of a script."""
-    ends = ("bids", "intervals", "links", "metrics", "stages", "tasks") if name in ALLOCATORS else (
+def tables(name, source=None):
+    """Of a run of a script, or of a copy of another."""
+    ends = ("bids", "intervals", "links", "metrics", "stages", "tasks") if (source or name) in ALLOCATORS else (
         "intervals", "metrics", "tasks")
     return [f"{name}_{end}.csv" for end in ends]
 
 
-def figure(name):
-    return f"{name}_layers.png" if name in ALLOCATORS else f"{name}_gantt.png"
+def figure(name, source=None):
+    return f"{name}_layers.png" if (source or name) in ALLOCATORS else f"{name}_gantt.png"
 
 
 # What is shipped, what a run writes, and its flags --------------------------------------------------------------------
@@ -191,6 +192,30 @@ def test_any_valid_list_runs_in_all_nine(run, tasks, link, device, model, pool):
     check_runs(run, tasks, link, device, model, pool)
 
 
+@pytest.mark.parametrize("name", NINE)
+def test_a_list_in_seconds_since_1970_gives_the_same_from_the_first_arrival_on(name, run):
+    """Times of tasks stay as they came; metrics and figures count from the first arrival."""
+    epoch, tasks = 1700158546, FCIM.tasks if name in ALLOCATORS else FCFS.tasks
+    later = [dict(task, arrival_time=task["arrival_time"] + epoch, deadline=task["deadline"] + epoch) for task in tasks]
+    found = []
+    for out, rows in (("now", tasks), ("later", later)):
+        pathlib.Path("tasks.json").write_text(json.dumps(rows))
+        assert run(quick(name), "--tasks", "tasks.json", "--out", out, "--no-plot")[::2] == (0, "")
+        found.append((metrics(name, out), pd.read_csv(f"{out}/{name}_tasks.csv")))
+    (before, early), (after, late) = found
+    assert before.equals(after)
+    moved = ["arrival_time", "deadline", "start_time", "end_computation", "completion_time"]
+    assert late.drop(columns=moved).equals(early.drop(columns=moved))
+    assert (late[moved] - early[moved] - epoch).abs().max().max() < 1e-6
+    if name in SCHEDULERS:
+        intervals = [pd.read_csv(f"{out}/{name}_intervals.csv") for out in ("now", "later")]
+        axes = [figure_of(common.schedule_figure, name, result, runs).axes[0]
+                for result, runs in zip((early, late), intervals)]
+        drawn = [[*one.get_xlim(), *(edge for bar in one.patches for edge in bar.get_bbox().intervalx)] for one in axes]
+        assert drawn[0] == pytest.approx(drawn[1], abs=1e-6)
+        assert [one.get_xlabel() for one in axes] == ["time (s)", "time since the first arrival (s)"]
+
+
 def test_a_hundred_tasks_run_in_all_nine(run, monkeypatch):
     """The figure of a schedule has the first 30 of them and a table the first 20, and that is said."""
     titles = []
@@ -208,16 +233,42 @@ def test_a_hundred_tasks_run_in_all_nine(run, monkeypatch):
 
 @pytest.mark.parametrize("name", NINE)
 def test_a_script_needs_only_the_packages_that_it_uses(name, run, monkeypatch):
-    """Without matplotlib all but the figure is there, and that is said."""
+    """Without matplotlib all but the figure is there, and why is said."""
     unused = ["transformers", "matplotlib", "matplotlib.figure", "torch"] + ["pulp"] * (name != "optimal")
     for module in unused:
         monkeypatch.setitem(sys.modules, module, None)
-    missing = "warning: matplotlib is missing, so no figure is drawn\n"
-    for flags, warning in ((["--no-plot"], ""), ([], missing)):
+    halted = "ModuleNotFoundError: import of matplotlib halted; None in sys.modules"
+    for flags, warning in ((["--no-plot"], ""), ([], f"warning: {figure(name)} is not drawn: {halted}\n")):
         status, out, err = run(quick(name), *flags)
         assert (status, err) == (0, warning)
         assert files("results") == tables(name)
         assert ".png" not in out and all(table in out for table in tables(name))
+
+
+@pytest.mark.parametrize("name, to, why", [("FCFS", "FCFS", None), ("FCFS", "a $x_$", "ValueError: "),
+                                           ("PipeEdge", "PipeEdge", None), ("PipeEdge", "a $x_$", "ValueError: ")])
+def test_a_figure_that_cannot_be_drawn_is_a_warning_and_matplotlib_is_left_as_it_was(name, to, why, run):
+    """A name that is no formula; LaTeX and fonts that are missing do not matter."""
+    pathlib.Path(f"{to}.py").write_text(script(name), encoding="utf-8")
+    with matplotlib.rc_context({"text.usetex": True, "font.family": "none", "axes.titlesize": 7}):
+        before = dict(matplotlib.rcParams), warnings.filters[:]
+        status, out, err = run(f"{to}.py")
+        assert (dict(matplotlib.rcParams), warnings.filters) == before
+    assert status == 0
+    assert files("results") == sorted(tables(to, name) + [figure(to, name)] * (why is None))
+    assert err.startswith(f"warning: {figure(to, name)} is not drawn: {why}" if why else "")
+    assert err.count("\n") == (why is not None)
+    assert (figure(to, name) in out) == (why is None)
+
+
+def test_installed_packages_of_the_same_name_do_not_hide_ours(tmp_path):
+    for name in ("reproduce", "real"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    code = "import reproduce, real; print(reproduce.__file__); print(real.__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8",
+                           env=dict(os.environ, PYTHONPATH=str(tmp_path))).stdout.split()
+    assert found == [str(ROOT / name / "__init__.py") for name in ("reproduce", "real")]
 
 
 def test_a_schedule_gets_the_settings_that_it_takes(run):
@@ -257,5 +308,6 @@ def test_a_signal_while_files_are_written_leaves_none(at, stop, status, line, ru
         assert run("FCFS") == (status, "", line)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert files() == []
-    assert not pathlib.Path("results").exists() or not list(pathlib.Path("results").iterdir())
+    written = tables("FCFS") if at == "gantt.png" else []  # the figure comes last
+    assert files() == [f"results/{file}" for file in written]
+    assert not pathlib.Path("results").exists() or len(list(pathlib.Path("results").iterdir())) == len(written)

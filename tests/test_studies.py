@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, edited, files, refused, run_here
+from conftest import ROOT, edited, figure_of, files, refused, run_here
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -281,7 +281,7 @@ def table_of(who, settings, key):
 def test_bars_are_the_means_and_their_intervals(who):
     groups = ["g", "h", "i"]
     table = table_of(who, groups, "regime")
-    figure = common.try_figure(study.draw_bars, PANELS, "regime", who, table, "here")
+    figure = figure_of(study.draw_bars, PANELS, "regime", who, table, "here")
     check_texts(figure, 15)
     means = table.set_index(["metric", "algorithm"]).sort_index()
     for axes, (metric, label) in zip(figure.axes, PANELS.items()):
@@ -302,7 +302,7 @@ def test_lines_are_the_means(columns, log):
     who, loads = ["ADSA", "FCFS", "Mine"], [1, 2, 8]
     table = table_of(who, loads, "load")
     table = pd.concat([table.assign(pool="a"), table.assign(pool="b")]) if columns else table
-    figure = common.try_figure(study.draw_lines, PANELS, "load", who, table, columns, log)
+    figure = figure_of(study.draw_lines, PANELS, "load", who, table, columns, log)
     check_texts(figure, 10)
     assert len(figure.axes) == (4 if columns else 2)
     for k, axes in enumerate(figure.axes):
