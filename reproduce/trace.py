@@ -1,19 +1,19 @@
-"""A published trace of LLM requests as a task file that any of the nine scripts reads.
+"""A trace of LLM requests, published or a log of one's own, as a task file that any of the nine scripts reads.
 
     python -m reproduce.trace AzureLLMInferenceTrace_code.csv --load 0.9 > tasks.csv
     python -m reproduce.trace mooncake_trace.jsonl --first 1000 --slack 5 > tasks.csv
+    python -m reproduce.trace log.csv --columns arrival=time,prompt=tokens_in,output=tokens_out > tasks.csv
     python ADSA.py --tasks tasks.csv
 
-Traces, as they are published: Azure LLM inference (P. Patel et al., "Splitwise", ISCA 2024), BurstGPT (Y. Wang et al.,
-2024), Mooncake (R. Qin et al., FAST 2025), and what Vidur makes of them (A. Agrawal et al., MLSys 2024). Token counts
-are used as they are, and arrivals count from the first request. Traces hold neither transmissions nor deadlines: those
-follow from the settings below, a deadline from the estimated computation too.
+Traces and logs are CSV or JSON files, or JSON lines; formats are recognised by their columns (TRACES below). Token
+counts are used as they are, and arrivals count from the first request. Traces hold neither transmissions nor deadlines:
+those follow from the settings below, a deadline from the estimated computation too.
 """
 import argparse
-import json
 import pathlib
 import re
 import sys
+from collections import namedtuple
 
 import numpy as np
 import pandas as pd
@@ -31,21 +31,38 @@ RATE = 100  # tokens/s: a request sends its result in output tokens / this
 SLACK = 3  # a request's deadline: arrival + this x (computation + transmission)
 FIRST = None  # None: all requests; or so many
 
-TRACES = {  # recognised by their columns: arrival, prompt tokens, output tokens; and what of the arrival is a second
-    "Azure LLM inference": ("TIMESTAMP", "ContextTokens", "GeneratedTokens", "date"),
-    "BurstGPT": ("Timestamp", "Request tokens", "Response tokens", 1),
-    "Mooncake": ("timestamp", "input_length", "output_length", 1000),
-    "Vidur": ("arrived_at", "num_prefill_tokens", "num_decode_tokens", 1),
+# A format: its columns of arrival and tokens (a dot reaches into an object), the unit of its arrivals, and, where a
+# file may fit two formats, a column that this one alone has.
+Format = namedtuple("Format", "arrival prompt output unit mark", defaults=[None])
+UNITS = {"s": 1, "ms": 1e3, "ns": 1e9, "date or s": 1}  # how many make a second
+TRACES = {
+    # Azure/AzurePublicDataset; P. Patel et al., "Splitwise", ISCA 2024
+    "Azure LLM inference": Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", "date or s"),
+    # HPMLL/BurstGPT; Y. Wang et al., 2024
+    "BurstGPT": Format("Timestamp", "Request tokens", "Response tokens", "s"),
+    # alibaba-edu/qwen-bailian-usagetraces-anon
+    "Qwen-Bailian": Format("timestamp", "input_length", "output_length", "s", "chat_id"),
+    # kvcache-ai/Mooncake, and AIPerf, which takes its format; R. Qin et al., FAST 2025
+    "Mooncake": Format("timestamp", "input_length", "output_length", "ms"),
+    # microsoft/vidur; A. Agrawal et al., MLSys 2024
+    "Vidur": Format("arrived_at", "num_prefill_tokens", "num_decode_tokens", "s"),
+    # casys-kaist/LLMServingSim; J. Cho et al., IISWC 2024
+    "LLMServingSim": Format("arrival_time_ns", "input_toks", "output_toks", "ns"),
+    # the answers of a server with OpenAI's interface
+    "OpenAI": Format("created", "usage.prompt_tokens", "usage.completion_tokens", "date or s"),
 }
 COLUMNS = ["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline", "prompt_tokens",
            "output_tokens"]
 
 
 def main(name):
-    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
     parser.error = common.refuse  # one line, without the usage
-    parser.add_argument("file", metavar="FILE", help=f"a trace as published: {', '.join(TRACES)}")
+    parser.add_argument("file", metavar="FILE", help=f"a trace or log: {', '.join(TRACES)}")
     for flag, kind, metavar, default, text in (
+            ("--columns", str, "arrival=X,prompt=Y,output=Z", None,
+             "of a log of your own: dates or seconds, tokens, tokens"),
             ("--first", int, "N", FIRST, "so many of the requests, from the first"),
             ("--load", float, "X", LOAD, "stretch the arrivals so that computation, one task at a time / span = X"),
             ("--slack", float, "X", SLACK, "deadline: arrival + X times (computation + transmission)"),
@@ -63,51 +80,69 @@ def main(name):
 
     model = common.get_model(args.model)
     device = common.get_device(args.device)
-    requests = read_requests(args.file)[:args.first]
+    requests = read_requests(args.file, args.columns)[:args.first]
     tasks, line = task_table(requests, model, device, args.load, args.rate, args.slack)
     print(line, file=sys.stderr)
     print(tasks.to_csv(index=False), end="")
 
 
-def read_requests(path):
-    """Table of the requests of a trace: label, arrival (s), prompt_tokens, output_tokens. Raises UserError naming file,
-    row and field."""
+def read_requests(path, columns=None):
+    """Table of the requests of a trace: label, arrival (s), prompt_tokens, output_tokens. columns: of a log that has no
+    format of TRACES, as a text, "arrival=X,prompt=Y,output=Z". Raises UserError naming file, row and field."""
     rows = read_rows(path)
-    name = next((name for name, (*fields, _) in TRACES.items() if set(fields) <= set(rows)), None)
-    common.require(name, f"{path}: the header is not that of a trace: " + ", or ".join(
-        f"{','.join(fields)} ({name})" for name, (*fields, _) in TRACES.items()))
+    name, form = ("--columns", own_format(columns, rows, path)) if columns else find_format(rows, path)
     if "NumImages" in rows:
         common.warn(f"{path}: NumImages: images are not counted, only tokens are")
-    *fields, second = TRACES[name]
-    when, prompt, output = (rows[field].fillna("") for field in fields)
-    if second == "date":
-        arrival = when.map(seconds)
-        common.check_rows(arrival.notna(), when, path, "is not a date and time")
-    else:
-        arrival = common.read_numbers(when, float, path) / second
     requests = pd.DataFrame({
-        "label": [f"Request {k}" for k in range(1, len(rows) + 1)], "arrival": arrival,
-        "prompt_tokens": common.read_numbers(prompt, int, path).astype("int64"),
-        "output_tokens": common.read_numbers(output, int, path).astype("int64")})
+        "label": [f"Request {k}" for k in range(1, len(rows) + 1)],
+        "arrival": read_arrivals(rows[form.arrival], form.unit, path),
+        "prompt_tokens": read_tokens(rows[form.prompt], path),
+        "output_tokens": read_tokens(rows[form.output], path)})
     return requests if name != "BurstGPT" else answered(requests, path)
 
 
 def read_rows(path):
-    """Table of the rows of a CSV or JSON file, or of one whose lines are JSON."""
-    if not path.lower().endswith(".jsonl"):
-        rows = common.read_file(path)
-    else:
-        try:
-            with open(path, encoding="utf-8") as file:
-                rows = [json.loads(line) for line in file if line.strip()]
-        except OSError as error:
-            raise common.UserError(f"{path}: {error.strerror}") from error
-        except ValueError as error:  # not UTF-8, not JSON
-            raise common.UserError(f"{path}: not a file of JSON lines ({error})") from error
-    is_table = isinstance(rows, pd.DataFrame) or all(isinstance(row, dict) for row in rows)
-    common.require(is_table, f"{path}: not a list of rows")
+    """Table of the rows of a file: texts, numbers and, in columns with dots in their names, what objects hold."""
+    rows = common.read_file(path)
+    if not isinstance(rows, pd.DataFrame):
+        is_list = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+        common.require(is_list, f"{path}: not a list of rows")
+        rows = pd.json_normalize(rows)
     common.require(len(rows), f"{path}: no rows")
-    return pd.DataFrame(rows)
+    return rows.astype(object).where(rows.notna(), "")
+
+
+def find_format(rows, path):
+    """The format of TRACES that has all its columns in the rows, and its name."""
+    for name, form in TRACES.items():
+        needed = {form.arrival, form.prompt, form.output, form.mark or form.arrival}
+        if needed <= set(rows):
+            return name, form
+    known = ", or ".join(f"{form.arrival},{form.prompt},{form.output} ({name})" for name, form in TRACES.items())
+    raise common.UserError(f"{path}: --columns is needed, as the header is not that of a trace: {known}")
+
+
+def own_format(columns, rows, path):
+    """The format of a log's columns that are given as "arrival=X,prompt=Y,output=Z"."""
+    given = dict(part.split("=", 1) for part in columns.split(",") if "=" in part)
+    common.require(set(given) == {"arrival", "prompt", "output"},
+                   f"--columns: {common.shown(columns)} is not arrival=X,prompt=Y,output=Z")
+    for name in given.values():
+        common.require(name in rows, f"--columns: {path} has no column {common.shown(name)}, but {', '.join(rows)}")
+    return Format(**given, unit="date or s")
+
+
+def read_arrivals(column, unit, path):
+    """Seconds of a column of arrivals, since 1970 where they are dates and times."""
+    arrival = column.map(common.to_number) / UNITS[unit]
+    if unit == "date or s" and arrival.isna().all():
+        arrival = column.map(seconds)
+    common.check_rows(arrival.between(0, 1e10), column, path, f"is not an arrival ({unit})")
+    return arrival
+
+
+def read_tokens(column, path):
+    return common.read_numbers(column, int, path).astype("int64")
 
 
 def answered(requests, path):
@@ -123,7 +158,7 @@ def answered(requests, path):
 def seconds(text):
     """Seconds since 1970 of a date and time, in UTC unless an offset such as +02:00 follows; None if it is none."""
     found = re.fullmatch(
-        r"(\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?)(?:Z|([+-])(\d\d):(\d\d))?", str(text))
+        r"(\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?)(?:Z|([+-])(\d\d):?(\d\d))?", str(text))
     if not found:
         return None
     date, sign, hours, minutes = found.groups()

@@ -54,14 +54,38 @@ def test_burstgpt_is_read_without_its_failures(convert):
      '{"timestamp": 3000, "input_length": 135, "output_length": 71, "hash_ids": []}\n'),
     ("vidur.json", '[{"arrived_at": 0.25, "num_prefill_tokens": 6758, "num_decode_tokens": 500},'
      ' {"arrived_at": 1.75, "num_prefill_tokens": 135, "num_decode_tokens": 71}]'),
+    ("aiperf.jsonl", '{"session_id": "a", "timestamp": 0, "input_length": 6758, "output_length": 500}\n'
+     '{"session_id": "b", "timestamp": 1500, "input_length": 135, "output_length": 71}\n'),
+    ("qwen.jsonl", '{"chat_id": 0, "timestamp": 61.25, "input_length": 6758, "output_length": 500, "turn": 1}\n'
+     '{"chat_id": 1, "timestamp": 62.75, "input_length": 135, "output_length": 71, "turn": 1}\n'),
+    ("llmservingsim.jsonl", '{"input_toks": 6758, "output_toks": 500, "arrival_time_ns": 3600000000000}\n'
+     '{"input_toks": 135, "output_toks": 71, "arrival_time_ns": 3601500000000}\n'),
+    ("openai.jsonl", '\ufeff{"created": 1700158546.5, "usage": {"prompt_tokens": 6758, "completion_tokens": 500}}\n\n'
+     '{"created": 1700158548, "usage": {"prompt_tokens": 135, "completion_tokens": 71}}'),
     ("images.csv", "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n2024-10-15 00:00:00.000000,1,6758,500\n"
      "2024-10-15 00:00:01.500000,0,135,71\n")])
-def test_other_traces_are_read(name, text, run):
-    pathlib.Path(name).write_text(text)
+def test_other_traces_are_read_in_their_units(name, text, run):
+    pathlib.Path(name).write_text(text, encoding="utf-8")
     status, out, err = run("reproduce/trace", name)
     tasks = list(csv.DictReader(io.StringIO(out)))
     assert status == 0
     assert ("images are not counted" in err) == (name == "images.csv")
+    assert column(tasks, "arrival_time") == [0, 1.5]
+    assert column(tasks, "prompt_tokens") == [6758, 135]
+    assert column(tasks, "output_tokens") == [500, 71]
+
+
+@pytest.mark.parametrize("name, text, columns", [
+    ("log.csv", "id,when,in,out\n7,2024-05-10T00:00:00+0200,6758,500\n8,2024-05-09T22:00:01.5Z,135,71\n",
+     "arrival=when,prompt=in,output=out"),
+    ("log.jsonl", '{"t": 1700158546.5, "use": {"of": {"in": 6758}, "out": 500}}\n'
+     '{"t": "1700158548", "use": {"of": {"in": 135}, "out": 71}, "error": null}\n',
+     "output=use.out,arrival=t,prompt=use.of.in")])
+def test_the_columns_of_a_log_are_named(name, text, columns, run):
+    pathlib.Path(name).write_text(text)
+    status, out, err = run("reproduce/trace", name, "--columns", columns)
+    assert status == 0, err
+    tasks = list(csv.DictReader(io.StringIO(out)))
     assert column(tasks, "arrival_time") == [0, 1.5]
     assert column(tasks, "prompt_tokens") == [6758, 135]
     assert column(tasks, "output_tokens") == [500, 71]
@@ -113,10 +137,10 @@ def test_a_trace_is_converted_as_plain_reading_does(load, model, device, convert
     (BURST + "5,ChatGPT,472,0,472,API log\n", "trace.csv: all 1 requests have failed"),
     (AZURE + "2023-11-16 18:17:03,4,1\n2023-11-16 18:17:03,,1\n", "row 2, ContextTokens: "),
     (AZURE + "2023-11-16 18:17:03,4,1.5\n", "row 1, GeneratedTokens: '1.5' is not a whole number"),
-    (AZURE + "2023-11-16,4,1\n,4,10\n", "row 2, TIMESTAMP: '' is not a date and time"),
-    (AZURE + "2023-13-16 18:17:03,4,10\n", "row 1, TIMESTAMP: '2023-13-16 18:17:03' is not a date and time"),
-    (AZURE + "2023-11-16 18:17:03+1,4,10\n", "row 1, TIMESTAMP: '2023-11-16 18:17:03+1' is not a date and time"),
-    (BURST + "-5,ChatGPT,472,18,490,API log\n", "row 1, Timestamp: '-5' is not a number from 0 to 1e9")])
+    (AZURE + "2023-11-16,4,1\n,4,10\n", "row 2, TIMESTAMP: '' is not an arrival (date or s)"),
+    (AZURE + "2023-13-16 18:17:03,4,10\n", "row 1, TIMESTAMP: '2023-13-16 18:17:03' is not an arrival"),
+    (AZURE + "2023-11-16 18:17:03+1,4,10\n", "row 1, TIMESTAMP: '2023-11-16 18:17:03+1' is not an arrival"),
+    (BURST + "-5,ChatGPT,472,18,490,API log\n", "row 1, Timestamp: '-5' is not an arrival (s)")])
 def test_a_wrong_trace_is_named(text, message, run):
     pathlib.Path("trace.csv").write_text(text)
     refused(run("reproduce/trace", "trace.csv"), message)
@@ -129,12 +153,21 @@ def test_a_wrong_trace_is_named(text, message, run):
     (["one.csv", "--rate", "0"], "--rate: "),
     (["one.csv", "--slack", "-1"], "--slack: "),
     (["one.csv", "--first", "0"], "--first: "),
-    (["two.csv", "--load", "1e-10"], "deadline of a request: "),
-    (["lines.jsonl"], "lines.jsonl: not a file of JSON lines (Expecting value: line 1 column 15 (char 14))"),
-    (["list.json"], "list.json: not a list of rows")])
+    (["two.csv", "--load", "1e-11"], "deadline of a request: "),
+    (["lines.jsonl"], "lines.jsonl: JSONDecodeError: Expecting value: line 3 column 15"),
+    (["list.json"], "list.json: not a list of rows"),
+    (["turns.jsonl"], "turns.jsonl, row 2, timestamp: '' is not an arrival (ms)"),
+    (["one.csv", "--columns", "arrival=TIMESTAMP"], "is not arrival=X,prompt=Y,output=Z"),
+    (["one.csv", "--columns", "arrival=TIMESTAMP,prompt=in,output=GeneratedTokens"],
+     "one.csv has no column 'in', but TIMESTAMP, ContextTokens, GeneratedTokens"),
+    (["list.csv"], "list.csv: --columns is needed"), (["one.csv", "--col", "x"], "unrecognized arguments: --col x")])
 def test_wrong_arguments_are_one_line(arguments, message, run):
     pathlib.Path("one.csv").write_text(AZURE + "2023-11-16 18:17:03,4,10\n")
     pathlib.Path("two.csv").write_text(AZURE + "2023-11-16 18:17:03,4,10\n2023-11-16 18:17:04,4,10\n")
     pathlib.Path("list.json").write_text("[1]")
-    pathlib.Path("lines.jsonl").write_text('{"timestamp": }')
+    pathlib.Path("list.csv").write_text("time,tokens\n1,2\n")
+    pathlib.Path("turns.jsonl").write_text(
+        '{"session_id": "a", "timestamp": 0, "input_length": 200, "output_length": 50}\n'
+        '{"session_id": "a", "delay": 800, "input_length": 300, "output_length": 40}\n')
+    pathlib.Path("lines.jsonl").write_text('{"timestamp": 1}\n{}\n{"timestamp": }')
     refused(run("reproduce/trace", *arguments), message)
