@@ -12,10 +12,11 @@ import tempfile
 import pandas as pd
 import pytest
 import readme
-from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, metrics, refused, run_here
+from conftest import ALLOCATORS, LITTLE, ROOT, SCHEDULERS, edited, metrics, refused, run_here
 
 import common
 import FCIM
+import HexGen
 
 TEXTS = [path.read_text(encoding="utf-8") for path in readme.READMES]
 BLOCKS = dict(block for text in TEXTS for block in readme.BLOCK.findall(text))  # {command: what it prints}
@@ -134,6 +135,31 @@ def test_a_copy_with_one_function_replaced_runs(recipe, run):
     assert after.iloc[0] == "Mine"  # a copy is named after itself
     measured = [key for key in before.index if key.startswith(("mean_", "total_", "completion"))]
     assert (after[measured] != before[measured]).any()
+
+
+def test_weighted_shortest_job_first_is_one_line_away(run):
+    """A task is late where it matters least: whoever is there runs by computation / weight, ties by arrival."""
+    recipe = RECIPES["copy FCFS.py, replace schedule"]
+    changed, count = re.subn(r"        row = .*\n", RECIPES["a line of the scheduler above"], recipe)
+    assert count == 1
+    old = re.search(r"def schedule\(.*?\n\n\n", (ROOT / "FCFS.py").read_text(encoding="utf-8"), re.DOTALL).group()
+    work, weight, arrival = [5, 9, 4, 2, 6, 3], [1, 3, 1, 1, 2, 0.5], [0, 1, 2, 3, 21, 40]
+    tasks = [dict(label=f"T{k}", arrival_time=arrival[k], computation_time=work[k], weight=weight[k], trans_time=0,
+                  deadline=99, prompt_tokens=1, output_tokens=1) for k in range(6)]
+    pathlib.Path("tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)))
+    edited("FCFS", (old, changed + "\n\n"), to="WSJF.py")
+    status, _, err = run("WSJF.py", "--tasks", "tasks.jsonl", "--no-plot")
+    assert (status, err) == (0, "warning: tasks.jsonl: further fields: weight\n")
+    order = pd.read_csv("results/WSJF_tasks.csv").sort_values("start_time")["label"].tolist()
+    assert order == ["T0", "T3", "T1", "T2", "T4", "T5"]  # at 5 s: 9 / 3, 4 / 1 and 2 / 1; T3, T1, T2
+
+
+def test_the_sweep_of_a_setting_runs(run, monkeypatch):
+    monkeypatch.setattr(HexGen.allocate, "__defaults__", (HexGen.PLAN, *LITTLE.values()))
+    flags = re.search(r"`python -m reproduce.sensitivity (.*?)`", TEXTS[0]).group(1).split()
+    status, _, err = run("reproduce/sensitivity", *flags, "--runs", "1", "--no-plot")
+    assert status == 0, err
+    assert set(pd.read_csv("results/sensitivity_runs.csv")["sweep"]) == {"BUDGET", "gamma"}
 
 
 def test_a_server_asks_what_to_run(run, pristine):
