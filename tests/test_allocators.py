@@ -133,7 +133,7 @@ def test_the_figure_shows_the_stages():
 
 @pytest.mark.parametrize("name, setting, message", [
     *((name, {"bids": []}, "no device bids for the 70 layers of BLOOM-176B") for name in ALLOCATORS),
-    ("FCIM", {"BUDGET": 0.01}, "12 ask more than"), ("FCIM", {"DEADLINE": 0.1}, "12 take longer than DEADLINE"),
+    ("FCIM", {"BUDGET": 0.001}, "12 ask more than"), ("FCIM", {"DEADLINE": 0.1}, "12 take longer than DEADLINE"),
 ])
 def test_where_no_allocation_exists(name, setting, message, run):
     status, out, err = run(edited(name, **setting))
