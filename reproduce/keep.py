@@ -34,7 +34,7 @@ def run_missing(run, study, run_case, jobs, args):
     run: function of jobs and of done(k, text), which it calls as soon as job k has given its text (see as_text).
     """
     head = head_of(run_case, args)
-    names = [", ".join(map(short, job)) for job in jobs]
+    names = [name_of(job) for job in jobs]
     k, n = args.share or (1, 1)
     found = read(args.keep, study, head)
     missing = {name: job for name, job in zip(names[k - 1::n], jobs[k - 1::n]) if name not in found}
@@ -114,6 +114,10 @@ def place(path):
     """Where a file stands in the project, or, if it is from elsewhere, beside it on a worker."""
     path = pathlib.Path(path).resolve()
     return path.relative_to(ROOT).as_posix() if ROOT in path.parents else f"own/{path.name}"
+
+
+def name_of(job):
+    return ", ".join(map(short, job))
 
 
 def short(value):
