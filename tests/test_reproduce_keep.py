@@ -93,8 +93,7 @@ def test_after_each_kill_the_same_command_goes_on(script, plain):
         process.communicate()
     longest = max(kept("k"), key=kept("k").get)
     longest.write_bytes(longest.read_bytes()[:-9])  # a torn line
-    status, out, err = run_here(script, "--keep", "k", "--out", "killed")
-    assert (status, err) == (0, "")
+    assert run_here(script, "--keep", "k", "--out", "killed")[::2] == (0, "")
     assert contents("killed") == plain
     assert sum(kept("k").values()) == 20
 
@@ -194,6 +193,9 @@ def test_workers_of_dask(script, plain, tmp_path, monkeypatch):
         monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
         assert start(script, "--out", "here").wait(60) == 0
         assert contents("edited") == contents("here") != plain
+
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        assert start(script, "--seed", 90).communicate()[0] == "reproduce.gaps: seed 99 is wrong\n"
     finally:
         for process in processes:
             process.terminate()
