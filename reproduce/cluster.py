@@ -34,7 +34,8 @@ def on_dask(run_case, args, jobs, done=None):
             def submit_next():
                 return client.submit(whole(run_there), packed, pickle.dumps(left.pop()), pure=False)
             running = as_completed([submit_next() for _ in jobs[:AT_ONCE]], with_results=True)
-            for _, (worker, result) in running:
+            for finished in running:
+                _, (worker, result) = checked(*finished)  # it may be cancelled, as the scheduler has gone
                 workers.add(worker)
                 common.require(result, f"{worker}: the process of a case has ended: see the log of this worker")
                 k, texts[k] = checked(*pickle.loads(result))
@@ -46,7 +47,7 @@ def on_dask(run_case, args, jobs, done=None):
             lost = len(workers.difference(client.nthreads()))
     except (CancelledError, KilledWorker, OSError, ValueError) as error:
         raise common.UserError(f"{address}: {error}") from error
-    print(f"{len(workers)} workers of {address}" + f", {lost} lost" * (lost > 0))
+    print(f"{len(workers)} workers of {address}" + (f", {lost} lost" if lost else ""))
     return [texts[k] for k in range(len(jobs))]
 
 
