@@ -5,6 +5,7 @@ with the cases. There a case runs in a process that has this code alone, never i
 take turns, disturb each other, and go on with modules of earlier code.
 """
 import functools
+import itertools
 import os
 import pickle
 import types
@@ -15,7 +16,7 @@ from reproduce import keep
 from reproduce.parallel import checked, show_progress, work
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
-AT_ONCE = 1000  # cases that the scheduler has: each may hold a list of tasks
+AT_ONCE, MORE = 1000, 100  # cases that the scheduler has, as each may hold a list of tasks; and gets at a time
 
 
 def on_dask(run_case, args, jobs, done=None):
@@ -23,17 +24,17 @@ def on_dask(run_case, args, jobs, done=None):
     from distributed import CancelledError, Client, KilledWorker, as_completed
     address = os.environ[ADDRESS]
     package = pack(run_case, args)
-    left = list(enumerate(jobs))
-    left.reverse()
+    left = iter(enumerate(jobs))
     texts = {}
     try:
         with Client(address) as client:
             workers = set(client.nthreads())
             packed = client.submit(tuple, package, pure=False)  # as it is: so each worker asks for it once
 
-            def submit_next():
-                return client.submit(whole(run_there), packed, pickle.dumps(left.pop()), pure=False)
-            running = as_completed([submit_next() for _ in jobs[:AT_ONCE]], with_results=True)
+            def submit(number):
+                part = [pickle.dumps(job) for job in itertools.islice(left, number)]
+                return client.map(whole(run_there), [packed] * len(part), part, pure=False)
+            running = as_completed(submit(AT_ONCE), with_results=True)
             for finished in running:
                 _, (worker, result) = checked(*finished)  # it may be cancelled, as the scheduler has gone
                 workers.add(worker)
@@ -42,8 +43,8 @@ def on_dask(run_case, args, jobs, done=None):
                 if done:
                     done(k, texts[k])
                 show_progress(len(texts), len(jobs))
-                if left:
-                    running.add(submit_next())
+                if len(texts) % MORE == 0:
+                    running.update(submit(MORE))
             lost = len(workers.difference(client.nthreads()))
     except (CancelledError, KilledWorker, OSError, ValueError) as error:
         raise common.UserError(f"{address}: {error}") from error
