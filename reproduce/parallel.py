@@ -19,9 +19,10 @@ import common
 MOST = 60  # processes: Windows waits for no more pipes at once
 
 
-def parallel(function, jobs):
-    """[function(*job) for job in jobs], with a progress bar on a terminal. Whatever ends this process, Ctrl-C or
-    SIGKILL, ends the workers and what they have started, and their files go."""
+def parallel(function, jobs, done=None):
+    """[function(*job) for job in jobs], with a progress bar on a terminal; done(k, result) is called as soon as job k
+    has given its result. Whatever ends this process, Ctrl-C or SIGKILL, ends the workers and what they have started,
+    and their files go."""
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")  # fork: at once
     folder, lifeline = tempfile.mkdtemp(), context.Pipe(duplex=False)
     waiting, results, workers = list(enumerate(jobs)), {}, {}
@@ -29,7 +30,7 @@ def parallel(function, jobs):
     try:
         for _ in range(min(len(jobs), cores(), MOST)):
             pipe, its_end = context.Pipe()
-            workers[pipe] = context.Process(target=work, args=(function, its_end, lifeline, folder), daemon=True)
+            workers[pipe] = context.Process(target=begin, args=(function, its_end, lifeline, folder), daemon=True)
             workers[pipe].start()
             its_end.close()  # it is the worker's alone now, so that the pipe ends with the worker
             pipe.send(waiting.pop())
@@ -37,6 +38,8 @@ def parallel(function, jobs):
             for pipe in multiprocessing.connection.wait(workers):
                 k, result = receive(pipe)
                 results[k] = result
+                if done:
+                    done(k, result)
                 show_progress(len(results), len(jobs))
                 if waiting:
                     pipe.send(waiting.pop())
@@ -60,9 +63,12 @@ def cores():
 def receive(pipe):
     """What a worker sends: the number of a job and its result. Raises what the job has raised."""
     try:
-        k, result = pipe.recv()
+        return checked(*pipe.recv())
     except (EOFError, OSError) as error:
         raise common.UserError("a process that ran one of the cases has ended: killed, or out of memory") from error
+
+
+def checked(k, result):
     if isinstance(result, Exception):
         raise result
     return k, result
@@ -75,17 +81,25 @@ def show_progress(done, of):
               flush=True)
 
 
-def work(function, pipe, lifeline, folder):
-    """What a worker does: one job after another, until it is killed."""
+def begin(function, pipe, lifeline, folder):
+    parent, its_end = lifeline
+    its_end.close()
+    work(function, pipe, parent, folder)
+
+
+def work(function, pipe, parent, folder):
+    """What a worker does: one job after another, until it is killed, or its parent, by the end of a pipe, has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     tempfile.tempdir = folder
-    parent, its_end = lifeline
-    its_end.close()
-    threading.Thread(target=watch, args=(parent, folder), daemon=True).start()
+    watcher = threading.Thread(target=watch, args=(parent, folder), daemon=True)
+    watcher.start()
     while True:
-        k, job = pipe.recv()
+        try:
+            k, job = pipe.recv()
+        except EOFError:
+            watcher.join()  # which ends this process, as the parent has gone
         try:
             result = function(*job)
         except (common.UserError, common.NoAllocation) as error:

@@ -25,6 +25,7 @@ import functools
 import importlib.util
 import io
 import itertools
+import json
 import math
 import os
 import re
@@ -35,7 +36,7 @@ import numpy as np
 import pandas as pd
 
 import common
-from reproduce import stats
+from reproduce import cluster, keep, stats
 from reproduce.parallel import parallel
 
 ALLOCATORS = {"FCIM": "FCIM", "FCIM_links": "reproduce.FCIM_links", "HexGen": "HexGen", "PipeDream": "PipeDream",
@@ -46,13 +47,14 @@ MEAN = ["mean", "low", "high"]  # columns of stats.compare
 CHANGE = ["change", "change_low", "change_high"]
 TEXTS = ("problem", "tasks_file", "proof")  # columns of runs in which an empty cell is an empty text
 PAGE_ROWS = 50  # a longer LaTeX table goes over several pages
+PLACES = {}  # {path of a user's file: where it stands}, on a worker of reproduce/cluster.py
 
 
 # A run ----------------------------------------------------------------------------------------------------------------
-def run(name, doc, cases, run_case, report, runs, columns, methods=None, more=(), flags=None, **settings):
+def run(name, doc, cases, run_case, report, runs, needed, methods=None, more=(), flags=None, **settings):
     """Runs a study.
 
-    runs: cases of each setting; columns: those that the table of runs must have; methods: {name: script} of what is
+    runs: cases of each setting; needed: columns that the table of runs must have; methods: {name: script} of what is
     compared, as args.methods, to which --also adds; more: names of further tables, NAME_{more}.csv: run_case then
     returns a tuple of lists of rows, and report takes a table of each; flags: function of the parser that adds flags of
     the study's own; settings: those at the top of the script, in lower case, that a flag may override.
@@ -66,17 +68,29 @@ def run(name, doc, cases, run_case, report, runs, columns, methods=None, more=()
         files = [f"{name}_{what}.csv" for what in ("runs", *more)]
         if args.source is None:
             check_settings(args, methods)
-            found = parallel(run_case, cases(args))
-            if not more:
-                found = [(rows,) for rows in found]
+            found = run_cases(name, run_case, cases(args), args)
             tables = [pd.DataFrame(itertools.chain.from_iterable(parts)) for parts in zip(*found)]
             common.write_files(args.out, dict(zip(files, tables)))
+            tables = [read_runs(args.out, file) for file in files]  # runs may lack metrics that no method has
         else:
             refuse_without_effect(parser, args)
-        needed = columns if args.source else ()  # runs of now lack metrics where no method has any
-        tables = [read_runs(args.source or args.out, file, needed if file == files[0] else ()) for file in files]
+            tables = [read_runs(args.source, file, needed if file == files[0] else ()) for file in files]
         publish(name, args, *report(*tables))
     common.run(main, f"reproduce.{name}")
+
+
+def run_cases(name, run_case, jobs, args):
+    """The tables of each case: always a list of lists of rows, as JSON has them, wherever the case has run."""
+    run = functools.partial(parallel, functools.partial(keep.as_text, run_case))
+    if os.environ.get(cluster.ADDRESS):
+        run = functools.partial(cluster.on_dask, run_case, args)
+    try:
+        if args.keep is not None:
+            return keep.run_missing(run, name, run_case, jobs, args)
+        return [json.loads(text) for text in run(jobs)]
+    except KeyboardInterrupt:
+        hint = "the same command goes on" if args.keep else "nothing is kept, as it would be with --keep DIR"
+        raise KeyboardInterrupt(f"interrupted: {hint}") from None
 
 
 def make_parser(title, doc, runs, methods, settings):
@@ -84,6 +98,9 @@ def make_parser(title, doc, runs, methods, settings):
     parser.add_argument("--runs", metavar="N", type=int, default=runs, help="random cases of each setting")
     parser.add_argument("--from", dest="source", metavar="DIR",
                         help="run nothing: make tables and figures of the runs that are stored in DIR")
+    parser.add_argument("--keep", metavar="DIR",
+                        help="keep each finished case in DIR: the same command goes on after an interruption")
+    parser.add_argument("--share", metavar="K/N", help="with --keep: of the cases only every N-th, from the K-th on")
     parser.add_argument("--format", choices=["png", "pdf"], default="png", help="pdf: figures as PDF besides PNG")
     if methods:
         parser.add_argument("--also", metavar="SCRIPT.py", action="append", default=[],
@@ -92,7 +109,14 @@ def make_parser(title, doc, runs, methods, settings):
 
 
 def check_settings(args, methods):
-    """Whole numbers for --runs and --seed; the names that flags give; all that is compared, as args.methods."""
+    """Whole numbers for --runs and --seed; the names that flags give; (K, N) of --share; all that is compared, as
+    args.methods."""
+    if args.share is not None:
+        common.require(args.keep is not None, "--share: needs --keep")
+        is_share = re.match(r"\d{1,9}/\d{1,9}$", args.share)
+        k, n = map(int, args.share.split("/")) if is_share else (0, 0)
+        common.require(0 < k <= n, f"--share: {common.shown(args.share)} is not one of 1/n, 2/n ... n/n")
+        args.share = (k, n)
     args.runs = int(common.check_number(args.runs, "--runs", whole=True, positive=True))
     args.seed = int(common.check_number(args.seed, "--seed", whole=True))
     if "link" in args:
@@ -109,7 +133,7 @@ def refuse_without_effect(parser, args):
                        f"--{key.replace('_', '-')}: has no effect with --from")
 
 
-def read_runs(folder, file, columns=()):
+def read_runs(folder, file, needed=()):
     """A table of runs, with these columns, as it is once read from its file: so it is the same now and later."""
     path = os.path.join(folder, file)
     try:
@@ -118,7 +142,7 @@ def read_runs(folder, file, columns=()):
         raise common.UserError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # of pandas, or not UTF-8
         raise common.UserError(f"{path}: not a CSV file ({common.format_value(error)})") from error
-    missing = [key for key in columns if key not in runs]
+    missing = [key for key in needed if key not in runs]
     common.require(not missing, f"{path}: has no column {', '.join(missing)}")
     common.require(len(runs), f"{path}: has no rows")
     return runs.fillna({key: "" for key in TEXTS if key in runs})
@@ -146,6 +170,7 @@ def further_methods(paths, methods):
 @functools.lru_cache(None)
 def script(name):
     """The module of this name, or of a script of the user's, by the path of its file."""
+    name = PLACES.get(name, name)
     if not name.endswith(".py"):
         return importlib.import_module(name)
     folder, file = os.path.split(name)
@@ -185,6 +210,7 @@ def models_and_pools(args, models, pools):
 
 def quiet_case(*arguments):
     """common.allocation_case for one of many draws, without its warnings, which the first draw has given."""
+    arguments = [PLACES.get(value, value) if isinstance(value, str) else value for value in arguments]
     with contextlib.redirect_stderr(io.StringIO()):
         return common.allocation_case(*arguments)
 
@@ -259,11 +285,11 @@ def own_changes(runs, rows, pair, who, metrics):
     return parts
 
 
-def in_columns(table, rows, who, columns, show):
+def in_columns(table, rows, who, shown, show):
     lines = []
     for key, part in table.groupby(rows, sort=False):
         key = key if isinstance(key, tuple) else (key,)  # of one column: older releases of pandas
-        values = part.set_index("algorithm")[columns]
+        values = part.set_index("algorithm")[shown]
         settings = dict(zip(rows, map(show_setting, key)))
         lines.append({**settings, **{name: show(*values.loc[name]) for name in who}})
     text = pd.DataFrame(lines)
@@ -439,16 +465,16 @@ def draw_bars(panels, groups, who, table, title=""):
     return common.finish_figure(figure, keys)
 
 
-def draw_lines(panels, x, who, table, columns=None, log=(), marks=()):
+def draw_lines(panels, x, who, table, beside=None, log=(), marks=()):
     """Figure of means over the column `x`, a line with its 95 % band for each of `who`, one journal column wide.
 
-    panels: {metric: axis label with its unit}, a row of panels each; columns: a column of `table` (one of
-    stats.compare), for each of whose values there is a column of panels; log: x, or metrics, on a logarithmic scale;
-    marks: {metric: (value, name)}, a dashed line.
+    panels: {metric: axis label with its unit}, a row of panels each; beside: a setting, whose values stand beside one
+    another, a panel each; log: x, or metrics, on a logarithmic scale; marks: {metric: (value, name)}, a dashed line.
+    x, beside: names of columns of `table` (one of stats.compare).
     """
     pieces = [("", table)]
-    if columns is not None:
-        pieces = [(f"{columns} {show_setting(value)}", piece) for value, piece in table.groupby(columns, sort=False)]
+    if beside is not None:
+        pieces = [(f"{beside} {show_setting(value)}", piece) for value, piece in table.groupby(beside, sort=False)]
     figure = common.new_figure(0.9 + min(1.25 * len(panels), 5) + 0.13 * (len(who) // 3))
     plots = figure.subplots(len(panels), len(pieces), squeeze=False, sharex=True, sharey="row")
     look = looks(who)
