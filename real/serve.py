@@ -2,17 +2,19 @@
 
     python -m real.serve ADSA FCFS SRTF LLF --checkpoint HuggingFaceTB/SmolLM2-135M-Instruct --stretch auto
     python -m real.serve reproduce/EDF.py --tasks results/ADSA_measured_tasks.csv
+    python -m real.serve ADSA FCFS --server http://127.0.0.1:8080 --tasks real/twenty.csv --stretch auto
 
 Requests arrive when the list says. The script's own schedule decides at every arrival and completion which task runs
-(common.next_run); that task makes one token after another, until it is done or preempted. A preempted task keeps its KV
-cache. A result then takes its trans_time over the uplink. Simulated and measured stand side by side, script by script,
-and between them what the script makes of the times that the tasks took when they were served (replayed): a machine that
-is faster or slower than when they were timed is told apart from what serving adds.
+(common.next_run); that task makes one token after another (of a server: one chunk of tokens), until it is done or
+preempted. A preempted task keeps its KV cache. A result then takes its trans_time over the uplink. Simulated and
+measured stand side by side, and between them what the script makes of the times that the tasks took when they were
+served (replayed): a machine that is now faster or slower is told apart from what serving adds.
 """
+import functools
 import os
 import sys
-import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,10 @@ if not __package__:  # run by its path: the project's folder is where modules ar
 
 import common
 from real import model as real
+from real import server
 
+CHUNK_SECONDS = 0.05  # what a chunk takes of a server, unless --chunk says its length
+PREFILL = 128  # tokens of a prompt that are computed at once: between them it can be preempted
 COMPARED = ("mean_waiting_time", "mean_response_time", "mean_turnaround_time", "deadlines_met", "preemptions", "T_end")
 
 
@@ -33,6 +38,11 @@ def main(prog):
                         help=f"{', '.join(real.POLICIES)}, or the path of one's own")
     parser.add_argument("--stretch", default="1", metavar="X", help="factor of arrivals, transmissions and deadlines; "
                         "auto: what this machine takes for the list over what the modelled device would")
+    parser.add_argument("--server", metavar="URL", help="a server that runs already, in place of a model here")
+    parser.add_argument("--api", default=server.LLAMA, help="of the server: llama.cpp (the default) or openai")
+    parser.add_argument("--slots", type=real.positive, metavar="N", help="slots of the server to use (otherwise all)")
+    parser.add_argument("--chunk", type=real.positive, metavar="N",
+                        help="tokens that the server makes at a time (otherwise those that take 50 ms)")
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     args = parser.parse_args()
     scripts = [real.load_script(name, real.POLICIES, "schedule") for name in args.scripts]
@@ -43,24 +53,58 @@ def main(prog):
     modelled = common.get_model(given["model"]), common.get_device(given["device"])
     common.check_writable(given["out"])
 
-    config, plan = real.read_model(args.checkpoint)
+    if args.server:
+        host = server.connect(args.server, common.find_name(args.api, server.APIS, "api"), args.slots)
+        plan = replace(modelled[0], name=host.model, context=server.NO_LIMIT)
+        encode = functools.partial(server.encode, host)
+    else:
+        config, plan = real.read_model(args.checkpoint)
+        encode = real.load_tokenizer(args.checkpoint)[0]
     tasks = common.read_tasks(given["tasks"], plan, [modelled[1]]).sort_values("arrival_time", kind="stable")
     estimate = estimated_seconds(tasks, *modelled)
-    prompts, most = real.read_prompts(tasks, real.load_tokenizer(args.checkpoint)[0], plan.context)
-    model, text = real.load_whole(args.checkpoint, config)
-    print(f"{len(tasks):,} tasks, link {link}, served by {text}\n{real.set_threads(model, args.threads)}", flush=True)
+    prompts, most = real.read_prompts(tasks, encode, plan.context)
+    whole = []
+    if args.server:
+        needed = max(len(prompt) + tokens for prompt, tokens in zip(prompts, most))
+        common.require(needed < host.context, f"a request needs {needed} tokens of context, and a slot of the server "
+                       f"has {host.context} (its flag -c is for all slots together)")
+        begin = functools.partial(server.Request, host)
+        seconds, whole = measure_alone(begin, prompts, most)
+        token = min(seconds / [request.count for request in whole])
+        host.chunk = args.chunk or max(1, int(CHUNK_SECONDS / token))
+        print(f"served by {host.model} at {host.address} in chunks of {host.chunk} tokens; in whole requests the list "
+              f"takes {seconds.sum():.3f} s", flush=True)
+    else:
+        model, text = real.load_whole(args.checkpoint, config)
+        print(f"served by {text}\n{real.set_threads(model, args.threads)}", flush=True)
+        begin = functools.partial(Generation, model)
+    if tasks["measured_model"].notna().all() and not args.server:
+        alone = []
+        for key, here in (("model", plan.name), ("device", real.processor_name(model.device))):
+            used = common.measured_on(tasks, key)
+            if used not in ("", here):
+                common.warn(f"the list was measured with {used}, not with {here}")
+    else:
+        measure_alone(begin, prompts[:1], most[:1])  # a warm-up
+        seconds, alone = measure_alone(begin, prompts, most, args.repeats)
+        tasks = tasks.assign(computation_time=np.rint(seconds * common.US).astype("int64"),
+                             output_tokens=[generation.count for generation in alone])
+    taken = tasks["computation_time"].sum() / common.US
+    factor = taken / estimate if args.stretch == "auto" else float(args.stretch)
+    others = ("arrival_time", "trans_time", "deadline")
+    tasks = tasks.assign(**{key: np.rint(tasks[key] * factor).astype("int64") for key in others})
+    print(f"{len(tasks):,} tasks, link {link}; alone the tasks take {taken:.3f} s here, by the estimate {estimate:.3f} "
+          f"s; arrivals, transmissions and deadlines x {factor:.3f}", flush=True)
 
-    tasks, alone = measure_alone(tasks, model, plan, prompts, most, args.repeats)
-    measured = tasks["computation_time"].sum() / common.US
-    factor = measured / estimate if args.stretch == "auto" else float(args.stretch)
-    tasks = stretched(tasks, factor)
-    print(f"alone the tasks take {measured:.3f} s here, by the estimate {estimate:.3f} s; arrivals, transmissions and "
-          f"deadlines x {factor:.3f}", flush=True)
-
-    written = []
     for name, script in scripts:
         intervals = script.schedule(tasks)
-        runs, decisions = serve_model(name, script.schedule, tasks, model, prompts, most, alone, intervals["end"].max())
+        if args.server:
+            server.check_slots(host, name, intervals)
+        generations = [begin(*task) for task in zip(prompts, most)]
+        runs, decisions = serve_model(name, script.schedule, tasks, generations, intervals["end"].max(), given["out"])
+        for label, generation, first in zip(tasks["label"], generations, whole or alone):
+            if generation.ids != first.ids:
+                common.warn(f"{name}: the tokens of {common.shown(label)} are not those that it makes alone")
         served = tasks.assign(computation_time=computed_times(runs, len(tasks)))
         simulated = common.simulate(tasks, intervals, link)
         replayed = common.simulate(served, script.schedule(served), link)
@@ -71,64 +115,49 @@ def main(prog):
 
         simulated, measured = ([common.in_seconds(table) for table in tables] for tables in (simulated, measured))
         files = {"tasks.csv": measured[0].sort_index(), "intervals.csv": measured[1], "metrics.csv": comparison}
-        written += common.write_files(given["out"], {f"{name}_served_{end}": file for end, file in files.items()})
+        paths = common.write_files(given["out"], {f"{name}_served_{end}": file for end, file in files.items()})
         if not args.no_plot:
-            written += common.write_figure(given["out"], f"{name}_served_gantt.png", both_figure, name, simulated,
-                                           measured)
+            figure = f"{name}_served_gantt.png"
+            paths += common.write_figure(given["out"], figure, both_figure, name, simulated, measured)
         change = 100 * (served["computation_time"].sum() / tasks["computation_time"].sum() - 1)
         print(f"\n{name}: {len(decisions):,} decisions of {np.mean(decisions) / 1000:.1f} ms in the mean; the tasks "
               f"took {change:+.1f} % to their time alone")
         common.print_table(comparison)
-    print(f"\nwritten: {', '.join(written)}")
+        print(f"\nwritten: {', '.join(paths)}", flush=True)
 
 
 def estimated_seconds(tasks, model, device):
     """What the list would take on the modelled device, in all: by the time that it gives, if that is not measured."""
     estimates = model.layers * common.layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"])
-    if measured_with(tasks):
+    if tasks["measured_model"].notna().all():
         return estimates.sum()
     return tasks["given_time"].fillna(estimates).sum()
 
 
-def measured_with(tasks):
-    """Names of the models with which the times of a list were measured: none where not all were."""
-    if "measured_model" not in tasks or tasks["measured_model"].isna().any():
-        return set()
-    return set(tasks["measured_model"])
-
-
-def measure_alone(tasks, model, plan, prompts, most, repeats):
-    """The tasks with what each takes alone on this machine, and the tokens it then makes, or None: a list that was
-    measured before is taken as it is."""
-    if measured_with(tasks):
-        others = measured_with(tasks) - {plan.name}
-        if others:
-            common.warn(f"the list was measured with {', '.join(others)}, not with {plan.name}")
-        return tasks, [None] * len(tasks)
-    # The whole list again and again, so that a machine whose speed drifts is no slower for one task than for another.
-    passes = [list(real.generate(model, prompts, most)) for _ in range(repeats)]
-    seconds = np.median([[row["seconds"] for row in rows] for rows in passes], axis=0)
-    ids = [row["ids"] for row in passes[0]]
-    computation_time = np.rint(seconds * common.US).astype("int64")
-    return tasks.assign(computation_time=computation_time, output_tokens=[len(made) for made in ids]), ids
-
-
-def stretched(tasks, factor):
-    """The tasks with all times but the computation's multiplied."""
-    times = {key: np.rint(tasks[key] * factor).astype("int64") for key in ("arrival_time", "trans_time", "deadline")}
-    return tasks.assign(**times)
+def measure_alone(begin, prompts, most, repeats=1):
+    """Seconds that each generation takes alone, the median of so many runs, and the generations of the last one."""
+    passes = []
+    for _ in range(repeats):  # of the whole list: a machine whose speed drifts is no slower for one task than another
+        generations = [begin(*task) for task in zip(prompts, most)]
+        seconds = []
+        for generation in generations:
+            start = time.perf_counter()
+            while not generation.step():
+                pass
+            seconds.append(time.perf_counter() - start)
+        passes.append(seconds)
+    return np.median(passes, axis=0), generations
 
 
 # One script -----------------------------------------------------------------------------------------------------------
-def serve_model(name, schedule, tasks, model, prompts, most, alone, expected_end):
-    """Serves the list with one script and a real model: what `serve` returns. alone: the tokens that each task makes
-    alone, or None. expected_end: of the last computation, for the progress bar."""
-    generations = [Generation(model, *task) for task in zip(prompts, most)]
+def serve_model(name, schedule, tasks, generations, expected_end, out):
+    """Serves the list with one script: its runs and decisions (see serve). generations: one a task, of which `step`
+    makes a token, or a chunk; expected_end: of the last computation, for the progress bar; out: the folder for what an
+    interrupted run leaves."""
     show = real.progress_bar(expected_end)
     start = time.perf_counter()
 
     def clock():
-        real.clock(model.device)
         now = round((time.perf_counter() - start) * common.US)
         show(now, name)
         return now
@@ -137,17 +166,23 @@ def serve_model(name, schedule, tasks, model, prompts, most, alone, expected_end
         while clock() < until:
             time.sleep(min(0.2, max(0, until - clock()) / common.US))
 
-    found = serve(schedule, tasks, lambda k: generations[k].step(), clock, wait)
+    runs = []
+    try:
+        decisions = serve(schedule, tasks, lambda k: generations[k].step(), clock, wait, runs)
+    except BaseException:  # interrupted, or a server that is gone: what has run is kept
+        if runs:
+            part = common.in_seconds(common.interval_table(tasks, runs))
+            path, = common.write_files(out, {f"{name}_served_part.csv": part})
+            done = sum(generation.ids is not None for generation in generations)
+            common.warn(f"{name}: {done} of {len(tasks)} tasks are served; what has run is kept in {path}")
+        raise
     show(expected_end)
-    for label, generation, ids in zip(tasks["label"], generations, alone):
-        if ids not in (None, generation.ids):
-            common.warn(f"{name}: the tokens of {common.shown(label)} are not those that it makes alone")
-    return found
+    return runs, decisions
 
 
-def serve(schedule, tasks, make_token, clock, wait):
-    """Serves tasks (a table of read_tasks in order of arrival) with a policy. Returns its runs (row, start, end), in
-    order of time, and what each decision took; microseconds.
+def serve(schedule, tasks, make_token, clock, wait, runs):
+    """Serves tasks (a table of read_tasks in order of arrival) with a policy. Adds to the list `runs` what has run
+    (row, start, end), in order of time, and returns what each decision took; microseconds.
 
     schedule: that of a script. make_token: function of a row; makes a token of that task and returns whether it was the
     last. clock: function that returns the time; wait: function that returns at a time, or later. What is left of a task
@@ -159,7 +194,7 @@ def serve(schedule, tasks, make_token, clock, wait):
     row_of = {label: k for k, label in enumerate(tasks["label"])}
     computed = np.zeros(len(tasks), dtype="int64")
     unfinished = list(range(len(tasks)))
-    runs, decisions = [], []
+    decisions = []
     while unfinished:
         asked = clock()
         arrived = [k for k in unfinished if arrivals[k] <= asked]
@@ -172,75 +207,58 @@ def serve(schedule, tasks, make_token, clock, wait):
         until = min([until, *later[:1]])
         k = row_of[label]
 
-        start = clock()
+        start = begun = clock()
         decisions.append(start - asked)
+        if runs and runs[-1][0] == k:  # it goes on: that it was asked again is no preemption
+            begun = runs.pop()[1]
         is_done = make_token(k)
         now = clock()
+        runs.append((k, begun, now))
         while not is_done and now < until:
             is_done = make_token(k)
             now = clock()
+            runs[-1] = (k, begun, now)
         computed[k] += now - start
-        if runs and runs[-1][0] == k:  # it goes on: that it was asked again is no preemption
-            start = runs.pop()[1]
-        runs.append((k, start, now))
         if is_done:
             unfinished.remove(k)
-    return runs, decisions
+    return decisions
 
 
-class Generation(threading.Thread):
-    """The generate of one task, in a thread that stands still between two tokens: so it can be preempted anywhere, it
-    keeps its KV cache, and its tokens are those of plain generate. Only one such thread runs at a time.
-
-    `step` lets it make one more token. It then waits in `pause`, which the model calls before each pass."""
+class Generation:
+    """The generation of one task by a model in this process, greedily: preempted, it keeps its KV cache, and its tokens
+    are those of plain generate."""
 
     def __init__(self, model, prompt, most):
-        super().__init__(daemon=True)
-        self.model, self.prompt, self.most = model, prompt, most
+        self.model, self.most = model, most
+        self.left = prompt  # tokens that are not computed yet
+        self.past = {}  # its KV cache, under the name that this transformers gives it
+        self.made, self.count = [], 0
         self.ids = None  # the tokens, once all are made
-        self.error = None
-        self.is_begun = False
-        self.may_go, self.has_stopped = threading.Semaphore(0), threading.Semaphore(0)
-
-    def run(self):
-        hook = self.model.register_forward_pre_hook(self.pause)
-        try:
-            self.ids = real.continued(self.model, self.prompt, self.most)
-        except BaseException as error:  # step raises it, in the thread that shows it
-            self.error = error
-        hook.remove()
-        self.has_stopped.release()
-
-    def pause(self, *_):
-        if threading.current_thread() is not self:
-            return
-        if self.is_begun:
-            self.has_stopped.release()
-            self.may_go.acquire()
-        self.is_begun = True
 
     def step(self):
-        """Makes one more token; returns whether it was the last."""
-        if self.is_alive():
-            self.may_go.release()
-        else:
-            self.start()
-        try:
-            self.has_stopped.acquire()
-        except BaseException:  # interrupted: Python cannot end while the token is under way
-            self.has_stopped.acquire()
-            raise
-        if self.error:
-            raise self.error
+        """Makes one more token, or computes the next part of a long prompt; returns whether it was the last."""
+        import torch
+        part = torch.tensor([self.left[:PREFILL]], device=self.model.device)
+        self.left = self.left[PREFILL:]
+        with torch.inference_mode():
+            found = self.model(part, use_cache=True, **self.past)
+        self.past = {key: value for key, value in found.items() if key in ("cache", "past_key_values")}
+        if self.left:
+            return False
+        token = int(found.logits[0, -1].argmax())
+        self.left = [token]
+        self.made.append(token)
+        self.count += 1
+        ends = self.model.generation_config.eos_token_id
+        if token in (ends if isinstance(ends, list) else [ends]) or self.count == self.most:
+            self.ids = self.made
         return self.ids is not None
 
 
 def computed_times(runs, count):
     """Microseconds that each of so many tasks has run."""
-    times = np.zeros(count, dtype="int64")
-    for k, start, end in runs:
-        times[k] += end - start
-    return times
+    rows, starts, ends = np.array(runs).T
+    return np.bincount(rows, ends - starts, count).astype("int64")
 
 
 def comparison_table(simulated, replayed, measured):

@@ -2,7 +2,6 @@
 import functools
 import json
 import pathlib
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ import common
 import FCFS
 import LLF
 import SRTF
+from real import model as real
 from real import serve
 
 DEVICE = [common.get_device("T4")]
@@ -66,7 +66,8 @@ def test_with_a_clock_of_steps_served_is_simulated(policy):
     preempted = 0
     for tasks in random_tables(part_of(200)):
         steps = Steps(tasks["computation_time"])
-        runs, decisions = serve.serve(policy.schedule, tasks, steps.make_token, steps.clock, steps.wait)
+        runs = []
+        decisions = serve.serve(policy.schedule, tasks, steps.make_token, steps.clock, steps.wait, runs)
         served = common.interval_table(tasks, runs)
         common.check_schedule(tasks, served)
         if policy is not LLF:
@@ -79,7 +80,8 @@ def test_with_a_clock_of_steps_served_is_simulated(policy):
 def test_a_task_that_takes_longer_than_expected_is_served_to_its_end():
     tasks = table_of([0, 2], [5, 4], [0, 0], [0, 0])
     steps = Steps([9, 4])
-    runs, _ = serve.serve(SRTF.schedule, tasks, steps.make_token, steps.clock, steps.wait)
+    runs = []
+    serve.serve(SRTF.schedule, tasks, steps.make_token, steps.clock, steps.wait, runs)
     assert runs == [(0, 0, 9), (1, 9, 13)]  # at 2 three are left, and four of the other; from 5 on, one is
     assert serve.computed_times(runs, 2).tolist() == [9, 4]
 
@@ -95,19 +97,17 @@ def test_what_the_list_would_take_on_the_modelled_device(measured, seconds):
     assert serve.estimated_seconds(tasks, MODEL, DEVICE[0]) == pytest.approx(estimate + (seconds or estimate))
 
 
-@pytest.mark.parametrize("models, expected", [(None, set()), (["m", None], set()), (["m", "m"], {"m"})])
-def test_a_list_says_what_it_was_measured_with(models, expected):
-    tasks = pd.DataFrame({"label": ["A", "B"]})
-    assert serve.measured_with(tasks if models is None else tasks.assign(measured_model=models)) == expected
-
-
 # Real tokens ----------------------------------------------------------------------------------------------------------
-def test_an_error_of_the_model_is_raised_where_it_is_seen():
+def test_a_long_prompt_is_computed_in_parts_with_the_same_tokens():
     pytest.importorskip("torch")
-    broken = mock.MagicMock(device="cpu")
-    broken.generate.side_effect = RuntimeError("out of memory")
-    with pytest.raises(RuntimeError, match="out of memory"):
-        serve.Generation(broken, [1], 1).step()
+    prompt = [k % 251 for k in range(2 * serve.PREFILL + 44)]
+    model, _ = real.load_whole(None, real.read_model()[0])
+    steps = 1
+    generation = serve.Generation(model, prompt, 5)
+    while not generation.step():
+        steps += 1
+    assert generation.ids == real.continued(model, prompt, 5)
+    assert steps == 3 + generation.count - 1
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -146,9 +146,10 @@ def test_a_measured_list_is_not_measured_again(run, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pathlib.Path("tasks.json").write_text(json.dumps([
         {"label": "Task 1", "prompt": "ab", "arrival_time": 0, "output_words": 3, "trans_time": 0.1, "deadline": 9,
-         "output_tokens": 4, "computation_time": 0.25, "measured_model": "another"}]))
+         "output_tokens": 4, "computation_time": 0.25, "measured_model": "another", "measured_device": "Abacus"}]))
     status, out, err = run("real/serve", "FCFS", "--tasks", "tasks.json", "--no-plot")
     assert status == 0
     assert "measured with another, not with random GPT-Neo" in err
+    assert "measured with Abacus, not with " in err
     assert "alone the tasks take 0.250 s here" in out
     assert pd.read_csv("results/FCFS_served_metrics.csv")["simulated"][2] == 0.35
