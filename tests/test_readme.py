@@ -12,6 +12,7 @@ import tempfile
 import pandas as pd
 import pytest
 import readme
+import stub_server
 from conftest import ALLOCATORS, LITTLE, ROOT, SCHEDULERS, edited, metrics, refused, run_here
 
 import common
@@ -163,10 +164,20 @@ def test_the_sweep_of_a_setting_runs(run, monkeypatch):
 
 
 def test_a_server_asks_what_to_run(run, pristine):
-    """By the paper's rule: in the order Task 1, 3, 2 (longest transmission first) Task 2 has the least slack, 20 - 12 -
-    (9 + 11.014 + 4.137 + 2) s, so it runs, to its end."""
-    pathlib.Path("server.py").write_text(RECIPES["server"], encoding="utf-8")
-    assert run("server.py") == (0, "run Task 2 until 16.137 s, unless a task arrives\n", "")
+    """The second request preempts the first, as its transmission is longer; both texts are those of whole requests."""
+    with stub_server.running(seconds=0.02) as stub:
+        pathlib.Path("server.py").write_text(RECIPES["server"].replace("http://127.0.0.1:8080", stub.url))
+        status, out, err = run("server.py")
+    assert (status, err) == (0, "")
+    prompts = [body["prompt"] for _, body in stub.asked]
+    first = [prompt.startswith("The sea") for prompt in prompts]
+    assert 0 < first.index(False) < len(first) - first[::-1].index(True) - 1
+    chunks = {"two": prompts[first.index(False):first.index(False) + first.count(False)], "one": []}
+    chunks["one"] = [prompt for prompt in prompts if prompt.startswith("The sea")]
+    assert [line.split(":")[0] for line in out.splitlines() if line[:3] in chunks] == ["two", "one"]
+    for text in chunks.values():
+        whole = text[0] + bytes(stub_server.continued(text[0].encode(), 999)[0]).decode()
+        assert all(whole.startswith(prompt) and len(prompt) == len(text[0]) + 8 * k for k, prompt in enumerate(text))
 
 
 def test_the_bids_and_links_of_the_recipe_are_accepted(run):
