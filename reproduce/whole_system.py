@@ -38,7 +38,7 @@ TASKS = 40  # of a drawn list, 2 or more
 WORDS, PROMPT = (40, 400), (10, 200)  # words of output, tokens of a prompt, the least and the most
 LOADS = {"queues form": 0.9, "overload": 1.3}  # of the slowest stage of a plain pipeline (see draw)
 DEADLINES = (1.5, 3)  # arrival + so many times the task's time through that pipeline, alone
-CHART = 12  # tasks that the chart by device tells apart
+CHART = 12  # tasks that the chart by device tells apart, from the middle of the list
 
 # Metrics and their units: of an allocation, whatever the scheduler, and of both.
 PIPELINE = {"stages": "", "slowest_stage_load": "", "time_alone": "s", "total_cost": "cents"}
@@ -46,7 +46,6 @@ METRICS = {"mean_waiting_time": "s", "mean_turnaround_time": "s", "p95_turnaroun
            "T_end": "s", "preemptions": ""}
 SHOWN = {"deadlines_met": "deadlines met", "mean_turnaround_time": "turnaround (s)",
          "p95_turnaround_time": "its 95th pct. (s)"}
-COMPARED = {"deadlines_met": 1, "mean_turnaround_time": -1, "mean_waiting_time": -1}  # 1: more is better
 NEEDED = ["model", "pool", "tasks_file", "setting", "seed", "allocator", "problem", "algorithm", *PIPELINE, *METRICS]
 COLOURS = (common.BLUE, common.SKY, common.ORANGE, common.RED, "white", "0.75")  # of the tasks in the chart by device
 
@@ -62,9 +61,8 @@ def cases(args):
         common.allocation_case(tasks, model, pool, args.seed)  # says what is wrong with the list
         settings = {os.path.basename(tasks): None}
 
-    scripts = {name: study.script(path) for name, path in args.methods.items()}
-    allocators = {name: path for name, path in args.methods.items() if hasattr(scripts[name], "allocate")}
-    schedulers = {name: path for name, path in args.methods.items() if hasattr(scripts[name], "schedule")}
+    allocators = {name: path for name, path in args.methods.items() if hasattr(study.script(path), "allocate")}
+    schedulers = {name: path for name, path in args.methods.items() if hasattr(study.script(path), "schedule")}
     return [(allocators, schedulers, tasks, model, pool, args.seed + k, setting, load)
             for setting, load in settings.items() for k in range(args.runs)]
 
@@ -109,15 +107,9 @@ def draw(model, pool, seed, load):
     words = rng.integers(*WORDS, TASKS, endpoint=True)
     factor = rng.uniform(*DEADLINES, TASKS)
     arrival = np.sort(rng.uniform(size=TASKS))
-    case = study.quiet_case([{
-        "label": f"Task {k + 1}",
-        "prompt": "",
-        "arrival_time": 0,
-        "prompt_tokens": int(prompt[k]),
-        "output_words": int(words[k]),
-        "trans_time": 0,
-        "deadline": 0,
-    } for k in range(TASKS)], model, pool, seed)
+    rows = pd.DataFrame({"label": [f"Task {k + 1}" for k in range(TASKS)], "prompt": "", "arrival_time": 0,
+                         "prompt_tokens": prompt, "output_words": words, "trans_time": 0, "deadline": 0})
+    case = study.quiet_case(rows, model, pool, seed)
 
     alone, slowest = plain_pipeline(case)
     share = (arrival - arrival[0]) / (arrival[-1] - arrival[0])
@@ -175,12 +167,8 @@ def pass_stages(tasks, arrival, work, links, schedule, numbers):
     results, intervals = [], []
     for s in numbers:
         later = work[:, s + 1:].sum(axis=1) + links[s + 2:].sum()
-        queue = tasks.assign(
-            arrival_time=arrival,
-            computation_time=work[:, s],
-            trans_time=links[s + 1],
-            deadline=tasks["deadline"] - later,
-        )
+        queue = tasks.assign(arrival_time=arrival, computation_time=work[:, s], trans_time=links[s + 1],
+                             deadline=tasks["deadline"] - later)
         result, runs = common.simulate(queue, schedule(queue), "dedicated")
         results.append(result)
         intervals.append(runs)
@@ -221,43 +209,31 @@ def queue_metrics(tasks, results):
 
 # Tables ---------------------------------------------------------------------------------------------------------------
 def report(runs):
+    allocators = list(runs["allocator"].unique())
     schedulers = list(runs["algorithm"].unique())
     allocations = runs[runs["algorithm"] == schedulers[0]]  # alike for all schedulers
     allocations, failed = study.on_shared_draws(allocations.assign(algorithm=allocations["allocator"]), ["setting"])
     shared = stats.shared_draws(runs, ["setting", "seed"])
-    allocators = list(runs["allocator"].unique())
+    keys = ["setting", "allocator"]
     pipelines = stats.compare(allocations, ["setting"], "seed", allocators, PIPELINE)
-    table = stats.compare(shared, ["setting", "allocator"], "seed", schedulers, METRICS)
-    whole = compare_pairs(shared)
+    table = stats.compare(shared, keys, "seed", schedulers, METRICS)
 
     means = study.means(pipelines, ["setting", "metric"], allocators)
     parts = [heading(runs), *failed, ("pipelines", "The pipelines", study.with_units(means, PIPELINE))]
-    keys = ["setting", "allocator"]
     for metric in SHOWN:
+        part = table[table["metric"] == metric]
         caption = f"{metric} ({METRICS[metric]})" if METRICS[metric] else metric
-        parts.append((metric, caption, study.means(table[table["metric"] == metric], keys, schedulers)))
-    for metric in ("deadlines_met", "mean_turnaround_time"):
-        part = whole[whole["metric"] == metric]
-        parts.append((f"{metric}_changes", f"{metric}: change of FCIM with ADSA in % against each",
-                      study.in_columns(part, keys, schedulers, study.CHANGE, study.show_change)))
+        parts.append((metric, caption, study.means(part, keys, schedulers)))
+        parts.append((f"{metric}_changes", f"{metric}: {schedulers[0]}'s change in % behind the same allocator",
+                      study.changes(part, keys, schedulers)))
     parts += study.own_changes(allocations, ["setting"], "seed", allocators, PIPELINE)
     parts += study.own_changes(shared, keys, "seed", schedulers, SHOWN)
-    parts.append(("beaten", "Which scheduler beats ADSA behind an allocator (95 % interval of the change excludes 0)",
-                  beaten(table)))
-    parts.append(("beaten_whole", "Which pair of allocator and scheduler beats FCIM with ADSA (in the same sense)",
-                  beaten(whole)))
-    return parts, {"table": table, "whole": whole, "pipelines": pipelines}, {
-        "": (study.draw_bars, *bars(table, schedulers)),
-        "_devices": (draw_example, shared),
-    }
 
-
-def compare_pairs(runs):
-    """stats.compare of FCIM with ADSA, the whole system, against every other pair."""
-    pairs = runs["allocator"] + ", " + runs["algorithm"]
-    table = stats.compare(runs.assign(algorithm=pairs), ["setting"], "seed", list(pairs.unique()), COMPARED)
-    pairs = table["algorithm"].str.split(", ", n=1, expand=True)
-    return table.assign(allocator=pairs[0], algorithm=pairs[1])
+    figures = {"_devices": (draw_example, shared)}
+    for setting, part in table.groupby("setting", sort=False):
+        end = f"_{setting}".replace(" ", "-")
+        figures[end] = study.draw_bars, SHOWN, "allocator", schedulers, part, common.shorten(setting)
+    return parts, {"table": table, "pipelines": pipelines}, figures
 
 
 def heading(runs):
@@ -272,31 +248,7 @@ def heading(runs):
     return "\n".join([*lines, study.legend(number), "EDF is not of the paper."])
 
 
-def beaten(table):
-    """A row for each setting and allocator: the schedulers against which the first is worse, the interval of the change
-    excluding 0."""
-    rows = []
-    for (setting, allocator), part in table.groupby(["setting", "allocator"], sort=False):
-        row = {"setting": setting, "allocator": allocator}
-        for metric, better in COMPARED.items():
-            of_metric = part[part["metric"] == metric]
-            is_worse = better * of_metric["change"] < 0
-            is_certain = of_metric["change_low"] * of_metric["change_high"] > 0
-            row[metric] = ", ".join(of_metric["algorithm"][is_worse & is_certain]) or "none"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-# Figures --------------------------------------------------------------------------------------------------------------
-def bars(table, schedulers):
-    """What study.draw_bars takes for a panel for each metric of SHOWN and setting."""
-    panels = {}
-    for metric, label in SHOWN.items():
-        for setting in table["setting"].unique():
-            panels[f"{metric}, {setting}"] = f"{label}\n{common.shorten(setting)}"
-    return panels, "allocator", schedulers, table.assign(metric=table["metric"] + ", " + table["setting"])
-
-
+# Chart by device ------------------------------------------------------------------------------------------------------
 def draw_example(runs):
     """Draws the first draw, FCIM with ADSA."""
     tasks, model, pool, setting, seed = runs[["tasks_file", "model", "pool", "setting", "seed"]].iloc[0]
@@ -308,22 +260,19 @@ def draw_example(runs):
 
 
 def draw_devices(title, names, results, intervals):
-    """Draws who computes which task when, a row a device or group. Colours mark CHART tasks that arrive one after
-    another: those that are preempted most, the first of equal ones.
-
-    names: of the devices of each stage; results, intervals: of feed_forward.
-    """
+    """Draws who computes which task when, a row a device or group. names: of the devices of each stage; results,
+    intervals: of feed_forward."""
     import matplotlib
-    first = most_preempted(results)
-    labels = results[0]["label"].iloc[first]
-    since = results[0]["arrival_time"].min()
-    begin = (results[0]["arrival_time"].iloc[first].min() - since) / common.US
-    end = (results[-1]["completion_time"].iloc[first].max() - since) / common.US
-    runs = pd.concat([runs.assign(stage=s) for s, runs in enumerate(intervals)])
+    tasks = results[0]
+    middle = max(0, len(tasks) - CHART) // 2
+    labels = tasks["label"].tolist()[middle:middle + CHART]
+    since = tasks["arrival_time"].min()
+    runs = pd.concat([part.assign(stage=s) for s, part in enumerate(intervals)])
     runs = runs[runs["kind"] == "compute"]
     runs = common.in_seconds(runs.assign(start=runs["start"] - since, end=runs["end"] - since))
-    is_seen = (runs["start"] < end) & (runs["end"] > begin)
-    others = runs[is_seen & ~runs["label"].isin(labels)]
+    runs["width"] = runs["end"] - runs["start"]
+    told_apart = runs[runs["label"].isin(labels)]
+    others = runs[~runs["label"].isin(labels)]
 
     matplotlib.rcParams["hatch.linewidth"] = 0.4  # read when the figure is written
     figure = common.new_figure(1.35 + 0.26 * len(names) + 0.13 * math.ceil(len(labels) / 3))
@@ -331,31 +280,15 @@ def draw_devices(title, names, results, intervals):
     common.draw_rows(axes, [common.shorten(name) for name in names], {})
     keys = {}
     for k, label in enumerate(labels):
-        part = runs[runs["label"] == label]
-        look = dict(color=COLOURS[k % 6], hatch="" if k < 6 else "/////", edgecolor="black")
-        keys[common.shorten(label)] = draw_runs(axes, part, 0.72, **look)
+        part = told_apart[told_apart["label"] == label]
+        look = dict(color=COLOURS[k % 6], hatch="" if k < 6 else "/////", edgecolor="black", linewidth=0.3)
+        keys[common.shorten(label)] = axes.barh(part["stage"], part["width"], 0.72, part["start"], **look)
     if len(others):
-        keys["other tasks"] = draw_runs(axes, others, 0.3, color="0.85", edgecolor="0.55")
-    axes.set_xlim(begin, end)
-    axes.set_xlabel("time since the first arrival (s)" if since else "time (s)")
-    axes.set_title(title)
+        look = dict(color="0.85", edgecolor="0.55", linewidth=0.3)
+        keys["other tasks"] = axes.barh(others["stage"], others["width"], 0.3, others["start"], **look)
+    axes.set(title=title, xlabel="time since the first arrival (s)",
+             xlim=(told_apart["start"].min(), told_apart["end"].max()))
     return common.finish_figure(figure, keys)
-
-
-def draw_runs(axes, runs, height, **look):
-    """Draws runs (stage; start and end in seconds) as bars."""
-    width = runs["end"] - runs["start"]
-    return axes.barh(runs["stage"], width, height, runs["start"], linewidth=0.3, **look)
-
-
-def most_preempted(results):
-    """The CHART tasks that arrive one after another and are preempted most, as a slice of the rows."""
-    preemptions = sum(result["preemptions"] for result in results)
-    before = np.cumsum([0, *preemptions])
-    k = 0
-    if len(preemptions) > CHART:
-        k = int((before[CHART:] - before[:-CHART]).argmax())
-    return slice(k, k + CHART)
 
 
 if __name__ == "__main__":
