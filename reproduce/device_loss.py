@@ -43,10 +43,12 @@ LOAD = 0.9  # of drawn lists, as in reproduce.whole_system
 READY = 10  # s from the loss until the auction is over and the new devices have loaded their layers
 
 METRICS = {"extra_seconds": "s", "extra_cents": "cents", "deadlines_lost": ""}
-PANELS = {"extra_seconds": "last completion\n(s later)", "extra_cents": "cost\n(cents more)",
-          "deadlines_lost": "deadlines\nlost"}
-LOOKS = {"repair": dict(marker="o", color=common.BLUE), "anew": dict(marker="x", color=common.RED)}
+PANELS = {"extra_seconds": "delay of the last task (s)", "extra_cents": "extra cost (cents)",
+          "deadlines_lost": "deadlines lost"}
+METHODS = ["repair", "anew"]
 DIFFERENCE = "repair - anew"
+QUARTER = "quarter of the time until\nthe last completion"  # of a loss; completion: without one
+study.LOOKS.update({"repair": (common.BLUE, "", "o", "-"), "anew": (common.RED, "\\\\\\\\\\", "v", ":")})
 NEEDED = ["model", "pool", "tasks_file", "seed", "algorithm", "problem", "lost_at_share", *METRICS]
 
 
@@ -69,7 +71,9 @@ def run_case(tasks, model, pool, seed):
         stages, _ = FCIM.allocate(**case)
     except common.NoAllocation as none:
         return [dict(draw, algorithm="FCIM", problem=str(none))]
-    computed, passed = times_before(case, stages)
+    results, _ = feed_forward(stages, case, ADSA.schedule)
+    computed = np.column_stack([result["end_computation"] for result in results])
+    passed = np.column_stack([result["completion_time"] for result in results])
     completion = passed[:, -1]
     due = case["tasks"]["deadline"]
 
@@ -101,23 +105,15 @@ def run_case(tasks, model, pool, seed):
 
 
 # The two methods ------------------------------------------------------------------------------------------------------
-def times_before(case, stages):
-    """When each stage has computed a task, and when it has passed it on, the link that follows included, if no device
-    leaves: two arrays (tasks, stages) of microseconds."""
-    results, _ = feed_forward(stages, case, ADSA.schedule)
-    computed = np.column_stack([result["end_computation"] for result in results])
-    passed = np.column_stack([result["completion_time"] for result in results])
-    return computed, passed
-
-
 def repair(case, stages, computed, passed, s, t):
     """The pipeline after stage s has left at t (microseconds), its layers auctioned among idle bidders: its stages, all
-    cents paid, and completion times. computed, passed: of times_before."""
+    cents paid, and completion times. computed, passed: when each stage would have computed a task, and passed it on,
+    the link that follows included: arrays (tasks, stages) of microseconds."""
     tasks = case["tasks"]
     work, _ = work_and_links(stages, case)
     lost = stages[s]
     todo = passed[:, s] > t
-    kept = earned(lost, work[:, s], ~todo)
+    kept = lost["reward"] * share_of(~todo, work[:, s])
     paid = rewards(stages) - lost["reward"] + kept
 
     # Idle bidders take the place of the lost one.
@@ -145,7 +141,7 @@ def anew(case, stages, computed, passed, s, t):
     todo = ~done[:, -1]
     paid = 0
     for k, stage in enumerate(stages):
-        paid += earned(stage, work[:, k], done[:, k])
+        paid += stage["reward"] * share_of(done[:, k], work[:, k])
 
     # All bidders that are left take part.
     others = bidders_beside(case, [stages[s]])
@@ -188,17 +184,9 @@ def auction(case, layers, bidders, todo, paid):
     return stages
 
 
-def earned(stage, work, done):
-    """Cents of a stage's reward for the tasks that are done (mask); work: time of each task there."""
-    return stage["reward"] * share_of(done, work)
-
-
 def share_of(mask, times):
-    """The share of some of the tasks (mask) in the times of all: array (tasks,) or (tasks, devices); 1, if they are 0.
-    """
-    part = times[mask].sum(axis=0)
-    whole = times.sum(axis=0)
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 1)
+    """The share of some tasks (mask) in the times of all: array (tasks,) or (tasks, devices)."""
+    return times[mask].sum(axis=0) / times.sum(axis=0)
 
 
 def rewards(stages):
@@ -207,30 +195,24 @@ def rewards(stages):
 
 # Tables and figure ----------------------------------------------------------------------------------------------------
 def report(runs):
-    none = runs[runs["algorithm"] == "FCIM"]  # a draw without an allocation has this row alone
-    losses = runs[runs["algorithm"] != "FCIM"]
-    if losses.empty:
-        raise common.NoAllocation(f"FCIM finds no allocation to lose a device of: {none['problem'].iloc[0]}")
-    parts = [heading(runs), possible_lines(losses)]
-    if len(none):
-        parts.append(f"Draws without an allocation by FCIM, which are left out: {len(none)}; {none['problem'].iloc[0]}")
-    both = stats.shared_draws(losses, ["pool", "seed"])
-    if both.empty:
-        return parts, {}, {}
-
+    both, failed = study.on_shared_draws(runs, ["pool"])
     table = compare(both)
-    means = study.means(table, ["pool", "metric"], [*LOOKS, DIFFERENCE])
+    means = study.means(table, ["pool", "metric"], [*METHODS, DIFFERENCE])
     caption = "What a loss adds: means over the losses after which both are possible"
-    return [*parts, ("means", caption, study.with_units(means, METRICS))], {"table": table}, {"": (draw_losses, both)}
+    parts = [heading(runs), *failed, ("means", caption, study.with_units(means, METRICS))]
+
+    both = both.assign(**{QUARTER: 1 + (4 * both["lost_at_share"]).astype(int)})
+    by_quarter = stats.compare(both, ["pool", QUARTER], "seed", METHODS, METRICS)
+    return parts, {"table": table}, {"": (study.draw_lines, PANELS, QUARTER, METHODS, by_quarter, "pool")}
 
 
 def compare(losses):
     """stats.compare by pool of both methods and of their difference, without changes in %."""
     metrics = list(METRICS)
-    repaired, made_anew = (losses[losses["algorithm"] == name].set_index(["pool", "seed"])[metrics] for name in LOOKS)
+    repaired, made_anew = (losses[losses["algorithm"] == name].set_index(["pool", "seed"])[metrics] for name in METHODS)
     difference = (repaired - made_anew).reset_index().assign(algorithm=DIFFERENCE)
     both = pd.concat([losses, difference])
-    return stats.compare(both, ["pool"], "seed", [*LOOKS, DIFFERENCE], metrics).drop(columns=study.CHANGE)
+    return stats.compare(both, ["pool"], "seed", [*METHODS, DIFFERENCE], metrics).drop(columns=study.CHANGE)
 
 
 def heading(runs):
@@ -241,39 +223,6 @@ def heading(runs):
     return (f"reproduce.device_loss: {model.name} ({model.layers} layers, {model.bits:g} bits), {lists},\n{number} "
             f"losses in each pool, seeds from {runs['seed'].min()}, new devices ready after {READY} s\n"
             f"{study.legend(number, changes=False)}")
-
-
-def possible_lines(losses):
-    """Lines that say of each pool after how many losses a method is possible, and why not after the others."""
-    lines = []
-    for (pool, name), part in losses.groupby(["pool", "algorithm"], sort=False):
-        failed = part["problem"][part["problem"] != ""]
-        reason = f"; else: {failed.iloc[0]}" if len(failed) else ""
-        lines.append(f"{pool}, {name}: possible after {len(part) - len(failed)} of {len(part)} losses{reason}")
-    return "\n".join(lines)
-
-
-def draw_losses(runs):
-    """Draws what each loss costs by when it happens, one journal column wide: a row of panels for each metric, a column
-    for each pool in which there is something to compare."""
-    pools = runs["pool"].unique()
-    figure = common.new_figure(0.95 + 1.0 * len(PANELS))
-    plots = figure.subplots(len(PANELS), len(pools), sharex=True, sharey="row", squeeze=False)
-    keys = {}
-    for row, metric in zip(plots, PANELS):
-        row[0].set_ylabel(PANELS[metric], fontsize=7)
-        for axes, pool in zip(row, pools):
-            for name in LOOKS:
-                part = runs[(runs["pool"] == pool) & (runs["algorithm"] == name)]
-                keys[name], = axes.plot(part["lost_at_share"], part[metric], linestyle="none", markersize=3,
-                                        markeredgewidth=0.8, fillstyle="none", **LOOKS[name])
-            axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
-            axes.locator_params(axis="y", nbins=5)
-    for pool, top, bottom in zip(pools, plots[0], plots[-1]):
-        top.set_title(f"pool {common.shorten(pool)}")
-        bottom.set_xlabel("time of the loss / last\ncompletion without it")
-    figure.align_ylabels(plots[:, 0])
-    return common.finish_figure(figure, keys)
 
 
 if __name__ == "__main__":
