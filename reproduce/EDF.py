@@ -12,25 +12,33 @@ import common
 def schedule(tasks):
     """Compute intervals (label, start, end; microseconds) of a task table, in order of time."""
     queue = tasks.sort_values("arrival_time", kind="stable")  # ties: the earlier arrival, then the earlier row
-    arrival, remaining = queue["arrival_time"].tolist(), queue["computation_time"].tolist()
-    due = (queue["deadline"] - queue["trans_time"]).tolist()
-    n, coming, now = len(queue), 0, 0
-    runs, ready = [], []  # ready: heap of (due, task)
-    while coming < n or ready:
+    due = queue["deadline"] - queue["trans_time"]
+    runs = runs_by_rank(queue["arrival_time"].tolist(), queue["computation_time"].tolist(), due.tolist())
+    return common.interval_table(queue, runs)
+
+
+def runs_by_rank(arrival, computation, rank):
+    """Runs (task, start, end) in order of time, if of the tasks that are there the one of least rank always runs.
+    Arguments: lists, in order of arrival."""
+    remaining = list(computation)
+    runs = []
+    ready = []  # heap of (rank, task)
+    coming = now = 0
+    while coming < len(arrival) or ready:
         if not ready:
             now = max(now, arrival[coming])
-        while coming < n and arrival[coming] <= now:
-            heapq.heappush(ready, (due[coming], coming))
+        while coming < len(arrival) and arrival[coming] <= now:
+            heapq.heappush(ready, (rank[coming], coming))
             coming += 1
 
         # The most urgent runs until the next arrival or its completion.
         task = ready[0][1]
         end = now + remaining[task]
-        if coming < n:
+        if coming < len(arrival):
             end = min(end, arrival[coming])
         runs.append((task, now, end))
         remaining[task] -= end - now
         now = end
         if remaining[task] == 0:
             heapq.heappop(ready)
-    return common.interval_table(queue, runs)
+    return runs

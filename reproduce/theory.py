@@ -11,7 +11,6 @@ FCIM: bids (l, P, T) for L layers, in the lists scaled to the layers of MODEL, w
 preemptive, meets all deadlines on a dedicated link where any schedule does. Jackson's rule: the longest transmission
 first, preemptive, ends the last transmission earliest on a dedicated link (J. Jackson, 1955; W. Horn, 1974).
 """
-import heapq
 import itertools
 import pathlib
 import sys
@@ -25,7 +24,7 @@ import pandas as pd
 import ADSA
 import common
 import FCIM
-from reproduce import study
+from reproduce import EDF, study
 
 MODEL = "GPT-Neo 1.3B"  # of the lists to paste: its layers are a multiple of all L below
 DRAWN = 5000  # cases of a statement that is tried on drawn ones
@@ -62,15 +61,12 @@ def main(name):
 
 
 # FCIM -----------------------------------------------------------------------------------------------------------------
-# A case: L, the bids (l, P, T), and the budget (cents).
+# A case: L and the bids (l, P, T).
 
 
-def auction(L, bids, budget=UNLIMITED):
-    """{winner: layers} and the cents paid; None if FCIM finds no allocation."""
-    try:
-        rounds = FCIM.auction(L, *zip(*bids), FCIM.WEIGHTS, FCIM.DELTA, budget, UNLIMITED)
-    except common.NoAllocation:
-        return None
+def auction(L, bids):
+    """{winner: layers} and the cents paid."""
+    rounds = FCIM.auction(L, *zip(*bids), FCIM.WEIGHTS, FCIM.DELTA, UNLIMITED, UNLIMITED)
     return {won.winner: won.layers for won in rounds}, sum(won.reward for won in rounds)
 
 
@@ -108,33 +104,27 @@ def constant_cost():
         yield (4, bids), auction(4, bids)[1] <= 10 * cheapest(4, bids)
 
 
-def budget_suffices():
-    """Where cheapest first stays within a budget, every bid within what is left of it, FCIM finds an allocation."""
-    rng = np.random.default_rng(SEED)
-    for L, bids in drawn_bids(4):
-        budget = cheapest(L, bids) * float(rng.choice((1, 1.25, 1.5, 2)))
-        if cheapest(L, bids, budget) is not None:
-            yield (L, bids, budget), auction(L, bids, budget) is not None
-
-
-def cheapest(L, bids, budget=UNLIMITED):
-    """Cents of the cheapest bids first; None if one of them asks more than what is then left of the budget."""
+def cheapest(L, bids):
+    """Cents of the cheapest bids first."""
     cents = 0
     for l, P, _ in sorted(bids, key=lambda bid: bid[1] / bid[0]):
-        if L and P > budget - cents + 1e-9:
-            return None
         cents += P / l * min(l, L)
         L -= min(l, L)
     return cents
 
 
-def show_bids(L, bids, budget=UNLIMITED):
+def show_bids(L, bids):
     """The bids as a list for FCIM.py, scaled to the layers of MODEL."""
     scale = common.get_model(MODEL).layers // L
-    lines = [f"MODEL = {MODEL!r}", f"BUDGET = {budget / len(FCIM.tasks):g}", f"DEADLINE = {UNLIMITED:g}", "bids = ["]
-    for k, (l, P, T) in enumerate(bids, 1):
-        lines.append(f"    {dict(device=f'GPU {k}', layers=l * scale, price=P, computation_time=T)},")
-    return "\n".join([*lines, "]"])
+    rows = [dict(device=f"GPU {k}", layers=l * scale, price=P, computation_time=T)
+            for k, (l, P, T) in enumerate(bids, 1)]
+    budget = UNLIMITED / len(FCIM.tasks)
+    return f"MODEL = {MODEL!r}\nBUDGET = {budget:g}\nDEADLINE = {UNLIMITED:g}\n{as_list('bids', rows)}"
+
+
+def as_list(name, rows):
+    lines = [f"    {row}," for row in rows]
+    return "\n".join([f"{name} = [", *lines, "]"])
 
 
 # ADSA -----------------------------------------------------------------------------------------------------------------
@@ -159,20 +149,8 @@ def adsa(a, p, q, d, alike=ADSA.ALIKE):
 
 def by_rank(a, p, rank):
     """When each task is computed, if always the one of least rank runs, preemptive."""
-    left, end, waiting = list(p), [0] * len(a), []
-    coming = now = 0
-    while coming < len(a) or waiting:
-        now = now if waiting else max(now, a[coming])
-        while coming < len(a) and a[coming] <= now:
-            heapq.heappush(waiting, (rank[coming], coming))
-            coming += 1
-        _, task = waiting[0]
-        end[task] = min(now + left[task], a[coming] if coming < len(a) else FAR)
-        left[task] -= end[task] - now
-        now = end[task]
-        if not left[task]:
-            heapq.heappop(waiting)
-    return end
+    end = {task: till for task, _, till in EDF.runs_by_rank(a, p, rank)}
+    return [end[task] for task in range(len(a))]
 
 
 def met(end, q, d):
@@ -184,11 +162,9 @@ def met_by_edf(a, p, q, d):
 
 
 def meets_all(n):
-    def tried():
-        for a, p, q, d in all_tasks(n, (0, 1, 2), (1, 2, 3), (0, 1, 3), (0, 1, 3)):
-            if met_by_edf(a, p, q, d) == n:
-                yield (a, p, q, d), met(adsa(a, p, q, d), q, d) == n
-    return tried
+    for a, p, q, d in all_tasks(n, (0, 1, 2), (1, 2, 3), (0, 1, 3), (0, 1, 3)):
+        if met_by_edf(a, p, q, d) == n:
+            yield (a, p, q, d), met(adsa(a, p, q, d), q, d) == n
 
 
 def never_more_than_edf():
@@ -221,21 +197,18 @@ def least_shared_end():
 
 def show_tasks(a, p, q, d):
     """The tasks as a list for ADSA.py."""
-    lines = ["tasks = ["]
-    for k, (arrival, computation, trans, due) in enumerate(zip(a, p, q, d), 1):
-        task = dict(label=f"Task {k}", prompt="", arrival_time=arrival, output_words=0, trans_time=trans, deadline=due,
-                    computation_time=computation)
-        lines.append(f"    {task},")
-    return "\n".join([*lines, "]"])
+    rows = [dict(label=f"Task {k}", prompt="", arrival_time=arrival, output_words=0, trans_time=trans, deadline=due,
+                 computation_time=computation)
+            for k, (arrival, computation, trans, due) in enumerate(zip(a, p, q, d), 1)]
+    return as_list("tasks", rows)
 
 
 STATEMENTS = [  # of 40 letters at most, as tables have it
     ("FCIM", "a dearer bid wins no more layers", layers_by_price, show_bids),
     ("FCIM", "a bid that wins nothing changes nothing", losing_bids, show_bids),
     ("FCIM", "pays at most ten times the least cost", constant_cost, show_bids),
-    ("FCIM", "finds one if cheapest first does", budget_suffices, show_bids),
-    ("ADSA", "meets all where EDF does, 2 tasks", meets_all(2), show_tasks),
-    ("ADSA", "meets all where EDF does, 3 tasks", meets_all(3), show_tasks),
+    ("ADSA", "meets all where EDF does, 2 tasks", lambda: meets_all(2), show_tasks),
+    ("ADSA", "meets all where EDF does, 3 tasks", lambda: meets_all(3), show_tasks),
     ("ADSA", "never meets more than EDF, 3 tasks", never_more_than_edf, show_tasks),
     ("ADSA", "T_end is least, an uplink for each", least_end, show_tasks),
     ("ADSA", "T_end is least, one shared uplink", least_shared_end, show_tasks),
