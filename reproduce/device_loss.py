@@ -185,8 +185,9 @@ def auction(case, layers, bidders, todo, paid):
 
 
 def share_of(mask, times):
-    """The share of some tasks (mask) in the times of all: array (tasks,) or (tasks, devices)."""
-    return times[mask].sum(axis=0) / times.sum(axis=0)
+    """The share of some tasks (mask) in the times of all: array (tasks,) or (tasks, devices); 1, if they are 0."""
+    whole = times.sum(axis=0)
+    return np.where(whole > 0, times[mask].sum(axis=0) / np.where(whole > 0, whole, 1), 1)
 
 
 def rewards(stages):

@@ -61,12 +61,15 @@ def main(name):
 
 
 # FCIM -----------------------------------------------------------------------------------------------------------------
-# A case: L and the bids (l, P, T).
+# A case: L, the bids (l, P, T), and the budget (cents).
 
 
-def auction(L, bids):
-    """{winner: layers} and the cents paid."""
-    rounds = FCIM.auction(L, *zip(*bids), FCIM.WEIGHTS, FCIM.DELTA, UNLIMITED, UNLIMITED)
+def auction(L, bids, budget=UNLIMITED):
+    """{winner: layers} and the cents paid; None if FCIM finds no allocation."""
+    try:
+        rounds = FCIM.auction(L, *zip(*bids), FCIM.WEIGHTS, FCIM.DELTA, budget, UNLIMITED)
+    except common.NoAllocation:
+        return None
     return {won.winner: won.layers for won in rounds}, sum(won.reward for won in rounds)
 
 
@@ -104,22 +107,33 @@ def constant_cost():
         yield (4, bids), auction(4, bids)[1] <= 10 * cheapest(4, bids)
 
 
-def cheapest(L, bids):
-    """Cents of the cheapest bids first."""
+def budget_suffices():
+    """Where cheapest first stays within a budget, every bid within what is left of it, FCIM finds an allocation."""
+    rng = np.random.default_rng(SEED)
+    for L, bids in drawn_bids(4):
+        budget = cheapest(L, bids) * float(rng.choice((1, 1.25, 1.5, 2)))
+        if cheapest(L, bids, budget) is not None:
+            yield (L, bids, budget), auction(L, bids, budget) is not None
+
+
+def cheapest(L, bids, budget=UNLIMITED):
+    """Cents of the cheapest bids first; None if one of them asks more than what is then left of the budget."""
     cents = 0
     for l, P, _ in sorted(bids, key=lambda bid: bid[1] / bid[0]):
+        if L and P > budget - cents + 1e-9:
+            return None
         cents += P / l * min(l, L)
         L -= min(l, L)
     return cents
 
 
-def show_bids(L, bids):
+def show_bids(L, bids, budget=UNLIMITED):
     """The bids as a list for FCIM.py, scaled to the layers of MODEL."""
     scale = common.get_model(MODEL).layers // L
     rows = [dict(device=f"GPU {k}", layers=l * scale, price=P, computation_time=T)
             for k, (l, P, T) in enumerate(bids, 1)]
-    budget = UNLIMITED / len(FCIM.tasks)
-    return f"MODEL = {MODEL!r}\nBUDGET = {budget:g}\nDEADLINE = {UNLIMITED:g}\n{as_list('bids', rows)}"
+    a_task = budget / len(FCIM.tasks)
+    return f"MODEL = {MODEL!r}\nBUDGET = {a_task:g}\nDEADLINE = {UNLIMITED:g}\n{as_list('bids', rows)}"
 
 
 def as_list(name, rows):
@@ -207,6 +221,7 @@ STATEMENTS = [  # of 40 letters at most, as tables have it
     ("FCIM", "a dearer bid wins no more layers", layers_by_price, show_bids),
     ("FCIM", "a bid that wins nothing changes nothing", losing_bids, show_bids),
     ("FCIM", "pays at most ten times the least cost", constant_cost, show_bids),
+    ("FCIM", "finds one if cheapest first does", budget_suffices, show_bids),
     ("ADSA", "meets all where EDF does, 2 tasks", lambda: meets_all(2), show_tasks),
     ("ADSA", "meets all where EDF does, 3 tasks", lambda: meets_all(3), show_tasks),
     ("ADSA", "never meets more than EDF, 3 tasks", never_more_than_edf, show_tasks),

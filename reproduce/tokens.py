@@ -10,11 +10,8 @@ tokens goes the same way, the next one once it is back (the way of the last one 
 serves prompts and tokens of all tasks first come, first served, one at a time (ties: the task that arrived first).
 
 A link has a latency and a bandwidth, drawn for each pair of devices in three kinds of network. A token crosses it as
-hidden x 2 bytes, a prompt as so many for each of its tokens, on every link, the one back to the client too. A stage
-takes for a prompt, and for a token, what the roofline of common says, max(computing, reading the weights) a layer, both
-scaled alike, so that a prompt and its tokens together take what the device's bid promises. A group of devices takes
-what common.stage_times says: its slowest device divided by their number, and two all-reduces a layer, whose latency and
-bytes count as those of a link.
+hidden x 2 bytes, a prompt as so many for each of its tokens, on every link, the one back to the client too, and within
+a group in all-reduces (common.stage_times). How long a stage computes: see split_times.
 
 The methods plan with the seconds that all crossings of a link take a task, in the mean over the list, as --links would
 hand them over. "paper_": the same allocations under the paper's model, by common.evaluate, with these links.
@@ -199,7 +196,8 @@ def run_tokens(stages, case, latency, bandwidth):
 
 def split_times(case):
     """Seconds a layer that each task's prompt takes on each bidding device, and that one of its tokens takes: two
-    arrays (tasks, devices). prompt + output tokens x token is what the bid promises; the two are as the roofline's."""
+    arrays (tasks, devices). prompt + output tokens x token is what the bid promises; the two are as the roofline's, max
+    (computing, reading the weights)."""
     tasks = case["tasks"]
     prompt = roofline(case, tasks["prompt_tokens"].to_numpy())
     token = roofline(case, np.ones(len(tasks)))
@@ -219,14 +217,12 @@ def pass_times(stages, case, latency, bandwidth, tokens, times):
     links (tasks, stages + 1). tokens: that each task sends; times: seconds a layer (tasks, devices)."""
     groups = [stage["devices"] for stage in stages]
     layers = np.array([stage["layers"] for stage in stages])
-    way = {"compute": [], "allreduce": [], "links": []}
+    passes = []
     for k, size in enumerate(tokens * case["model"].hidden * VALUE_BYTES):
         crossing = latency + size / bandwidth
-        (compute,), allreduce, links = common.stage_times(groups, layers, crossing, times[k:k + 1])
-        way["compute"].append(compute)
-        way["allreduce"].append(allreduce)
-        way["links"].append(links)
-    return {name: np.array(rows) for name, rows in way.items()}
+        passes.append(common.stage_times(groups, layers, crossing, times[k:k + 1]))
+    compute, allreduce, links = (np.array(part) for part in zip(*passes))
+    return {"compute": compute[:, 0], "allreduce": allreduce, "links": links}
 
 
 def pass_tokens(arrival, output, prompt, token):

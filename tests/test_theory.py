@@ -65,6 +65,14 @@ def test_fcim_pays_more_than_ten_times_the_least(run):
     assert metrics("mine")["total_cost"] > 10 * cheapest_cost(text)
 
 
+def test_fcim_finds_nothing_within_a_budget_that_suffices(run):
+    text = first_exception("FCIM: finds")
+    status, _, err = run(pasted("FCIM", text), "--no-plot")
+    assert status == 1 and "no valid bid" in err
+    budget = float(re.search(r"BUDGET = (.*)", text).group(1))
+    assert cheapest_cost(text) <= budget * len(FCIM.tasks)
+
+
 @pytest.mark.parametrize("beginning, sign", [("ADSA: meets all where EDF does, 3", 1), ("ADSA: never meets", -1)])
 def test_adsa_meets_fewer_or_more_than_edf(beginning, sign, run):
     text = first_exception(beginning)
