@@ -55,7 +55,7 @@ def main(prog):
 
 def find_model(name):
     """The Model of a checkpoint, under its whole name, or of a name in common.MODELS."""
-    if "/" in name or os.path.exists(name):
+    if "/" in name or os.path.exists(name) or describe.is_gguf(name):
         return replace(describe.read_model(name), name=name)
     return common.get_model(name)
 

@@ -38,7 +38,8 @@ METRICS = {  # with their units
     "communication_time": "s", "communication_overhead": "", "total_cost": "cents", "energy": "kWh",
     "memory_utilization": "",
     "fairness_layers": "", "fairness_layers_all": "", "fairness_rewards": "", "fairness_rewards_all": "",
-    "devices": "", "cost_efficiency": "layers/cent", "deadlines_met": "", "utility": "cents"}
+    "devices": "", "cost_efficiency": "layers/cent", "deadlines_met": "",
+    "total_utility": "cents"}
 PANELS = {"completion_time": "completion\n(s)", "communication_time": "communica-\ntion (s)",
           "total_cost": "cost\n(cents)", "fairness_layers": "fairness,\ndevices\nused (0-1)",
           "fairness_layers_all": "fairness,\nall that\nbid (0-1)", "devices": "devices\n(count)"}
@@ -84,12 +85,11 @@ def measure_all(candidates, case, **draw):
         try:
             with study.errors_of(name):
                 stages, _ = allocate(**case)
-                table, _, _, metrics = common.evaluate(stages, **case)
+                metrics = common.evaluate(stages, **case)[-1]
         except common.NoAllocation as none:
             row["problem"] = str(none)
             continue
         row.update(metrics)
-        row["utility"] = round(table["utility"].sum(), 6)
         row["completion_time_unseen"] = round(completion_time(stages, **unseen) - begin, 6)
     return rows
 

@@ -1,10 +1,11 @@
 """How many equal devices a list of tasks needs for 95 % of its deadlines: random lists, or one of your own.
 
     python -m reproduce.devices
-    python -m reproduce.devices --tasks mine.csv --also mine.py
+    python -m reproduce.devices --tasks mine.csv --most 20 --also mine.py
 
-Tasks are dealt in order of arrival, each to the device with the least work that waits, that is, computation dealt to it
-and not done (ties: the first). Each device orders its own tasks by the policy and has an uplink of its own.
+Tasks are dealt in order of arrival, each to the device that would be the first to have computed and sent all that it
+was dealt, first come, first served (ties: the first). Each device orders its own tasks by the policy and has an uplink
+of its own.
 """
 import functools
 import pathlib
@@ -37,18 +38,23 @@ FACTOR = (1.5, 3)  # deadline: arrival + this x (computation + transmission)
 MET = "deadlines_met_percent"
 
 
+def add_flags(parser):
+    parser.add_argument("--most", metavar="N", type=int, default=MOST, help="devices: 1, 2, ... so many")
+
+
 def cases(args):
+    most = int(common.check_number(args.most, "--most", whole=True, positive=True))
     def random_list(draw):
         return study.random_tasks(draw, TASKS, PROMPT, OUTPUT, TRANS, FACTOR, LOAD, common.get_model(args.model),
                                   common.get_device(args.device))
     about = dict(model=args.model, device=args.device, link=args.link, seed=args.seed, tasks_file=args.tasks or "")
     return [(tasks, args.methods, dict(about, tasks=len(tasks), run=run, devices=devices))
-            for run, tasks in enumerate(study.task_lists(args, random_list)) for devices in range(1, MOST + 1)]
+            for run, tasks in enumerate(study.task_lists(args, random_list)) for devices in range(1, most + 1)]
 
 
 def run_case(tasks, methods, about):
     """The deadlines that the policies ({name: script}) meet; about: columns that say what was set."""
-    shares = [share.reset_index(drop=True) for _, share in tasks.groupby(deal(tasks, about["devices"]))]
+    shares = [share.reset_index(drop=True) for _, share in tasks.groupby(deal(tasks, about["devices"], about["link"]))]
     rows = []
     for name, path in methods.items():
         with study.errors_of(name):
@@ -57,14 +63,17 @@ def run_case(tasks, methods, about):
     return rows
 
 
-def deal(tasks, devices):
+def deal(tasks, devices, link):
     """The device (0, 1, ...) that each task is dealt to: an array. tasks: in order of arrival."""
-    ends = np.zeros(devices, "int64")  # when each device has computed all that it was dealt
+    computed = np.zeros(devices, "int64")  # when each device has computed all that it was dealt
+    sent = np.zeros(devices, "int64")  # and when it has sent all of that
+    backlog = sent if link == "shared" else computed
     chosen = []
-    for arrival, computation in zip(tasks["arrival_time"], tasks["computation_time"]):
-        ends = np.maximum(ends, arrival)
-        chosen.append(ends.argmin())
-        ends[chosen[-1]] += computation
+    for arrival, computation, trans in zip(tasks["arrival_time"], tasks["computation_time"], tasks["trans_time"]):
+        k = np.maximum(backlog, arrival).argmin()
+        computed[k] = max(computed[k], arrival) + computation
+        sent[k] = max(sent[k], computed[k]) + trans
+        chosen.append(k)
     return np.array(chosen)
 
 
@@ -91,4 +100,4 @@ def report(runs):
 if __name__ == "__main__":
     study.run("devices", __doc__, cases, run_case, report, RUNS,
               ["model", "device", "link", "seed", "tasks_file", "tasks", "run", "devices", MET], study.POLICIES,
-              tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
+              flags=add_flags, tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)

@@ -99,7 +99,7 @@ def files(run_case, args):
     own = [os.path.realpath(path) for path in (run_case.__code__.co_filename, *given(args))]
     folders = {os.path.dirname(path) for path in own}
     loaded = [os.path.realpath(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())]
-    own += sorted(path for path in loaded if os.path.dirname(path) in folders)
+    own += sorted(path for path in loaded if os.path.dirname(path) in folders and os.path.isfile(path))
     paths = [*(ROOT / f"{name}.py" for name in TOP), *sorted(ROOT.glob("reproduce/*.py")), *own]
     return {place(path): pathlib.Path(path).read_bytes() for path in paths}
 

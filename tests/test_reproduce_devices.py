@@ -31,13 +31,16 @@ def met_by(name, tasks, link):
 @pytest.mark.parametrize("seed", range(40))
 def test_tasks_are_dealt_and_served_as_plain_loops_do_it(seed):
     tasks, number, link = random_list(seed), 1 + seed % 4, common.LINKS[seed // 4 % 2]
-    left, dealt, now = [0] * number, [[] for _ in range(number)], 0
+    dealt = [[] for _ in range(number)]
     for task in tasks.to_dict("records"):
-        left = [max(0, work - (task["arrival_time"] - now)) for work in left]
-        now = task["arrival_time"]
-        first = left.index(min(left))
-        left[first] += task["computation_time"]
-        dealt[first].append(task)
+        left = []
+        for some in dealt:  # until when it computes, or sends, what it has, first come, first served
+            computed = sent = 0
+            for one in some:
+                computed = max(computed, one["arrival_time"]) + one["computation_time"]
+                sent = max(sent, computed) + one["trans_time"]
+            left.append(max(0, (sent if link == "shared" else computed) - task["arrival_time"]))
+        dealt[left.index(min(left))].append(task)
     for name, percent in met_percent(tasks, number, link).items():
         met = sum(met_by(name, pd.DataFrame(some), link) for some in dealt if some)
         assert percent == pytest.approx(100 * met / len(tasks))
