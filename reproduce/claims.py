@@ -70,6 +70,7 @@ LIES = [("no gain by another price", "price"), ("no gain by fewer layers", "laye
         ("no gain by another time", "time")]
 PAYMENTS = [("", "FCIM"), (", FCIM_critical", "FCIM_critical")]  # the latter are ours
 
+ANY_MODEL = ", any model"  # a model that one device holds, too
 ONE_DEVICE = "one device"  # in place of a pool
 SHOWN = [  # of all readings those in the table: against what, claim, reading
     (PUBLISHED, "communication overhead", "time on links, all three"),
@@ -94,15 +95,24 @@ def of_pools(grounds, command, against):
     rows = []
     for pool, runs in grounds.items():
         about = dict(against=against, pool=pool, command=command)
-        for which, claim, reading, metric, paper in LATENCY:
-            for kind, others in BASELINES.items():
+        for more, some in (("", on_several(runs)), (ANY_MODEL, runs)):
+            if some.empty:
+                continue
+            for which, claim, reading, metric, paper in LATENCY:
+                for kind, others in BASELINES.items():
+                    if which == against:
+                        settings = stats.in_settings(some, ["model", "pool"], "seed", metric, "FCIM", others)
+                        rows.append(dict(about, **change_row(claim, f"{reading}, {kind}{more}", paper, settings)))
+            for which, reading, metric, firsts in FAIRNESS:
                 if which == against:
-                    settings = stats.in_settings(runs, ["model", "pool"], "seed", metric, "FCIM", others)
-                    rows.append(dict(about, **change_row(claim, f"{reading}, {kind}", paper, settings)))
-        for which, reading, metric, firsts in FAIRNESS:
-            if which == against:
-                rows.append(dict(about, **always_row("fairness", reading, fairness(runs, metric, firsts))))
+                    rows.append(dict(about, **always_row("fairness", reading + more, fairness(some, metric, firsts))))
     return rows
+
+
+def on_several(runs):
+    """The runs of the models that FCIM hands to more than one device, on some draw."""
+    several = (runs["algorithm"] == "FCIM") & (runs["devices"] > 1)
+    return runs[several.groupby(runs["model"]).transform("any")]
 
 
 def fairness(runs, metric, firsts):
@@ -160,7 +170,7 @@ def collect(folder):
         return stats.shared_draws(read(command, *keys, "algorithm", "problem", *metrics, *columns), keys)
 
     keys = ["model", "pool", "seed"]
-    published = shared("published", PUBLISHED)
+    published = shared("published", PUBLISHED, "devices")
     systems = shared("allocation", SYSTEMS, "devices", "bidders")
     times = [f"mean_{what}_time" for what in ("response", "waiting", "uplink_waiting", "turnaround")]
     return pd.DataFrame([
@@ -187,6 +197,7 @@ READINGS = """\
 As published: the methods of the authors' scripts, with their own counts of links, on our draws. As
 the systems are: HexGen, PipeDream and PipeEdge of this project, one count of links for all.
 owned: the devices of campus, which cost electricity; rented: the same ones (pool cloud).
+Of the models that FCIM hands to several devices; "any model" in claims.csv: of all.
 static: PipeDream; performance: HexGen and PipeEdge, which look at devices and links.
 ratio: communication / (communication + computation), as in the published scripts; time on links: of
 all tasks. completion: until the last task is back.
