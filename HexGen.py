@@ -68,7 +68,9 @@ def allocate(model, layers, tasks, bids, delay, times, arrivals, seed, plan=PLAN
         times, arrivals = thinned(times, arrivals, plan)
 
     rng = np.random.default_rng(seed)
-    sizes = {k: common.group_share(model, tasks, k) for k in group_sizes(model)}
+    # Copies of key-value heads leave less room: the share of the layers that its devices offer which a group can hold.
+    whole = common.group_bytes(model, tasks, 1)
+    sizes = {k: whole / common.group_bytes(model, tasks, k) for k in group_sizes(model)}
     given = dict(layers=layers, offers=offers, sizes=sizes, delay=delay, seconds=group_seconds(times, delay))
     known = set()  # groupings that were candidates
     new = []

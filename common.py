@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import pathlib
 import runpy
 import signal
 import sys
@@ -143,69 +144,57 @@ FLAGS = {
 def run_scheduler(schedule, tasks, doc, **settings):
     """Runs a scheduling script. schedule: function of a task table (see read_tasks) to compute intervals (label, start,
     end; microseconds); settings: those at the top of the script, in lower case."""
-    run(schedule_tasks, script_name(), schedule, tasks, doc, settings)
+    def main(name):
+        args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
+        model = get_model(args.model)
+        device = get_device(args.device)
+        args.link = find_name(args.link, LINKS, "link")
+        table = read_tasks(args.tasks, model, [device])
+
+        wanted = list(inspect.signature(schedule).parameters)[1:]  # the settings that it takes beside the table
+        intervals = schedule(table, **{key: value for key, value in vars(args).items() if key in wanted})
+        result, everything = simulate(table, intervals, args.link)
+        metrics = scheduling_metrics(table, result, model, device)
+        if metrics["memory_utilization"] > 1:
+            warn(f"the tasks need more memory at once than the {device.type} has: see memory_utilization")
+        metrics.update(intervals.attrs.get("metrics", {}))
+
+        args.model = measured_on(table, "model") or model.name
+        args.device = measured_on(table, "device") or device.type
+        result = in_seconds(result)
+        everything = in_seconds(everything)
+        files = {"tasks.csv": result, "intervals.csv": everything}
+        figure = f"{name}_gantt.png", schedule_figure, name, result, everything
+        report(name, args, metrics, intervals.attrs.get("summary", []), [result], files, figure)
+    run(main, pathlib.Path(sys.argv[0]).stem)
 
 
 def run_allocator(allocate, tasks, doc, **settings):
     """Runs an allocation script. allocate: function of an allocation_case, as keywords, to stages (see evaluate) and
     lines of text about them; settings: those at the top of the script, in lower case."""
-    run(allocate_layers, script_name(), allocate, tasks, doc, settings)
+    def main(name):
+        args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
+        model = get_model(args.model)
+        args.model = model.name
+        args.pool = find_name(args.pool, POOLS, "pool")
+        args.seed = int(check_number(args.seed, "--seed", whole=True))
+        case = allocation_case(args.tasks, model, args.pool, args.seed, args.bids, args.links)
 
+        stages, notes = allocate(**{**vars(args), **case})
+        by_stage, result, intervals, metrics = evaluate(stages, **case)
 
-def schedule_tasks(name, schedule, tasks, doc, settings):
-    args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
-    model = get_model(args.model)
-    device = get_device(args.device)
-    args.link = find_name(args.link, LINKS, "link")
-    check_writable(args.out)
-    table = read_tasks(args.tasks, model, [device])
-
-    wanted = list(inspect.signature(schedule).parameters)[1:]  # the settings that it takes beside the table
-    intervals = schedule(table, **{key: value for key, value in vars(args).items() if key in wanted})
-    result, everything = simulate(table, intervals, args.link)
-    metrics = scheduling_metrics(table, result, model, device)
-    if metrics["memory_utilization"] > 1:
-        warn(f"the tasks need {metrics['peak_memory_gb']:.1f} GB at once, and the {device.type} has {device.memory} GB")
-    metrics.update(intervals.attrs.get("metrics", {}))
-
-    args.model = measured_on(table, "model") or model.name
-    args.device = measured_on(table, "device") or device.type
-    result = in_seconds(result)
-    everything = in_seconds(everything)
-    files = {"tasks.csv": result, "intervals.csv": everything}
-    figure = f"{name}_gantt.png", schedule_figure, name, result, everything
-    report(name, args, metrics, intervals.attrs.get("summary", []), [result], files, figure)
-
-
-def allocate_layers(name, allocate, tasks, doc, settings):
-    args = make_parser(name, doc, tasks=tasks, **settings).parse_args()
-    model = get_model(args.model)
-    args.model = model.name
-    args.pool = find_name(args.pool, POOLS, "pool")
-    args.seed = int(check_number(args.seed, "--seed", whole=True))
-    check_writable(args.out)
-    case = allocation_case(args.tasks, model, args.pool, args.seed, args.bids, args.links)
-
-    stages, notes = allocate(**{**vars(args), **case})
-    by_stage, result, intervals, metrics = evaluate(stages, **case)
-
-    by_stage = in_seconds(by_stage)
-    result = in_seconds(result).sort_index()
-    files = {"stages.csv": by_stage.drop(columns="allreduce_time"), "tasks.csv": result,
-             "intervals.csv": in_seconds(intervals), "bids.csv": case["bids"],
-             "links.csv": case["links"].rename_axis("").reset_index()}
-    title = f"{name}: {model.name}, pool {args.pool}"
-    figure = f"{name}_layers.png", layers_figure, title, by_stage, len(result)
-    notes = [*notes, "stages: computation time is the sum over the tasks, link delay that of one task; seconds, cents"]
-    report(name, args, metrics, notes, [files["stages.csv"], result], files, figure)
+        by_stage = in_seconds(by_stage)
+        result = in_seconds(result).sort_index()
+        files = {"stages.csv": by_stage.drop(columns="allreduce_time"), "tasks.csv": result,
+                 "intervals.csv": in_seconds(intervals), "bids.csv": case["bids"],
+                 "links.csv": case["links"].rename_axis("").reset_index()}
+        figure = f"{name}_layers.png", layers_figure, f"{name}: {model.name}, pool {args.pool}", by_stage, len(result)
+        notes = [*notes, "stages: computation time of all tasks, link delay of one; seconds, cents"]
+        report(name, args, metrics, notes, [files["stages.csv"], result], files, figure)
+    run(main, pathlib.Path(sys.argv[0]).stem)
 
 
 # Flags, and how a run ends --------------------------------------------------------------------------------------------
-def script_name():
-    """Name of the script that was started: a run's name, in what it prints and in its files."""
-    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
-
-
 def make_parser(name, doc, plot=True, **settings):
     """A parser of these settings, with a flag for each that FLAGS has, and --no-plot. A mistake raises UserError."""
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -214,21 +203,18 @@ def make_parser(name, doc, plot=True, **settings):
     parser.set_defaults(**settings)
     for key, text in FLAGS.items():
         if key in settings:
-            kind = float if isinstance(settings[key], (int, float)) else None
-            parser.add_argument("--" + key.replace("_", "-"), type=kind, help=text)
+            parser.add_argument("--" + key.replace("_", "-"), help=text)
     if plot:
         parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     return parser
 
 
 def run(main, name, *arguments):
-    """main(name, *arguments). What stops it is said in one line on standard error: NoAllocation (exit status 1), a
-    UserError, a package that is missing or what the system refuses (2), Ctrl-C (130). SIGTERM ends it as an exit does,
-    so nothing is left."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
-    with contextlib.suppress(ValueError):  # only the main thread may set it
+    """main(name, *arguments). One line on standard error says what stops it: NoAllocation (exit status 1), a UserError,
+    a missing package or what the system refuses (2), Ctrl-C (130). SIGTERM ends it as an exit does: nothing is left."""
+    with contextlib.suppress(ValueError, AttributeError):  # not the main thread, or an output that is no terminal's
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have letters that the terminal lacks
     try:
         main(name, *arguments)
         print(end="", flush=True)
@@ -244,7 +230,8 @@ TASK = {"label": str, "arrival_time": float, "trans_time": float, "deadline": fl
 TASK_OPTIONS = {"prompt": str, "output_words": int,  # either may be left out where its tokens are given
                 "computation_time": float, "prompt_tokens": int, "output_tokens": int, "memory_gb": float,
                 # of a list that real.measure has written; the weights, of the whole model, replace the estimate
-                "measured_model": str, "measured_device": str, "measured_weights_gb": float}
+                "measured_model": str, "measured_device": str, "measured_weights_gb": float, "measured_spread": float,
+                "measured_threads": int, "measured_torch": str}
 TIMES = ["arrival_time", "computation_time", "trans_time", "deadline"]
 
 
@@ -275,19 +262,15 @@ def read_tasks(tasks, model, devices):
         check_rows(table[field].notna() | table[tokens].notna(), table[field], place, f"give it, or {tokens}")
     table["prompt"] = table["prompt"].astype(object).fillna("")
     words = table["prompt"].map(lambda text: len(text.split()))
-    unbroken = table["prompt_tokens"].isna() & (table["prompt"].map(len) > 40 * (words + 5))  # letters a word
-    if unbroken.any():
-        warn(f"{unbroken.sum()} of {len(table)} tasks have a long prompt with hardly any spaces, whose words cannot be "
-             "counted: give prompt_tokens")
     prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
     output = table["output_tokens"].fillna(count_tokens(table["output_words"])).astype("int64")
 
     # The prompt leaves room for the output, at most half of the context; the output ends where the context is full.
     table["prompt_tokens"] = np.minimum(prompt, model.context - np.minimum(output, model.context // 2))
     table["output_tokens"] = np.minimum(output, model.context - table["prompt_tokens"])
-    cut = (table["prompt_tokens"] < prompt) | (table["output_tokens"] < output)
-    if cut.any():
-        warn(f"{cut.sum()} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped")
+    capped = (prompt + output > model.context).sum()
+    if capped:
+        warn(f"{capped} of {len(table)} tasks exceed the {model.context} tokens of {model.name} and run capped")
 
     cache = model.kv_bytes * (table["prompt_tokens"] + table["output_tokens"])
     table["kv_bytes"] = (table["memory_gb"] * 1e9).fillna(cache)
@@ -312,9 +295,7 @@ def layer_time(model, device, prompt_tokens, output_tokens):
 
 def layer_times(tasks, model, devices):
     """layer_time, s: array (tasks, devices). A computation_time given holds for all layers on any device."""
-    prompt = tasks["prompt_tokens"].to_numpy()
-    output = tasks["output_tokens"].to_numpy()
-    estimates = [layer_time(model, device, prompt, output) for device in devices]
+    estimates = [layer_time(model, device, tasks["prompt_tokens"], tasks["output_tokens"]) for device in devices]
     given = tasks[["given_time"]].to_numpy() / model.layers  # a column, beside those of the devices
     return np.where(np.isnan(given), np.array(estimates).T, given)
 
@@ -332,13 +313,11 @@ RESULT = ["label", *TIMES, "start_time", "end_computation", "completion_time", "
 def next_run(schedule, waiting, now):
     """What a policy runs now, online. Returns (label, until): a task, and until when it may run, unless one arrives.
 
-    schedule: that of a script; waiting: table (columns label and TIMES) of the unfinished tasks that have arrived, one
-    at least, with what is left of each as computation_time; now, until: microseconds. Ask anew at every arrival, at
-    every completion, and at `until`; each time the whole table is scheduled.
+    schedule: that of a script; waiting: table (columns label and TIMES) of the unfinished tasks that have arrived, with
+    what is left of each as computation_time; now, until: us. Ask anew at every arrival and completion, and at `until`.
     """
     queue = waiting.sort_values("arrival_time", kind="stable")  # ties go by arrival, as ever
-    queue = queue.assign(arrival_time=now)  # all are there
-    first = schedule(queue).iloc[0]
+    first = schedule(queue.assign(arrival_time=now)).iloc[0]  # all are there
     return first["label"], int(first["end"])
 
 
@@ -358,7 +337,7 @@ def simulate(tasks, intervals, link):
     intervals (label, kind, start, end), in microseconds.
 
     link: "shared" (one result leaves at a time, first computed first sent, ties to the earlier arrival, then row; or
-    in the order intervals.attrs["transmission_order"]) or "dedicated" (no contention).
+    in the order of rows intervals.attrs["transmission_order"]) or "dedicated" (no contention).
     """
     by_task = check_schedule(tasks, intervals)
     start = by_task["start"].min().to_numpy()
@@ -367,9 +346,7 @@ def simulate(tasks, intervals, link):
     if link == "dedicated":
         completion = end + trans
     else:
-        order = np.lexsort((tasks["arrival_time"], end))
-        if "transmission_order" in intervals.attrs:
-            order = pd.Index(tasks["label"]).get_indexer(intervals.attrs["transmission_order"])
+        order = intervals.attrs.get("transmission_order", np.lexsort((tasks["arrival_time"], end)))
         completion = np.empty_like(end)
         completion[order] = serve(end[order], trans[order])
 
@@ -381,12 +358,9 @@ def simulate(tasks, intervals, link):
 
 
 def check_schedule(tasks, intervals):
-    """The intervals grouped by row of `tasks`. UserError unless every task is computed whole, from its arrival on, and
-    no two at once."""
-    require(isinstance(intervals, pd.DataFrame), "schedule must return a table of common.interval_table")
+    """The intervals by row of `tasks`. UserError unless each task is whole, from its arrival on, and no two at once."""
     place = "the schedule is wrong"
     row = pd.Index(tasks["label"]).get_indexer(intervals["label"])
-    check_rows(row >= 0, intervals["label"], place, "is no task of the list")
     computed = np.bincount(row, intervals["end"] - intervals["start"], len(tasks))
     check_rows(computed == tasks["computation_time"], tasks["label"], place, "is not computed whole")
     by_task = intervals.groupby(row)
@@ -427,8 +401,7 @@ def scheduling_metrics(tasks, result, model, device):
     # are started and unfinished; at one instant those that end go first.
     in_time = np.append(result["end_computation"], result["start_time"]).argsort(kind="stable")
     caches = np.append(-tasks["kv_bytes"], tasks["kv_bytes"])[in_time].cumsum()
-    loaded = tasks["measured_weights_gb"].max() * 1e9
-    weights = model.layers * model.layer_bytes if math.isnan(loaded) else loaded
+    weights = (tasks["measured_weights_gb"] * 1e9).fillna(model.layers * model.layer_bytes).max()
     peak = (weights + caches.max()) / 1e9
 
     T_end = (result["completion_time"].max() - result["arrival_time"].min()) / US
@@ -471,18 +444,17 @@ BID_COLUMNS = ["device", "type", "host", "capacity", "layers", "price", "computa
 
 
 def allocation_case(tasks, model, pool, seed, bids=None, links=None):
-    """What an allocation is given, and what evaluate needs, as a dict: tasks (table of read_tasks in order of arrival,
-    as tasks pass the pipeline), model and its layers, bids and links (tables), delay (links as an array), times (s a
-    layer, as the bids promise: array (tasks, bidding devices)), arrivals (s, from the first on), memory (GB) and watts
-    of each bidder, seed."""
+    """What an allocation is given, and what evaluate needs, as a dict: tasks (table of read_tasks in order of arrival),
+    model and its layers, bids and links (tables), delay (links as an array), times (s a layer, as the bids promise:
+    array (tasks, bidding devices)), arrivals (s, from the first on), memory (GB) and watts of each bidder, seed."""
     types = [get_device(line[1]) for line in POOLS[pool]]
     lines = [(*line, kind.price_per_hour)[:4] for line, kind in zip(POOLS[pool], types)]  # its own rent comes first
     devices = pd.DataFrame(lines, columns=["device", "type", "host", "rent"]).set_index("device")
-    tasks = read_tasks(tasks, model, types).sort_values("arrival_time", kind="stable")
-    devices["memory"] = [device.memory for device in types]
-    devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / group_bytes(model, tasks, 1)).astype(int)
-    devices["watts"] = [device.watts for device in types]
+    devices["memory"] = [kind.memory for kind in types]
+    devices["watts"] = [kind.watts for kind in types]
     devices["cost_per_hour"] = devices["rent"].astype(float).fillna(devices["watts"] / 1000 * ELECTRICITY)  # USD
+    tasks = read_tasks(tasks, model, types).sort_values("arrival_time", kind="stable")
+    devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / group_bytes(model, tasks, 1)).astype(int)
     estimates = pd.DataFrame(layer_times(tasks, model, types), columns=devices.index)
     devices["layer_time"] = estimates.sum()  # s: over the list
 
@@ -518,16 +490,14 @@ def six_digits(number):
 
 
 def draw_bids(layers, devices, seed):
-    """A bid of each device that holds a layer. Where all offers together are fewer than layers, those are raised that
-    are the smallest part of what the device can offer."""
+    """A bid of each device that holds a layer. Of too few offers those are raised that are the least of capacity."""
     able = devices[devices["capacity"] > 0]
     most = able["capacity"].clip(upper=layers)
     sources = [draw(seed, name) for name in able.index]
     offers = (able["capacity"] * [source.uniform(*OFFER) for source in sources]).astype("int64").clip(1, layers)
     margins = [source.uniform(*MARGIN) for source in sources]
     while offers.sum() < min(layers, most.sum()):
-        raisable = offers[offers < most]
-        offers[(raisable / most).idxmin()] += 1
+        offers[(offers / most)[offers < most].idxmin()] += 1
 
     layer_time = able["layer_time"].map(six_digits)  # devices of one type: one time per layer
     time = (offers * layer_time).map("{:.12g}".format).astype(float)
@@ -540,12 +510,11 @@ def read_bids(bids, model, devices):
     it is not given, electricity or rent for that time). bids: a list of dicts, or the path of a CSV or JSON file of
     them; devices: table by name of type, host, capacity (layers) and cost_per_hour (USD). Raises UserError."""
     place = bids if isinstance(bids, str) else "bids"
-    if not isinstance(bids, str) and len(bids) == 0:
+    if not len(bids):
         raise NoAllocation(f"no device bids for the {model.layers} layers of {model.name}")
     table = read_table(bids, "bid", BID, BID_OPTIONS).astype({"layers": "int64"})
     name = table["device"]
-    check_rows(name.isin(devices.index), name, place, f"is not in the pool ({', '.join(devices.index)}); a "
-               "line in common.POOLS adds it")
+    check_rows(name.isin(devices.index), name, place, f"is not in the pool of common.py: {', '.join(devices.index)}")
     check_rows(~name.duplicated(), name, place, "bids twice")
     facts = devices.loc[name].reset_index()
     fits = table["layers"].between(1, facts["capacity"].clip(upper=model.layers))
@@ -565,18 +534,16 @@ def read_links(links, bidders, devices, seed):
     rows = read_file(links) if isinstance(links, str) else links
     if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
         rows = rows.set_index(rows.columns[0]).T
-    try:
-        given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
-    except ValueError as error:
-        raise UserError(f"{place}: not a dict of dicts of seconds ({error})") from error
+    given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
     given = given.where(given.notna(), given.T)  # one way is enough
 
     seconds = pd.DataFrame(0.0, names, names)
     for one, other in itertools.combinations(names, 2):
         if links is not None:
-            link = check_number(given[one][other], f"{place}, {one} to {other}")
-            require(given[one][other] == given[other][one], f"{place}, {one} to {other}: {link:g} s, but not back")
-        elif other != "client" and devices["host"][one] == devices["host"][other]:
+            way = f"{place}, {one} to {other}"
+            link = check_number(given[one][other], way)
+            require(given[one][other] == given[other][one], f"{way}: {link} s, but not back")
+        elif devices["host"][one] == devices["host"].get(other):  # the client has none
             link = HOST_LINK
         else:
             link = round(draw(seed, *sorted((one, other))).rayleigh(LINK_SCALE), 6)
@@ -589,14 +556,14 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, watts, **_):
     """What an allocation brings, in one accounting for all algorithms.
 
     stages: in pipeline order, dicts of devices (rows of `bids`), layers, and reward (cents; without one each device is
-    paid its price per layer); the others: see allocation_case. Returns the tables of stages, of tasks (columns RESULT;
-    in order of arrival) and of intervals (label, kind, start, end, stage, devices: each task's way, all-reduces in
-    compute), in microseconds, and the metrics.
+    paid its price per layer); the others: see allocation_case. Returns the tables of stages, of tasks (columns RESULT)
+    and of intervals (label, kind, start, end, stage, devices; all-reduces in compute) in microseconds, and the metrics.
     """
-    check_stages(stages, bids, model, tasks)
+    check_stages(stages, bids, model.layers)
     groups = [stage["devices"] for stage in stages]
+    sizes = [len(group) for group in groups]
     names = ["+".join(bids["device"][group]) for group in groups]
-    layers = np.array([int(stage["layers"]) for stage in stages])
+    layers = np.array([stage["layers"] for stage in stages])
     compute, allreduce, hops = stage_times(groups, layers, delay, times)
     ready, start, end = pipeline(tasks["arrival_time"].to_numpy(), hops, compute + allreduce)
 
@@ -607,11 +574,11 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, watts, **_):
 
     shares = device_shares(stages, bids, memory)
     total = shares.groupby("stage").sum()
-    held = layers * [group_bytes(model, tasks, len(group)) for group in groups] / 1e9
+    held = layers * [group_bytes(model, tasks, size) for size in sizes] / 1e9
     table = pd.DataFrame({
         "stage": range(1, len(stages) + 1),
         "devices": names,
-        "tensor_parallel": [len(group) for group in groups],
+        "tensor_parallel": sizes,
         "first_layer": layers.cumsum() - layers,
         "last_layer": layers.cumsum() - 1,
         "layers": layers,
@@ -623,20 +590,13 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, watts, **_):
         "memory_utilization": held / total["memory"],
         "allreduce_time": allreduce,
     }).round(6)
+
+    # The metrics (README defines them): cents, seconds, shares, kWh.
+    cost = shares["rewards"].sum()
+    computation = compute.sum() / US
     communication = len(tasks) * (hops.sum() + allreduce.sum()) / US
-    metrics = allocation_metrics(result, shares, len(bids), held.sum(), compute.sum() / US, communication)
-    power = [sum(watts[i] for i in group) for group in groups]
-    metrics["energy"] = round((compute.sum(axis=0) * power).sum() / US / 3.6e6, 6)
-    return table, result, intervals, metrics
-
-
-def allocation_metrics(result, shares, bidders, held, computation, communication):
-    """The metrics of an allocation (README defines them). shares: table of device_shares; bidders: their number; held:
-    GB; computation, communication: s, of all tasks."""
-    layers = shares["layers"]
-    rewards = shares["rewards"]
     turnaround = result["turnaround_time"] / US
-    cost = rewards.sum()
+    power = [sum(watts[i] for i in group) for group in groups]
     metrics = {
         "tasks": len(result),
         "devices": len(shares),
@@ -645,58 +605,48 @@ def allocation_metrics(result, shares, bidders, held, computation, communication
         "computation_time": computation,
         "communication_time": communication,
         "communication_overhead": communication / ((communication + computation) or 1),
-        "memory_utilization": held / shares["memory"].sum(),
-        "fairness_layers": jain(layers, len(shares)),
-        "fairness_rewards": jain(rewards, len(shares)),
-        "cost_efficiency": layers.sum() / cost if cost else math.inf,
+        "memory_utilization": held.sum() / shares["memory"].sum(),
+        "fairness_layers": jain(shares["layers"], len(shares)),
+        "fairness_rewards": jain(shares["rewards"], len(shares)),
+        "cost_efficiency": shares["layers"].sum() / cost if cost else math.inf,
         "deadlines_met": result["deadline_met"].sum(),
-        "fairness_layers_all": jain(layers, bidders),
-        "fairness_rewards_all": jain(rewards, bidders),
+        "fairness_layers_all": jain(shares["layers"], len(bids)),
+        "fairness_rewards_all": jain(shares["rewards"], len(bids)),
         "mean_turnaround_time": turnaround.mean(),
         "p95_turnaround_time": np.percentile(turnaround, 95),
         "mean_waiting_time": result["waiting_time"].mean() / US,
         "total_utility": cost - shares["cost"].sum(),
+        "energy": (compute.sum(axis=0) * power).sum() / US / 3.6e6,
     }
-    return {key: round(value, 6) if isinstance(value, float) else value for key, value in metrics.items()}
+    return table, result, intervals, {key: round(value, 6) for key, value in metrics.items()}
 
 
 def group_bytes(model, tasks, size):
-    """Bytes of a layer, with the largest KV cache of a task, in a group of so many devices: of fewer key-value heads
-    each device holds a copy of one, its weights and its cache."""
-    copied = replace(model, kv_heads=max(model.kv_heads, size))
+    """Bytes of a layer with the largest KV cache, of a group; if key-value heads are fewer, each has a copy of one."""
+    kv_heads = max(model.kv_heads, size)
     cache = tasks["kv_bytes"].max() / model.layers
-    return copied.layer_bytes + cache * (copied.kv_heads / model.kv_heads)
+    return replace(model, kv_heads=kv_heads).layer_bytes + cache * (kv_heads / model.kv_heads)
 
 
-def group_share(model, tasks, size):
-    """The share that a group of this size can hold of the layers that its devices offer: copies leave less room."""
-    return group_bytes(model, tasks, 1) / group_bytes(model, tasks, size)
-
-
-def check_stages(stages, bids, model, tasks):
+def check_stages(stages, bids, layers):
     """UserError unless the stages place every layer once, on devices that are used once and within their offers."""
     used = [i for stage in stages for i in stage["devices"]]
-    require(len(set(used)) == len(used), "the allocation is wrong: a device is used twice")
+    is_right = len(set(used)) == len(used) and sum(stage["layers"] for stage in stages) == layers
     for stage in stages:
-        size = len(stage["devices"])
-        most = int(size * bids["layers"][stage["devices"]].min() * group_share(model, tasks, size))
-        require(1 <= stage["layers"] <= most, f"the allocation is wrong: {stage} of {most} layers at most")
-    held = sum(stage["layers"] for stage in stages)
-    require(held == model.layers, f"the allocation is wrong: it holds {held} of {model.layers} layers")
+        offers = bids["layers"][stage["devices"]]
+        is_right = is_right and 1 <= stage["layers"] <= len(offers) * offers.min()
+    require(is_right, f"the allocation is wrong: a device twice, or beyond its offer, or not {layers} layers: {stages}")
 
 
 def stage_times(groups, layers, delay, times):
     """Whole microseconds: each task's computation (tasks, stages); the all-reduces of a task (stages,); the links into
     the stages and, last, to the client (stages + 1,). groups: rows of the bids in each stage; layers: array (stages,);
     delay, times: see allocation_case."""
-    compute = np.empty((len(times), len(groups)))
-    allreduce = np.empty(len(groups))
-    for s, group in enumerate(groups):
-        compute[:, s], allreduce[s] = group_times(times, delay, group)
+    compute, allreduce = zip(*[group_times(times, delay, group) for group in groups])
     client = [len(delay) - 1]
     ways = zip([client, *groups], [*groups, client])
     hops = np.array([delay[np.ix_(one, other)].min() for one, other in ways])  # the quickest pair carries them
-    return microseconds(compute * layers), microseconds(allreduce * layers), microseconds(hops)
+    return microseconds(layers * np.column_stack(compute)), microseconds(layers * allreduce), microseconds(hops)
 
 
 def group_times(times, delay, group):
@@ -710,12 +660,13 @@ def group_times(times, delay, group):
 def pipeline(arrival, hops, work):
     """When each task is ready, starts and ends in each stage: arrays (tasks, stages), as work is. Links delay, without
     contention: end[k, s] = max(end[k-1, s], end[k, s-1] + hops[s]) + work[k, s]. arrival: ascending."""
-    ready, end = np.empty_like(work), np.empty_like(work)
-    for s in range(work.shape[1]):
-        ready[:, s] = arrival + hops[s]
-        end[:, s] = serve(ready[:, s], work[:, s])
-        arrival = end[:, s]
-    return ready, end - work, end
+    ready, end = [], []
+    for hop, length in zip(hops, work.T):
+        ready.append(arrival + hop)
+        arrival = serve(ready[-1], length)
+        end.append(arrival)
+    end = np.column_stack(end)
+    return np.column_stack(ready), end - work, end
 
 
 def pipeline_intervals(labels, names, hops, ready, start, end):
@@ -755,55 +706,41 @@ UNSAID = ["tasks", "bids", "links", "objective", "time_limit", "out", "no_plot"]
 UNPRINTED = ["response_time", "waiting_time", "uplink_waiting_time", "turnaround_time"]  # else the table is too wide
 
 
-def check_writable(out):
-    """UserError unless the folder `out` can be written in, or made."""
-    parent = os.path.abspath(out)
-    while not os.path.exists(parent):
-        parent = os.path.dirname(parent)
-    is_open = os.path.isdir(parent) and os.access(parent, os.W_OK)
-    require(is_open, f"--out {out}: {parent} is not a folder that can be written in")
-
-
 def write_files(out, files):
-    """Writes {file name: table, text or figure} into the folder `out`: all aside first, then moved, so that there are
-    whole files only. Returns the paths."""
-    try:
-        os.makedirs(out, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as aside:
-            for name, content in files.items():
-                write_file(os.path.join(aside, name), content)
-            for name in files:
-                os.replace(os.path.join(aside, name), os.path.join(out, name))
-    except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}") from error
+    """Writes {name: table, text or figure} into the folder `out`, aside first: whole files only. Returns the paths."""
+    os.makedirs(out, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as aside:
+        for name, content in files.items():
+            write_file(os.path.join(aside, name), content)
+        for name in files:
+            os.replace(os.path.join(aside, name), os.path.join(out, name))
     return [os.path.join(out, name) for name in files]
 
 
 def write_file(path, content):
-    if not isinstance(content, (pd.DataFrame, str)):
+    if isinstance(content, pd.DataFrame):
+        content = content.to_csv(index=False)
+    if isinstance(content, str):
+        with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # labels may be no UTF-8
+            file.write(content)
+    else:
         content.savefig(path)
-        return
-    text = content if isinstance(content, str) else content.to_csv(index=False)
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # a label may be no UTF-8
-        file.write(text)
 
 
 def write_figure(out, name, draw, *arguments):
-    """Writes the figure that draw(*arguments) returns into the folder `out`. Returns its path in a list; an empty list,
-    with a warning, if it cannot be drawn."""
+    """Writes the figure of draw(*arguments) into the folder `out`. Returns [its path], or [] with a warning why not."""
     try:
         import matplotlib
         with matplotlib.rc_context(STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks becomes a box
             return write_files(out, {name: draw(*arguments)})
     except Exception as error:  # of any kind: it is the tables that matter
-        warn(f"{name} is not drawn: {type(error).__name__}: {cut(format_value(error), 200)}")
+        warn(f"{name} is not drawn: {type(error).__name__}: {format_value(error)}")
         return []
 
 
 def report(name, args, metrics, notes, tables, files, figure):
-    """Writes the files of a run of the nine, {end of a file's name: content}, and its figure (see write_figure), then
-    prints it."""
+    """Writes the files of a run of the nine, {end of a name: content}, and its figure (see write_figure); prints it."""
     kind = "scheduler" if "link" in args else "algorithm"
     used = {key: value for key, value in vars(args).items() if key not in UNSAID}
     sources = {f"{key}_file": source_of(getattr(args, key)) for key in ("tasks", "bids", "links") if key in args}
@@ -825,7 +762,7 @@ def source_of(rows):
     """Where a list comes from: its file, the script that was started, or, of None, a draw."""
     if rows is None:
         return "drawn"
-    return rows if isinstance(rows, str) else os.path.basename(sys.argv[0])
+    return rows if isinstance(rows, str) else pathlib.Path(sys.argv[0]).name
 
 
 def print_lines(*lines):
@@ -841,8 +778,7 @@ def print_table(table, rows=None, keys=1):
     text = text.set_index(list(text)[:keys])
     words = [name.split("_")[::-1] for name in text]
     text.columns = pd.MultiIndex.from_arrays([*itertools.zip_longest(*words, fillvalue="")][::-1])
-    for line in text.to_string(line_width=TEXT_WIDTH, sparsify=False).splitlines():
-        print(line.rstrip())
+    print(text.to_string(line_width=TEXT_WIDTH, sparsify=False))
     if len(table) > len(text):
         print(f"... and {len(table) - len(text):,} more rows")
 
@@ -876,9 +812,8 @@ def schedule_figure(name, result, intervals):
 
 
 def draw_schedule(axes, title, result, intervals, until=0):
-    """Draws a schedule (the tables of simulate, in seconds), a row a task in order of arrival, from the first arrival
-    on. Returns its legend. until: s that the scale of time reaches at least, where several schedules of a list are to
-    have the same."""
+    """Draws a schedule (tables of simulate, in seconds) from the first arrival on, a row a task in order of arrival.
+    Returns its legend. until: s that the scale of time reaches at least, so that several schedules have the same."""
     rows = result.sort_values("arrival_time", kind="stable")[:PLOT_ROWS].reset_index(drop=True)
     first = rows["arrival_time"][0]
     times = rows[["arrival_time", "end_computation", "completion_time", "deadline"]] - first
@@ -895,11 +830,11 @@ def draw_schedule(axes, title, result, intervals, until=0):
     right = 1.02 * max(last, 1e-3, *deadline[near])
     axes.set_xlim(0, right)
     at = deadline.where(near, right)
-    for key, some, style in (("deadline met", near & rows["deadline_met"], dict(marker="|", color="black")),
-                             ("deadline missed", ~rows["deadline_met"], dict(marker="x", color=RED)),
-                             ("deadline later", ~near, dict(marker=">", color="black", clip_on=False))):
+    for key, some, marker, color in (("deadline met", near & rows["deadline_met"], "|", "black"),
+                                     ("deadline missed", ~rows["deadline_met"], "x", RED),
+                                     ("deadline later", ~near, ">", "black")):
         if some.any():
-            keys[key], = axes.plot(at[some], rows.index[some], linestyle="none", markersize=5, **style)
+            keys[key], = axes.plot(at[some], rows.index[some], marker, color=color, markersize=5, clip_on=False)
     axes.set(title=title, xlabel="time since the first arrival (s)" if first else "time (s)")
     return keys
 
@@ -935,8 +870,7 @@ def finish_figure(figure, keys):
 
 def shorten(name):
     """A label or name as text of a figure."""
-    name = format_value(name)
-    return (name if len(name) <= 16 else name[:15] + "\u2026").replace("$", r"\$")
+    return cut(format_value(name), 16).replace("$", r"\$")
 
 
 # Lists and files ------------------------------------------------------------------------------------------------------
@@ -950,19 +884,17 @@ def read_table(rows, what, needed, options):
     kinds = {**needed, **options}
     content = read_file(rows, dict.fromkeys(kinds, object)) if isinstance(rows, str) else rows
     if not isinstance(content, pd.DataFrame):
-        require(isinstance(content, list), f"{place}: not a list of {what}s: {shown(content)}")
-        for k, row in enumerate(content, 1):
-            if not isinstance(row, dict):
-                raise UserError(f"{place}, row {k}: not a {what}: {shown(row)}")
+        column = pd.Series(content, dtype=object, name=what)
+        check_rows(column.map(lambda row: isinstance(row, dict)), column, place, "is not a dict")
+        content = column.tolist()
     table = pd.DataFrame(content)
     require(len(table), f"{place}: no {what}s")
     more = [key for key in table if key not in kinds]
-    unknown = [key for key in more if not key.startswith("measured_")]
-    if unknown:
-        warn(f"{place}: further fields: {', '.join(unknown)}")
+    if more:
+        warn(f"{place}: further fields: {', '.join(more)}")
     table = table.reindex(columns=[*kinds, *more])
     for field, kind in kinds.items():
-        column = table[field] if field == "prompt" else table[field].replace("", np.nan)
+        column = table[field]
         if field in needed:
             check_rows(column.notna(), column, place, f"the fields of a {what} are {', '.join(needed)}")
         if kind is str:
@@ -984,36 +916,31 @@ def read_numbers(column, kind, place):
 def check_rows(good, column, place, what):
     """UserError about the first row of a column that is not good."""
     if not good.all():
-        k = int(np.argmin(good))
+        k = np.argmin(good)
         raise UserError(f"{place}, row {k + 1}, {column.name}: {shown(column.tolist()[k])} {what}")
-
-
-HINTS = {"ParserError": ": does a text with commas lack its quotes?", "EmptyDataError": ": the file is empty"}
 
 
 def read_file(path, kinds=object):
     """What a JSON file holds, or one of JSON lines (.jsonl), or a script's `tasks`, or the table of a CSV file. kinds:
     {column: object} of those that are left as texts, if pandas shall find the types of the others. Raises UserError."""
-    kind = os.path.splitext(path)[1].lower()
+    kind = pathlib.Path(path).suffix.lower()
+    hint = ""
     try:
         if kind == ".py":
             return runpy.run_path(path)["tasks"]
         if kind in (".json", ".jsonl"):
-            with open(path, encoding="utf-8-sig") as file:
-                text = file.read()
+            text = pathlib.Path(path).read_text(encoding="utf-8-sig")
             if kind == ".jsonl":
                 text = "[" + ",\n".join(filter(str.strip, text.split("\n"))) + "]"
             return json.loads(text)
+        hint = ": are there commas between the fields, and quotes around a text with commas?"
         table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""], low_memory=False)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+    except OSError:  # which names the file
+        raise
     except Exception as error:  # not JSON, not CSV, or whatever a script may raise
-        kind = type(error).__name__
-        raise UserError(f"{path}: {kind}: {format_value(error)}{HINTS.get(kind, '')}") from error
-    header = ",".join(table)
-    require("," in header, f"{path}: one column, {shown(header)}: are there commas between the fields?")
-    is_wide = len(table) > 0 and not isinstance(table.index, pd.RangeIndex)
-    require(not is_wide, f"{path}, row 1: more fields than in the header{HINTS['ParserError']}")
+        raise UserError(f"{path}: {type(error).__name__}: {format_value(error)}{hint}") from error
+    is_regular = len(table.columns) > 1 and isinstance(table.index, pd.RangeIndex)  # else row 1 has more fields
+    require(is_regular, f"{path}, row 1: no table with the header {shown(','.join(table))}{hint}")
     return table.fillna({"prompt": ""})  # which may be empty
 
 
@@ -1042,17 +969,16 @@ def warn(message):
 def find_name(name, names, what):
     """The one of `names` that `name` means, case aside and '-' for ' '; UserError lists the choices."""
     for known in names:
-        if known.lower().replace(" ", "-") == str(name).lower().replace(" ", "-"):
+        if known.lower().replace(" ", "-") == name.lower().replace(" ", "-"):
             return known
     raise UserError(f"unknown {what} {shown(name)}: choose from {', '.join(names)}")
 
 
-def check_number(value, where, whole=False, positive=False):
-    """The value as a number, if it is one from 0 to 1e10 (so that sums stay exact); UserError says what it is."""
+def check_number(value, where, whole=False, least=0):
+    """The value as a number, if it is one from `least` to 1e10 (so that sums stay exact); UserError says what it is."""
     number = to_number(value)
-    good = 0 <= number <= 1e10 and (number % 1 == 0 or not whole) and (number > 0 or not positive)
-    what = f"{'whole ' * whole}number {'above' if positive else 'from'} 0 to 1e10"
-    require(good, f"{where}: {shown(value)} is not a {what}")
+    is_good = least <= number <= 1e10 and (number % 1 == 0 or not whole)
+    require(is_good, f"{where}: {shown(value)} is not a {'whole ' * whole}number from {least} to 1e10")
     return number
 
 
@@ -1071,4 +997,4 @@ def shown(value):
 
 
 def cut(text, length):
-    return text if len(text) <= length else text[:length - 3] + "..."
+    return text if len(text) <= length else text[:length - 1] + "\u2026"

@@ -78,7 +78,7 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
     attrs of the result: transmission_order; metrics (objective, proven_optimal, lower_bound in s); summary.
     """
     objective = common.find_name(objective, ("makespan", "turnaround"), "OBJECTIVE")
-    common.check_number(time_limit, "TIME_LIMIT")
+    time_limit = common.check_number(time_limit, "TIME_LIMIT")
     labels = tasks["label"].tolist()
     first = tasks["arrival_time"].min()  # times count from it
     times = [tasks["arrival_time"] - first, tasks["computation_time"], tasks["trans_time"], tasks["deadline"] - first]
@@ -107,7 +107,7 @@ def schedule(tasks, link=LINK, objective=OBJECTIVE, time_limit=TIME_LIMIT):
 
     runs = [(j, first + start, first + end) for j, start, end in serve_in_order(case, order)]
     intervals = common.interval_table(tasks, runs)
-    intervals.attrs["transmission_order"] = [labels[j] for j in order]
+    intervals.attrs["transmission_order"] = order
     intervals.attrs["summary"] = summary
     intervals.attrs["metrics"] = {
         "objective": objective, "proven_optimal": proven, "lower_bound": round(bound / per, 6)}

@@ -174,7 +174,7 @@ def make_model(name, kind, head_dim, context, window, **sizes):
     sizes["kv_heads"] = sizes["kv_heads"] or sizes["heads"]
     sizes["context"] = NO_LIMIT if context is None else context
     for key, value in sizes.items():
-        common.check_number(value, f"checkpoint {name!r}, {key}", whole=True, positive=True)
+        common.check_number(value, f"checkpoint {name!r}, {key}", whole=True, least=1)
     if window is not None and window < sizes["context"]:
         common.warn(f"{name}: layers with a sliding window of {window:,} tokens are counted with a full KV cache")
     return common.Model(short_name(name), **sizes, head_dim=head_dim, gated=kind in GATED)

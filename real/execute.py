@@ -212,7 +212,6 @@ def main(prog, run=run_stages):
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
     out = real.settings_of(args, script, "out")["out"]
-    common.check_writable(out)
 
     config, model = real.read_model(args.checkpoint)
     pool, case, stages = real.allocate(args, script, model)

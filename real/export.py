@@ -36,7 +36,6 @@ def main(prog):
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
     engine = common.find_name(args.engine, ENGINES, "engine")
     given = real.settings_of(args, script, "model", "out")
-    common.check_writable(given["out"])
 
     model = find_model(given["model"])
     pool, case, table = real.allocate(args, script, model)

@@ -48,7 +48,6 @@ def main(prog):
     args = parser.parse_args()
     name, script = real.load_script(args.script, real.ALLOCATORS, "allocate")
     out = real.settings_of(args, script, "out")["out"]
-    common.check_writable(out)
     program = find_program(SERVER)
     worker = None if args.rpc else find_program(*WORKER)
 

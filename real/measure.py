@@ -37,7 +37,6 @@ def main(prog):
     name, script = real.load_script(args.script, real.SCRIPTS, "tasks")
     seed = int(common.check_number(args.seed or 0, "--seed", whole=True))
     given = real.settings_of(args, script, "tasks", "out")
-    common.check_writable(given["out"])
 
     config, plan = real.read_model(args.checkpoint)
     tasks = common.read_tasks(given["tasks"], plan, common.DEVICES[:1])  # of any device: nothing estimated remains

@@ -48,10 +48,9 @@ def main(prog):
     scripts = [real.load_script(name, real.POLICIES, "schedule") for name in args.scripts]
     given = real.settings_of(args, scripts[0][1], "tasks", "model", "device", "link", "out")
     if args.stretch != "auto":
-        common.check_number(args.stretch, "--stretch", positive=True)
+        common.check_number(args.stretch, "--stretch", least=1e-6)
     link = common.find_name(given["link"], common.LINKS, "link")
     modelled = common.get_model(given["model"]), common.get_device(given["device"])
-    common.check_writable(given["out"])
 
     if args.server:
         host = server.connect(args.server, common.find_name(args.api, server.APIS, "api"), args.slots)

@@ -43,7 +43,7 @@ def add_flags(parser):
 
 
 def cases(args):
-    most = int(common.check_number(args.most, "--most", whole=True, positive=True))
+    most = int(common.check_number(args.most, "--most", whole=True, least=1))
     def random_list(draw):
         return study.random_tasks(draw, TASKS, PROMPT, OUTPUT, TRANS, FACTOR, LOAD, common.get_model(args.model),
                                   common.get_device(args.device))

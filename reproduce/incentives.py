@@ -126,7 +126,7 @@ def by_script(name, path, drawn, cost):
     try:
         with study.errors_of(name):
             stages, _ = study.script(path).allocate(**drawn)
-            common.check_stages(stages, bids, drawn["model"], drawn["tasks"])
+            common.check_stages(stages, bids, drawn["layers"])
     except common.NoAllocation:
         return {}
     shares = common.device_shares(stages, bids, drawn["memory"])

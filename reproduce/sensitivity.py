@@ -80,7 +80,7 @@ def read_sweep(text):
     common.require(equals, f"--set {text}: is not NAME=VALUE[,VALUE...]")
     name = common.find_name(name, NAMES, "setting")
     whole = name == "devices"
-    values = {common.check_number(value, f"--set {name}", whole, whole) for value in values.split(",")}
+    values = {common.check_number(value, f"--set {name}", whole, int(whole)) for value in values.split(",")}
     return name, sorted(values)
 
 

@@ -64,7 +64,7 @@ def run(name, doc, cases, run_case, report, runs, needed, methods=None, more=(),
         if flags:
             flags(parser)
         args = parser.parse_args()
-        common.check_writable(args.out)
+        check_writable(args.out)
         files = [f"{name}_{what}.csv" for what in ("runs", *more)]
         if args.source is None:
             check_settings(args, methods)
@@ -93,6 +93,15 @@ def run_cases(name, run_case, jobs, args):
         raise KeyboardInterrupt(f"interrupted: {hint}") from None
 
 
+def check_writable(out):
+    """UserError unless the folder `out` can be written in, or made: a study may run for hours before it writes."""
+    parent = os.path.abspath(out)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    is_open = os.path.isdir(parent) and os.access(parent, os.W_OK)
+    common.require(is_open, f"--out {out}: {parent} is not a folder that can be written in")
+
+
 def make_parser(title, doc, runs, methods, settings):
     parser = common.make_parser(title, doc, **settings)
     parser.add_argument("--runs", metavar="N", type=int, default=runs, help="random cases of each setting")
@@ -117,7 +126,7 @@ def check_settings(args, methods):
         k, n = map(int, args.share.split("/")) if is_share else (0, 0)
         common.require(0 < k <= n, f"--share: {common.shown(args.share)} is not one of 1/n, 2/n ... n/n")
         args.share = (k, n)
-    args.runs = int(common.check_number(args.runs, "--runs", whole=True, positive=True))
+    args.runs = int(common.check_number(args.runs, "--runs", whole=True, least=1))
     args.seed = int(common.check_number(args.seed, "--seed", whole=True))
     if "link" in args:
         args.link = common.find_name(args.link, common.LINKS, "link")

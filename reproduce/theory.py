@@ -42,7 +42,7 @@ def main(name):
     parser = common.make_parser(name, __doc__, plot=False, out=OUT)
     parser.set_defaults(no_plot=True)
     args = parser.parse_args()
-    common.check_writable(args.out)
+    study.check_writable(args.out)
     rows, lists = [], []
     for who, statement, tried, show in STATEMENTS:
         number, exceptions, first = 0, 0, None

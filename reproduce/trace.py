@@ -71,12 +71,12 @@ def main(name):
             ("--device", str, "TYPE", DEVICE, "the same")):
         parser.add_argument(flag, type=kind, metavar=metavar, default=default, help=text)
     args = parser.parse_args()
-    common.check_number(args.rate, "--rate", positive=True)
+    common.check_number(args.rate, "--rate", least=1e-12)
     common.check_number(args.slack, "--slack")
     if args.load is not None:
-        common.check_number(args.load, "--load", positive=True)
+        common.check_number(args.load, "--load", least=1e-12)
     if args.first is not None:
-        common.check_number(args.first, "--first", positive=True)
+        common.check_number(args.first, "--first", least=1)
 
     model = common.get_model(args.model)
     device = common.get_device(args.device)

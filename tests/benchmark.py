@@ -94,7 +94,7 @@ def optimum_beside_cp_sat(lists=60, seconds=6):
             middle = time.perf_counter()
             costs_there, is_proven = cp_sat(case, seconds)
             spent += middle - start, time.perf_counter() - middle
-            order = [int(label[1:]) for label in intervals.attrs["transmission_order"]]
+            order = intervals.attrs["transmission_order"]
             costs_here = optimal.cost(case, order)
             proven += intervals.attrs["metrics"]["proven_optimal"], is_proven
             better += costs_here < costs_there, costs_there < costs_here

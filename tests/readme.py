@@ -88,6 +88,7 @@ def script_and_flags(command):
 def shown(command, output):
     """The text that belongs into the block of <!-- python command | parts -->, of what the command prints."""
     parts = " ".join(command.split()).split("|")[1:]
+    output = "\n".join(line.rstrip() for line in output.split("\n"))  # pandas fills lines up
     if not parts:
         return output
     paragraphs = output.rstrip("\n").split("\n\n")

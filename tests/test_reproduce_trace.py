@@ -147,7 +147,7 @@ def test_a_wrong_trace_is_named(text, message, run):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ([], "the following arguments are required: FILE"), (["none.csv"], "none.csv: No such file or directory"),
+    ([], "the following arguments are required: FILE"), (["none.csv"], "No such file or directory: 'none.csv'"),
     (["one.csv", "--load", "0"], "--load: "),
     (["one.csv", "--load", "0.9"], "--load needs requests that arrive at different times"),
     (["one.csv", "--rate", "0"], "--rate: "),

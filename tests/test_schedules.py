@@ -178,6 +178,6 @@ def test_a_full_disk_leaves_what_was_there(run):
         status, out, err = run("FCFS", "--no-plot")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (status, out, err) == (2, "", "FCFS: --out results: File too large\n")
+    assert (status, out, err) == (2, "", "FCFS: [Errno 27] File too large\n")
     assert {file: pathlib.Path(file).read_bytes() for file in files()} == before
     assert [path for path in pathlib.Path("results").iterdir() if path.is_dir()] == []

@@ -140,7 +140,7 @@ def test_wrong_flags_are_told_in_one_line(name, tmp_path, monkeypatch):
             ("--from", ".", f"{name}_runs.csv: has no column "),
             ("--from", ".", "--runs", "3", "--runs: has no effect with --from"), ("--link", "rope", "link 'rope'"),
             ("--pool", "moon", "pool 'moon'"), ("--device", "abacus", "device 'abacus'"),
-            ("--model", "none", "model 'none'"), ("--tasks", "none.csv", "none.csv: No such file"),
+            ("--model", "none", "model 'none'"), ("--tasks", "none.csv", "No such file or directory: 'none.csv'"),
             ("--also", "none.py", "--also none.py: FileNotFoundError")]:
         if has_flag(name, flag):
             refused(run_here(ROOT / "reproduce" / f"{name}.py", flag, *more), message)
