@@ -144,6 +144,7 @@ def report(runs):
         parts.append((f"{pool}_changes", f"Pool {pool}: change of {who[0]} in % against each",
                       study.changes(short, ["model", "metric"], who)))
         figures[f"_{pool}"] = study.draw_bars, PANELS, "model", who, part, pool
+    parts += study.own_changes(shared, ["pool", "model"], "seed", who, SHOWN)
     return parts, {"table": table, "priorities": priorities}, figures
 
 

@@ -188,6 +188,7 @@ def report(runs):
     met = table[table["metric"] == "deadlines_met_percent"]
     parts.append(("changes", f"Deadlines met: {who[0]}'s change in % against each",
                   study.changes(met, ["load", "batch"], who)))
+    parts += study.own_changes(runs, ["load", "batch"], "run", who, ["deadlines_met_percent"])
     figure = (study.draw_lines, METRICS, "batch", who, table, None if runs["tasks_file"].iloc[0] else "load")
     return parts, {"table": table}, {"": figure}
 

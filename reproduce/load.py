@@ -84,6 +84,7 @@ def report(runs):
     parts = [heading(runs)]
     for metric, caption in METRICS.items():
         parts.append((metric, caption, study.means(table[table["metric"] == metric], ["load"], who)))
+    parts += study.own_changes(runs, ["load"], "run", who, METRICS)
     found = goodput(runs, who)
     caption = f"Goodput: the largest load, up to {LOADS[-1]}, at which {GOAL} % of the deadlines are met"
     parts.append(("goodput", caption, study.means(found, ["goal"], who)))

@@ -132,6 +132,7 @@ def report(runs, intervals):
     parts = [heading(runs)]
     for regime, part in table.groupby("regime", sort=False):
         parts += regime_parts(regime, runs[runs["regime"] == regime], part, who, policies)
+    parts += study.own_changes(runs[runs["algorithm"].isin(policies)], ["regime"], "run", policies, SHOWN)
     figures = list_figures(intervals)
     if len(drawn):
         least = drawn[drawn["metric"] == "T_end_least"].fillna({"mean": 0})
