@@ -25,7 +25,7 @@ import FCIM
 from reproduce import FCIM_critical, stats, study
 
 SEED = 0  # of the first draw
-RUNS = 20  # auctions of each model, pool and kind of price
+RUNS = 12  # auctions of each model, pool and kind of price
 OUT = "results"  # where the files go
 MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS
 POOLS = ["campus", "cloud", "paper"]  # the devices: names in common.POOLS. Hosts play no part in an auction
