@@ -534,7 +534,10 @@ def read_links(links, bidders, devices, seed):
     rows = read_file(links) if isinstance(links, str) else links
     if isinstance(rows, pd.DataFrame):  # of a CSV file: its first column names the rows
         rows = rows.set_index(rows.columns[0]).T
-    given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
+    try:
+        given = pd.DataFrame(rows, dtype=object).reindex(index=names, columns=names)
+    except ValueError as error:
+        raise UserError(f"{place}: not seconds by pairs of devices ({error})") from error
     given = given.where(given.notna(), given.T)  # one way is enough
 
     seconds = pd.DataFrame(0.0, names, names)
@@ -542,7 +545,7 @@ def read_links(links, bidders, devices, seed):
         if links is not None:
             way = f"{place}, {one} to {other}"
             link = check_number(given[one][other], way)
-            require(given[one][other] == given[other][one], f"{way}: {link} s, but not back")
+            require(link == check_number(given[other][one], way), f"{way}: {link} s, but not back")
         elif devices["host"][one] == devices["host"].get(other):  # the client has none
             link = HOST_LINK
         else:
@@ -863,8 +866,8 @@ def layers_figure(title, stages, tasks):
 def finish_figure(figure, keys):
     """Adds the legend {name: artist} below, and makes room for all texts. Returns the figure."""
     figure.legend(keys.values(), keys, ncol=3, loc="lower center")
-    lines = math.ceil(len(keys) / 3)
-    figure.tight_layout(rect=(0, (0.1 + 0.13 * lines) / figure.get_figheight(), 1, 1), pad=0.5)
+    inches = 0.1 + 0.13 * math.ceil(len(keys) / 3)
+    figure.tight_layout(rect=(0, inches / figure.get_figheight(), 1, 1), pad=0.5)
     return figure
 
 
@@ -992,8 +995,7 @@ def to_number(value):
 
 def shown(value):
     """A value from the user for a message: quoted, in one short line."""
-    is_missing = value is None or value != value  # not a number
-    return "missing;" if is_missing else cut(repr(value), 60)
+    return "missing;" if pd.api.types.is_scalar(value) and pd.isna(value) else cut(repr(value), 60)
 
 
 def cut(text, length):

@@ -181,8 +181,11 @@ def make_model(name, kind, head_dim, context, window, **sizes):
 
 
 # Quantization ---------------------------------------------------------------------------------------------------------
-def side_quantization(folder, **_):
-    """What a folder, or a hub repository, says of its quantization in a file of its own; None without one."""
+def side_quantization(folder, local_files_only=False, **_):
+    """What a folder, or a hub repository, says of its quantization in a file of its own; None without one, and where
+    the hub cannot be reached."""
+    if local_files_only:
+        return None
     from transformers.utils import cached_file, has_file
     for file in ("quantize_config.json", "quant_config.json", "hf_quant_config.json"):  # AutoGPTQ, AWQ, ModelOpt
         if has_file(folder, file):

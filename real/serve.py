@@ -69,7 +69,7 @@ def main(prog):
                        f"has {host.context} (its flag -c is for all slots together)")
         begin = functools.partial(server.Request, host)
         seconds, whole = measure_alone(begin, prompts, most)
-        token = min(seconds / [request.count for request in whole])
+        token = min(seconds / [max(1, request.count) for request in whole])
         host.chunk = args.chunk or max(1, int(CHUNK_SECONDS / token))
         print(f"served by {host.model} at {host.address} in chunks of {host.chunk} tokens; in whole requests the list "
               f"takes {seconds.sum():.3f} s", flush=True)
@@ -189,7 +189,7 @@ def serve(schedule, tasks, make_token, clock, wait, runs):
     """
     arrivals = tasks["arrival_time"].tolist()
     estimate = tasks["computation_time"].to_numpy()
-    one_token = np.maximum(estimate // tasks["output_tokens"].to_numpy(), 1)
+    one_token = np.maximum(estimate // np.maximum(tasks["output_tokens"].to_numpy(), 1), 1)
     row_of = {label: k for k, label in enumerate(tasks["label"])}
     computed = np.zeros(len(tasks), dtype="int64")
     unfinished = list(range(len(tasks)))

@@ -107,7 +107,7 @@ def another_list(case):
     until_due = (tasks["deadline"] - tasks["arrival_time"]).to_numpy()
     drawn = tasks.iloc[picked].reset_index(drop=True).assign(
         label=tasks["label"].to_numpy(), arrival_time=arrival, deadline=arrival + until_due[picked])
-    return dict(case, tasks=drawn, times=case["times"][picked], arrivals=arrival / common.US)
+    return dict(case, tasks=drawn, times=case["times"][picked])
 
 
 def completion_time(stages, tasks, delay, times, **_):

@@ -11,7 +11,6 @@ import math
 import os
 import pathlib
 import sys
-import textwrap
 
 if not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -197,7 +196,8 @@ READINGS = """\
 As published: the methods of the authors' scripts, with their own counts of links, on our draws. As
 the systems are: HexGen, PipeDream and PipeEdge of this project, one count of links for all.
 owned: the devices of campus, which cost electricity; rented: the same ones (pool cloud).
-Of the models that FCIM hands to several devices; "any model" in claims.csv: of all.
+Changes of allocations: of the models that FCIM hands to several devices ("any model" in claims.csv:
+of all). Losses and gains of bidders: of all models.
 static: PipeDream; performance: HexGen and PipeEdge, which look at devices and links.
 ratio: communication / (communication + computation), as in the published scripts; time on links: of
 all tasks. completion: until the last task is back.
@@ -290,7 +290,7 @@ def summary(table):
     lines = []
     for key in SHOWN:
         rows = [found.get((*key, pool), found.get((*key, ONE_DEVICE))) for pool in COLUMNS.values()]
-        line = dict(zip(("against", "claim", "as read"), key), paper=next(row["paper"] for row in rows if row))
+        line = dict(zip(("against", "claim", "as read"), key), paper=next((row["paper"] for row in rows if row), ""))
         lines.append({**line, **dict(zip(COLUMNS, map(show, rows)))})
     return pd.DataFrame(lines)
 
@@ -331,7 +331,7 @@ def main(name):
         common.print_table(part.drop(columns=["against", "claim"]))
         print("")
     print(f"{RULES}\n{READINGS}\n")
-    print(textwrap.fill(f"written: {', '.join(paths)}", 100))
+    common.print_lines(f"written: {', '.join(paths)}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import common
 
 ROOT = pathlib.Path(common.__file__).resolve().parent
 TOP = ["common", "ADSA", "FCFS", "FCIM", "HexGen", "LLF", "PipeDream", "PipeEdge", "SRTF", "optimal"]
-LISTS = ("tasks", "bids", "links")  # settings that may be the path of a file
+LISTS = ("tasks", "bids", "links", "network")  # settings that may be the path of a file
 # Flags on which no case depends: how many there are, where they run, what is made of them. (The scripts of --also are
 # in args.methods.)
 FREE = ("runs", "keep", "share", "source", "out", "no_plot", "format", "also")

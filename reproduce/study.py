@@ -171,7 +171,7 @@ def further_methods(paths, methods):
         except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
             raise common.UserError(f"--also {given}: {type(error).__name__}: {common.format_value(error)}") from error
         common.require(needed & set(vars(module)), f"--also {given}: has no function {' or '.join(sorted(needed))}")
-        common.require(name not in methods, f"--also {given}: there is a method {name} already")
+        common.require(name not in {**methods, **found}, f"--also {given}: there is a method {name} already")
         found[name] = path
     return found
 
@@ -381,7 +381,7 @@ def publish(name, args, parts, tables, figures):
             common.print_table(part[2], keys=part[2].attrs.get("keys", 1))
         print("")
     shown = [path for path in paths if not path.endswith(".tex")] + [os.path.join(args.out, f"{name}_*.tex")]
-    print(textwrap.fill(f"written: {', '.join(shown)}", 100, break_long_words=False, break_on_hyphens=False))
+    common.print_lines(f"written: {', '.join(shown)}")
 
 
 def in_latex(table, caption, label):

@@ -129,7 +129,7 @@ def draw_links(bids, latency, bandwidth, seed):
 
 def measured_links(bids, path, pool):
     """The same of a file of links between devices of the pool. Raises UserError."""
-    table = common.read_table(path, "link", LINK, {})
+    table = common.read_table(study.PLACES.get(path, path), "link", LINK, {})
     known = [*(line[0] for line in common.POOLS[pool]), "client"]
     for end in ("from", "to"):
         common.check_rows(table[end].isin(known), table[end], path, f"is not in pool {pool}: {', '.join(known)}")

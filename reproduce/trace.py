@@ -9,7 +9,6 @@ Traces and logs are CSV or JSON files, or JSON lines; formats are recognised by 
 counts are used as they are, and arrivals count from the first request. Traces hold neither transmissions nor deadlines:
 those follow from the settings below, a deadline from the estimated computation too.
 """
-import argparse
 import pathlib
 import re
 import sys
@@ -56,9 +55,7 @@ COLUMNS = ["label", "prompt", "arrival_time", "output_words", "trans_time", "dea
 
 
 def main(name):
-    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
-    parser.error = common.refuse  # one line, without the usage
+    parser = common.make_parser(name, __doc__, plot=False)
     parser.add_argument("file", metavar="FILE", help=f"a trace or log: {', '.join(TRACES)}")
     for flag, kind, metavar, default, text in (
             ("--columns", str, "arrival=X,prompt=Y,output=Z", None,
@@ -187,7 +184,7 @@ def task_table(requests, model, device, load=None, rate=RATE, slack=SLACK):
     if load is not None:
         common.require(arrival.max() > 0, "--load needs requests that arrive at different times")
         run = study.at_load(run, load)
-    common.check_number(run["deadline"].max() / common.US, "deadline of a request")
+    common.check_number(float(run["deadline"].max()) / common.US, "deadline of a request")
     for key in ("arrival_time", "trans_time", "deadline"):
         tasks[key] = run[key].map(as_text).tolist()
 

@@ -80,6 +80,7 @@ def test_a_wrong_file_is_named(name, text, place, tmp_path):
     ({"GPU 1": {"GPU 2": 3, "client": 1}, "GPU 2": {"GPU 1": 4, "client": 1}}, "links, GPU 1 to GPU 2: 3"),
     ({"GPU 1": {"GPU 2": 1, "client": -3}, "GPU 2": {"client": 1}}, "links, GPU 1 to client: -3"),
     ({"GPU 1": {"GPU 2": 1, "client": 1}, "client": {"GPU 2": 2e10}}, "links, GPU 2 to client: 20000000000.0"),
+    ({"GPU 1": 3}, "links: not seconds by pairs of devices"),
     ({"GPU 1": {"GPU 2": "far"}}, "links, GPU 1 to GPU 2: 'far'"),
     ("GPU 1,0,x,1\n", "links, GPU 1 to GPU 2: 'x'"),  # of a CSV file
 ])

@@ -67,7 +67,6 @@ def test_another_list_is_of_the_same_kind_and_judged_as_any(seed):
     arrival = drawn["arrival_time"]
     assert arrival.is_monotonic_increasing
     assert arrival.between(tasks["arrival_time"].min(), tasks["arrival_time"].max()).all()
-    assert (other["arrivals"] * 1000000).tolist() == pytest.approx(arrival.tolist())
     stages, _ = PipeDream.allocate(**case)
     for one in (case, other):
         since = one["tasks"]["arrival_time"].min() / common.US
