@@ -7,6 +7,7 @@ Of the runs that reproduce.published, allocation, scheduling and incentives have
 in the folder of --from. Prints one reading of each claim; claims.csv holds all of them, claims.md what is printed as a
 Markdown table. (S. Habibi, O. Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025.)
 """
+import itertools
 import math
 import os
 import pathlib
@@ -91,20 +92,19 @@ COLUMNS = {"owned (campus)": "campus", "rented (cloud)": "cloud"}  # of the tabl
 
 def of_pools(grounds, command, against):
     """Rows of claims of an allocation study. grounds: {pool: its runs}, of draws that all methods share."""
+    latency = [line[1:] for line in LATENCY if line[0] == against]
+    of_fairness = [line[1:] for line in FAIRNESS if line[0] == against]
     rows = []
     for pool, runs in grounds.items():
         about = dict(against=against, pool=pool, command=command)
         for more, some in (("", on_several(runs)), (ANY_MODEL, runs)):
             if some.empty:
                 continue
-            for which, claim, reading, metric, paper in LATENCY:
-                for kind, others in BASELINES.items():
-                    if which == against:
-                        settings = stats.in_settings(some, ["model", "pool"], "seed", metric, "FCIM", others)
-                        rows.append(dict(about, **change_row(claim, f"{reading}, {kind}{more}", paper, settings)))
-            for which, reading, metric, firsts in FAIRNESS:
-                if which == against:
-                    rows.append(dict(about, **always_row("fairness", reading + more, fairness(some, metric, firsts))))
+            for (claim, reading, metric, paper), (kind, others) in itertools.product(latency, BASELINES.items()):
+                settings = stats.in_settings(some, ["model", "pool"], "seed", metric, "FCIM", others)
+                rows.append(dict(about, **change_row(claim, f"{reading}, {kind}{more}", paper, settings)))
+            for reading, metric, firsts in of_fairness:
+                rows.append(dict(about, **always_row("fairness", reading + more, fairness(some, metric, firsts))))
     return rows
 
 

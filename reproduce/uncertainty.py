@@ -135,7 +135,7 @@ def report(runs):
     """What is published of the runs."""
     who = list(runs["algorithm"].unique())
     table = stats.compare(runs, ["load", "sigma", "cost"], "run", who, METRICS)
-    changed = changes_of_settings(runs, who)
+    changed = changes_of_settings(runs)
     free = table[table["cost"] == 0]
     worst = changed["sigma"].max()
 
@@ -170,7 +170,7 @@ def heading(runs):
             f"{study.legend(number)}")
 
 
-def changes_of_settings(runs, who):
+def changes_of_settings(runs):
     """What estimates, and what preemptions that are not free, change for each policy on the same lists.
 
     A row for each load, sigma, cost, metric and policy: the change in % from exact lengths and free preemptions, and

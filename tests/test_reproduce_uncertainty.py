@@ -89,7 +89,7 @@ def test_changes_are_those_from_exact_lengths_and_free_preemptions():
     runs = pd.DataFrame([dict(load=0.9, run=run, sigma=sigma, cost=cost, algorithm=name,
                               **{metric: rng.uniform(1, 9) for metric in uncertainty.METRICS})
                          for run in range(5) for sigma, cost in settings for name in ("ADSA", "FCFS")])
-    changed = uncertainty.changes_of_settings(runs, ["ADSA", "FCFS"])
+    changed = uncertainty.changes_of_settings(runs)
     assert len(changed) == 3 * 2 * len(uncertainty.METRICS)
     means = runs.groupby(["algorithm", "sigma", "cost"])[uncertainty.METRICS].mean()
     for row in changed.to_dict("records"):
