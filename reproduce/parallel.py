@@ -19,28 +19,26 @@ import common
 MOST = 60  # processes: Windows waits for no more pipes at once
 
 
-def parallel(function, jobs, done=None):
-    """[function(*job) for job in jobs], with a progress bar on a terminal; done(k, result) is called as soon as job k
-    has given its result. Whatever ends this process, Ctrl-C or SIGKILL, ends the workers and what they have started,
-    and their files go."""
+def parallel(function, jobs, done):
+    """Calls done(k, function(*job)) for each job, as soon as it has been run, with a progress bar on a terminal.
+    Whatever ends this process, Ctrl-C or SIGKILL, ends the workers and what they have started, and their files go."""
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")  # fork: at once
     folder, lifeline = tempfile.mkdtemp(), context.Pipe(duplex=False)
-    waiting, results, workers = list(enumerate(jobs)), {}, {}
-    waiting.reverse()
+    waiting = list(enumerate(jobs))[::-1]
+    workers = {}
+    finished = 0
     try:
         for _ in range(min(len(jobs), cores(), MOST)):
             pipe, its_end = context.Pipe()
-            workers[pipe] = context.Process(target=begin, args=(function, its_end, lifeline, folder), daemon=True)
+            workers[pipe] = context.Process(target=work, args=(function, its_end, lifeline, folder), daemon=True)
             workers[pipe].start()
             its_end.close()  # it is the worker's alone now, so that the pipe ends with the worker
             pipe.send(waiting.pop())
-        while len(results) < len(jobs):
+        while finished < len(jobs):
             for pipe in multiprocessing.connection.wait(workers):
-                k, result = receive(pipe)
-                results[k] = result
-                if done:
-                    done(k, result)
-                show_progress(len(results), len(jobs))
+                done(*receive(pipe))
+                finished += 1
+                show_progress(finished, len(jobs))
                 if waiting:
                     pipe.send(waiting.pop())
     finally:
@@ -50,9 +48,8 @@ def parallel(function, jobs, done=None):
                 worker.kill()  # if it led no group yet
                 worker.join()
         remove(folder)
-        if sys.stderr.isatty() and 0 < len(results) < len(jobs):
+        if sys.stderr.isatty() and 0 < finished < len(jobs):
             print("", file=sys.stderr)  # what is said next does not stand behind the bar
-    return [results[k] for k in range(len(jobs))]
 
 
 def cores():
@@ -81,14 +78,10 @@ def show_progress(done, of):
               flush=True)
 
 
-def begin(function, pipe, lifeline, folder):
+def work(function, pipe, lifeline, folder):
+    """What a worker does: one job after another, until it is killed, or its parent, by the end of a pipe, has gone."""
     parent, its_end = lifeline
     its_end.close()
-    work(function, pipe, parent, folder)
-
-
-def work(function, pipe, parent, folder):
-    """What a worker does: one job after another, until it is killed, or its parent, by the end of a pipe, has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     if hasattr(os, "setpgrp"):
         os.setpgrp()
@@ -100,15 +93,19 @@ def work(function, pipe, parent, folder):
             k, job = pipe.recv()
         except EOFError:
             watcher.join()  # which ends this process, as the parent has gone
-        try:
-            result = function(*job)
-        except (common.UserError, common.NoAllocation) as error:
-            result = error
-        except Exception as error:  # of a script of the user's, perhaps, or of a package
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            text = f"{type(error).__name__}: {common.format_value(error)} ({at.filename}, line {at.lineno})"
-            result = common.UserError(text)
-        pipe.send((k, result))
+        pipe.send((k, attempt(function, job)))
+
+
+def attempt(function, job):
+    """What a job gives; what it raises, as an error of one line."""
+    try:
+        return function(*job)
+    except (common.UserError, common.NoAllocation) as error:
+        return error
+    except Exception as error:  # of a script of the user's, perhaps, or of a package
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {common.format_value(error)} ({at.filename}, line {at.lineno})"
+        return common.UserError(text)
 
 
 def watch(parent, folder):

@@ -25,7 +25,6 @@ import functools
 import importlib.util
 import io
 import itertools
-import json
 import math
 import os
 import re
@@ -46,6 +45,7 @@ POLICIES = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", "EDF":
 MEAN = ["mean", "low", "high"]  # columns of stats.compare
 CHANGE = ["change", "change_low", "change_high"]
 TEXTS = ("problem", "tasks_file", "proof")  # columns of runs in which an empty cell is an empty text
+WHOLE = "1/1"  # the share of all cases
 PAGE_ROWS = 50  # a longer LaTeX table goes over several pages
 PLACES = {}  # {path of a user's file: where it stands}, on a worker of reproduce/cluster.py
 
@@ -64,11 +64,12 @@ def run(name, doc, cases, run_case, report, runs, needed, methods=None, more=(),
         if flags:
             flags(parser)
         args = parser.parse_args()
-        check_writable(args.out)
+        check_writable(args.out, "--out")
         files = [f"{name}_{what}.csv" for what in ("runs", *more)]
         if args.source is None:
-            check_settings(args, methods)
+            check_settings(args, methods or {})
             found = run_cases(name, run_case, cases(args), args)
+            found = found if more else [[rows] for rows in found]
             tables = [pd.DataFrame(itertools.chain.from_iterable(parts)) for parts in zip(*found)]
             common.write_files(args.out, dict(zip(files, tables)))
             tables = [read_runs(args.out, file) for file in files]  # runs may lack metrics that no method has
@@ -80,26 +81,29 @@ def run(name, doc, cases, run_case, report, runs, needed, methods=None, more=(),
 
 
 def run_cases(name, run_case, jobs, args):
-    """The tables of each case: always a list of lists of rows, as JSON has them, wherever the case has run."""
-    run = functools.partial(parallel, functools.partial(keep.as_text, run_case))
-    if os.environ.get(cluster.ADDRESS):
-        run = functools.partial(cluster.on_dask, run_case, args)
+    """[run_case(*job) for job in jobs], of which --keep may have some already, on all cores, or on Dask's workers."""
+    run = functools.partial(parallel, run_case)
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")  # Dask's own variable
+    if address:
+        run = functools.partial(cluster.on_dask, address, keep.files(run_case, args), run_case)
     try:
-        if args.keep is not None:
-            return keep.run_missing(run, name, run_case, jobs, args)
-        return [json.loads(text) for text in run(jobs)]
+        if args.keep:
+            return keep.run_missing(run, name, keep.head_of(run_case, args), jobs, args.keep, args.share)
+        found = {}
+        run(jobs, found.__setitem__)
+        return [found[k] for k in range(len(jobs))]
     except KeyboardInterrupt:
         hint = "the same command goes on" if args.keep else "nothing is kept, as it would be with --keep DIR"
         raise KeyboardInterrupt(f"interrupted: {hint}") from None
 
 
-def check_writable(out):
-    """UserError unless the folder `out` can be written in, or made: a study may run for hours before it writes."""
-    parent = os.path.abspath(out)
+def check_writable(folder, flag):
+    """UserError unless the folder can be written in, or made: a study may run for hours before it writes."""
+    parent = os.path.abspath(folder)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
     is_open = os.path.isdir(parent) and os.access(parent, os.W_OK)
-    common.require(is_open, f"--out {out}: {parent} is not a folder that can be written in")
+    common.require(is_open, f"{flag} {folder}: {parent} is not a folder that can be written in")
 
 
 def make_parser(title, doc, runs, methods, settings):
@@ -109,7 +113,8 @@ def make_parser(title, doc, runs, methods, settings):
                         help="run nothing: make tables and figures of the runs that are stored in DIR")
     parser.add_argument("--keep", metavar="DIR",
                         help="keep each finished case in DIR: the same command goes on after an interruption")
-    parser.add_argument("--share", metavar="K/N", help="with --keep: of the cases only every N-th, from the K-th on")
+    parser.add_argument("--share", metavar="K/N", default=WHOLE,
+                        help="with --keep: of the cases only every N-th, from the K-th on")
     parser.add_argument("--format", choices=["png", "pdf"], default="png", help="pdf: figures as PDF besides PNG")
     if methods:
         parser.add_argument("--also", metavar="SCRIPT.py", action="append", default=[],
@@ -120,18 +125,18 @@ def make_parser(title, doc, runs, methods, settings):
 def check_settings(args, methods):
     """Whole numbers for --runs and --seed; the names that flags give; (K, N) of --share; all that is compared, as
     args.methods."""
-    if args.share is not None:
-        common.require(args.keep is not None, "--share: needs --keep")
-        is_share = re.match(r"\d{1,9}/\d{1,9}$", args.share)
-        k, n = map(int, args.share.split("/")) if is_share else (0, 0)
-        common.require(0 < k <= n, f"--share: {common.shown(args.share)} is not one of 1/n, 2/n ... n/n")
-        args.share = (k, n)
+    if args.keep:
+        check_writable(args.keep, "--keep")
+    common.require(args.keep or args.share == WHOLE, "--share: needs --keep")
+    share = re.fullmatch(r"(\d+)/(\d+)", args.share)
+    k, n = map(int, share.groups()) if share else (0, 0)
+    common.require(0 < k <= n, f"--share: {common.shown(args.share)} is not one of 1/n, 2/n ... n/n")
+    args.share = (k, n)
     args.runs = int(common.check_number(args.runs, "--runs", whole=True, least=1))
     args.seed = int(common.check_number(args.seed, "--seed", whole=True))
     if "link" in args:
         args.link = common.find_name(args.link, common.LINKS, "link")
-    if methods:
-        args.methods = {**methods, **further_methods(args.also, methods)}
+    args.methods = {**methods, **further_methods(args.also, methods)} if methods else {}
 
 
 def refuse_without_effect(parser, args):
@@ -163,15 +168,14 @@ def further_methods(paths, methods):
     known = set().union(*(vars(script(path)) for path in methods.values()))
     needed = known & {"allocate", "schedule"}
     found = {}
-    for given in paths:
-        path = os.path.abspath(given)
+    for path in paths:
         name = os.path.splitext(os.path.basename(path))[0]
         try:
             module = script(path)
         except (Exception, SystemExit) as error:  # whatever a script of the user's may raise
-            raise common.UserError(f"--also {given}: {type(error).__name__}: {common.format_value(error)}") from error
-        common.require(needed & set(vars(module)), f"--also {given}: has no function {' or '.join(sorted(needed))}")
-        common.require(name not in {**methods, **found}, f"--also {given}: there is a method {name} already")
+            raise common.UserError(f"--also {path}: {type(error).__name__}: {common.format_value(error)}") from error
+        common.require(needed & set(vars(module)), f"--also {path}: has no function {' or '.join(sorted(needed))}")
+        common.require(name not in {**methods, **found}, f"--also {path}: there is a method {name} already")
         found[name] = path
     return found
 

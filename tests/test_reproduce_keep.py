@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 import common
 from reproduce import keep
 
-STUDY = f'''"""Gaps."""
-import sys
+STUDY = '''"""Gaps."""
 import time
 
-sys.path.insert(0, {str(ROOT)!r})
 import numpy as np
 
 import common
@@ -42,7 +40,7 @@ def run_case(load, seed):
 
 def report(runs):
     table = stats.compare(runs, ["load"], "seed", ["A", "B"], ["gap"])
-    return [("gaps", "Gaps", study.means(table, ["load"], ["A", "B"]))], {{"table": table}}, {{}}
+    return [("gaps", "Gaps", study.means(table, ["load"], ["A", "B"]))], {"table": table}, {}
 
 if __name__ == "__main__":
     study.run("gaps", __doc__, cases, run_case, report, 10, ["load", "seed", "gap"], seed=0, out="results")
@@ -85,9 +83,14 @@ def start(*command, **options):
                             stderr=subprocess.STDOUT, text=True, **options)
 
 
+def start_study(*command):
+    """Of a user's own, from outside the project."""
+    return start(*command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
 def test_after_each_kill_the_same_command_goes_on(script, plain):
     for number in (2, 5, 11):
-        process = start(script, "--keep", "k", "--out", "killed")
+        process = start_study(script, "--keep", "k", "--out", "killed")
         wait_until(lambda number=number: sum(kept("k").values()) >= number)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
@@ -127,7 +130,7 @@ def test_cases_of_another_run_are_refused(script, monkeypatch):
         patch.setattr(pd, "__version__", "0")
         refused(run_here(script, "--keep", "k"), ".jsonl: cases of another run: pandas differ")
     script.write_text(STUDY + "# edited\n")
-    refused(run_here(script, "--keep", "k"), ".jsonl: cases of another run: own/gaps.py differ")
+    refused(run_here(script, "--keep", "k"), ".jsonl: cases of another run: gaps.py differ")
 
 
 def test_what_is_typed_wrong_and_what_is_interrupted(script, monkeypatch):
@@ -155,7 +158,7 @@ cells = st.one_of(numbers, st.none(), st.text())
 @given(st.lists(st.fixed_dictionaries({"a": cells, "b": numbers}, optional={"c": cells}), min_size=1, max_size=4))
 def test_rows_come_back_as_they_were(rows):
     """Of the same types, numpy's as Python's, and as the same bytes of a CSV file."""
-    back, = json.loads(keep.as_text(lambda: rows))
+    back = json.loads(keep.to_json(rows))
     for row, again in zip(rows, back):
         python = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
         assert repr(again) == repr(python)
@@ -167,35 +170,38 @@ def test_rows_come_back_as_they_were(rows):
 @thorough
 def test_workers_of_dask(script, plain, tmp_path, monkeypatch):
     """Scheduler and workers in folders of their own, the project importable on neither: one of the workers is killed in
-    the middle, an edit is seen, and what a case raises is not tried again."""
+    the middle, edits are seen, there and back, and what a case raises is not tried again."""
     pytest.importorskip("distributed")
     script.write_text(STUDY.replace("PAUSE = 0.05", "PAUSE = 0.3"))
     processes = []
-    for name, *flags in (("scheduler", "--host", "127.0.0.1", "--port", "0"),
-                         *[("worker", "--nthreads", "1", "--nworkers", "1")] * 2):
+
+    def start_dask(what, *flags):
         folder = tmp_path / str(len(processes))
         folder.mkdir()
-        processes.append(start("-m", f"distributed.cli.dask_{name}", "--scheduler-file", tmp_path / "scheduler.json",
+        processes.append(start("-m", f"distributed.cli.dask_{what}", "--scheduler-file", tmp_path / "scheduler.json",
                                "--no-dashboard", *flags, cwd=folder))
     try:
+        start_dask("scheduler", "--host", "127.0.0.1", "--port", "0")
+        start_dask("worker", "--nthreads", "1")
+        start_dask("worker", "--nthreads", "1")
         wait_until((tmp_path / "scheduler.json").exists)
         address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
-        study = start(script, "--keep", "k", "--out", "cluster")
+        study = start_study(script, "--keep", "k", "--out", "cluster")
         wait_until(lambda: sum(kept("k").values()) >= 5)
         os.killpg(processes[1].pid, signal.SIGKILL)  # with its nanny
         out, _ = study.communicate(timeout=60)
         assert out.startswith(f"2 workers of {address}, 1 lost\n")
         assert contents("cluster") == plain
 
-        (tmp_path / "scale.py").write_text("BY = 2 / 3\n")
-        assert start(script, "--out", "edited").wait(60) == 0
-        monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
-        assert start(script, "--out", "here").wait(60) == 0
-        assert contents("edited") == contents("here") != plain
+        for by, out in (("2 / 3", "edited"), ("1 / 3", "back")):
+            (tmp_path / "scale.py").write_text(f"BY = {by}\n")
+            assert start_study(script, "--out", out).wait(60) == 0
+        assert contents("edited") != contents("back") == plain
 
-        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
-        assert start(script, "--seed", 90).communicate()[0] == "reproduce.gaps: seed 99 is wrong\n"
+        assert start_study(script, "--seed", 90).communicate()[0] == "reproduce.gaps: seed 99 is wrong\n"
+        start_dask("worker", "--nthreads", "2")
+        wait_until(lambda: "--nthreads 1" in start_study(script, "--runs", 1).communicate()[0])
     finally:
         for process in processes:
             process.terminate()

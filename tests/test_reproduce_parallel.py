@@ -32,6 +32,12 @@ def dies(k):
     return k
 
 
+def results(function, jobs):
+    found = {}
+    parallel(function, jobs, found.__setitem__)
+    return [found[k] for k in range(len(jobs))]
+
+
 @pytest.mark.parametrize("allowed", [1, 2])
 def test_results_come_in_order_from_as_many_processes_as_cores_are_allowed(allowed, monkeypatch, capsys):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
@@ -39,9 +45,9 @@ def test_results_come_in_order_from_as_many_processes_as_cores_are_allowed(allow
     started = []
     start = multiprocessing.process.BaseProcess.start
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", lambda one: started.append(one) or start(one))
-    assert parallel(math.pow, [(k, 2) for k in range(20)]) == [k * k for k in range(20)]
+    assert results(math.pow, [(k, 2) for k in range(20)]) == [k * k for k in range(20)]
     assert len(started) == allowed
-    found = parallel(bytes, [(3000000 + k,) for k in range(4)])  # more than a pipe holds at once
+    found = results(bytes, [(3000000 + k,) for k in range(4)])  # more than a pipe holds at once
     assert [len(result) for result in found] == [3000000 + k for k in range(4)]
     assert capsys.readouterr() == ("", "")
 
@@ -49,12 +55,12 @@ def test_results_come_in_order_from_as_many_processes_as_cores_are_allowed(allow
 def test_a_bar_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
-    parallel(math.pow, [(k, 2) for k in range(4)])
+    results(math.pow, [(k, 2) for k in range(4)])
     out, err = capsys.readouterr()
     assert (out, err.count("\r"), err.count("\n")) == ("", 4, 1)
     assert err.endswith(f"\r[{'#' * 40}] 4 of 4\n")
     with pytest.raises(common.UserError):
-        parallel(fails, [(k,) for k in range(4)])
+        results(fails, [(k,) for k in range(4)])
     assert capsys.readouterr().err.endswith("2 of 4\n")  # a bar that stops ends its line
 
 
@@ -66,7 +72,7 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
 def test_what_goes_wrong_in_a_process_is_one_line_and_leaves_no_file(function, message, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(common.UserError, match=message):
-        parallel(function, [(k,) for k in range(4)])
+        results(function, [(k,) for k in range(4)])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,7 +103,7 @@ def job(k):
     subprocess.run(["sleep", "100"])
 
 if __name__ == "__main__":
-    common.run(lambda name: parallel(job, [(k,) for k in range(10)]), "many")
+    common.run(lambda name: parallel(job, [(k,) for k in range(10)], print), "many")
 """
 
 
