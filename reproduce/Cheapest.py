@@ -6,11 +6,10 @@
 The devices that ask least per layer take all that they offer until the layers are placed. No other allocation costs
 less at price per layer; neither time nor links play a part. What FCIM's score adds to it is what FCIM does otherwise.
 """
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import common
 import FCIM

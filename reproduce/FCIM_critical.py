@@ -11,12 +11,11 @@ truthful and nothing else: a device may still gain by promising another time or 
 may add up to more than the budget, which the report says too.
 """
 import math
-import pathlib
 import sys
 from functools import lru_cache
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import common
 import FCIM

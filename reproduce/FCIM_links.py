@@ -7,12 +7,11 @@ The auction is FCIM's: the same winners, layers and rewards. The paper runs the 
 here they stand in the order over which a task's links, from the client and back to it, add up to least. More than 12
 winners keep the order in which they won, which the report says: the time to find the least grows as 2^winners.
 """
-import pathlib
 import sys
 from functools import lru_cache
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import common
 import FCIM

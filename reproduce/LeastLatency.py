@@ -10,11 +10,10 @@ Inference via Collaborative Edge Computing", 2024). Price plays no part.
 For a set of devices the two sums are independent: links depend on the order alone (the dynamic program over sets and
 last devices of M. Held and R. Karp, 1962), and computation is least where the fastest devices run all that they offer.
 """
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 

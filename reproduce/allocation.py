@@ -9,14 +9,13 @@ fairer (S. Habibi, O. Ercetin, IEEE Access 13, 2025): reproduce.claims sets that
 is ours; Cheapest and LeastLatency are references. --also takes an allocation script of your own.
 """
 import functools
-import pathlib
 import sys
 
 import numpy as np
 import pandas as pd
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import common
 import FCIM

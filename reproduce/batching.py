@@ -16,11 +16,10 @@ hard pressed; random lists are B times as long. --tasks takes a list of your own
 The uplink is dedicated: a shared one carries less than batches of 4. EDF (reproduce/EDF.py) is not of the paper.
 """
 import math
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 import pandas as pd

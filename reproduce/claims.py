@@ -13,8 +13,8 @@ import os
 import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import pandas as pd
 

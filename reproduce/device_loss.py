@@ -19,11 +19,10 @@ A device is paid for the tasks that it has computed, the lost one for those that
 """
 import math
 import os
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 import pandas as pd

@@ -8,11 +8,10 @@ was dealt, first come, first served (ties: the first). Each device orders its ow
 of its own.
 """
 import functools
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 import pandas as pd

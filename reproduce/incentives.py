@@ -12,13 +12,12 @@ takes an allocation script with payments of its own; it is run some 600 times a 
 """
 import itertools
 import math
-import pathlib
 import sys
 
 import pandas as pd
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import common
 import FCIM

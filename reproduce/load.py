@@ -9,11 +9,10 @@ GOAL % of the deadlines are met, is interpolated. Random lists have Poisson arri
 in their place, a trace perhaps (reproduce.trace): one list, so that there are no bands.
 """
 import math
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 import pandas as pd

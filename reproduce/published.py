@@ -26,11 +26,10 @@ PipeEdge: by dynamic programming over devices and layers, in listing order, the 
 None of the nine published scripts runs as it stands. Of what these four do, two faults of HexGen lie in the method
 itself, as said above: a population that dies out, and random counts that are never found.
 """
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 

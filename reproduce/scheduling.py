@@ -9,12 +9,11 @@ the paper. --also takes a scheduling script of your own. Of a list of more tasks
 of all policies is drawn, and there are no random lists.
 """
 import math
-import pathlib
 import sys
 import textwrap
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 import pandas as pd

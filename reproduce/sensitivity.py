@@ -10,13 +10,12 @@ smallest is 1.1, or this if it is less. The paper claims 54.7 % less communicati
 time (S. Habibi, O. Ercetin, IEEE Access 13, 2025).
 """
 import functools
-import pathlib
 import sys
 import textwrap
 from unittest import mock
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import common
 import FCIM

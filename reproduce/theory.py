@@ -12,11 +12,10 @@ preemptive, meets all deadlines on a dedicated link where any schedule does. Jac
 first, preemptive, ends the last transmission earliest on a dedicated link (J. Jackson, 1955; W. Horn, 1974).
 """
 import itertools
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 import pandas as pd

@@ -9,7 +9,6 @@ Traces and logs are CSV or JSON files, or JSON lines; formats are recognised by 
 counts are used as they are, and arrivals count from the first request. Traces hold neither transmissions nor deadlines:
 those follow from the settings below, a deadline from the estimated computation too.
 """
-import pathlib
 import re
 import sys
 from collections import namedtuple
@@ -17,8 +16,8 @@ from collections import namedtuple
 import numpy as np
 import pandas as pd
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import common
 from reproduce import study

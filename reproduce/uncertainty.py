@@ -14,11 +14,10 @@ FCFS it looks at no length. --also takes a scheduling script of your own.
 """
 import collections
 import math
-import pathlib
 import sys
 
-if not __package__:  # run by its path: the project's folder is where modules are found
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if not __package__:  # run by its path: modules are found in the folder above
+    sys.path[0] += "/.."
 
 import numpy as np
 import pandas as pd
