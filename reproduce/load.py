@@ -8,7 +8,6 @@ stretched or squeezed to it; deadlines stay as long after the arrivals as they w
 GOAL % of the deadlines are met, is interpolated. Random lists have Poisson arrivals; --tasks takes a list of your own
 in their place, a trace perhaps (reproduce.trace): one list, so that there are no bands.
 """
-import math
 import sys
 
 if not __package__:  # run by its path: modules are found in the folder above
@@ -41,7 +40,8 @@ def cases(args):
     """A case is a list at a load."""
     model = common.get_model(args.model)
     device = common.get_device(args.device)
-    lists = study.task_lists(args, lambda draw: random_list(draw, model, device))
+    lists = study.task_lists(args, lambda draw: study.random_tasks(
+        draw, TASKS, PROMPT, OUTPUT, TRANS, FACTOR, None, model, device))
     common.require(lists[0]["arrival_time"].nunique() > 1, f"{args.tasks}: all tasks arrive at once, at any load")
     common.require(lists[0]["computation_time"].any(), f"{args.tasks}: no task takes any computation")
     return [(load, args.seed, run, tasks, args.tasks or "", args.methods, model, device, args.link)
@@ -62,31 +62,14 @@ def run_case(load, seed, run, tasks, tasks_file, methods, model, device, link):
     return rows
 
 
-def random_list(draw, model, device):
-    """Task table of a random list, its arrivals a Poisson process."""
-    rows = pd.DataFrame({"label": [f"Task {k + 1}" for k in range(TASKS)], "prompt": "", "output_words": 0})
-    rows["prompt_tokens"] = draw.integers(*PROMPT, TASKS, endpoint=True)
-    rows["output_tokens"] = draw.integers(*OUTPUT, TASKS, endpoint=True)
-    rows["trans_time"] = draw.uniform(*TRANS, TASKS)
-    factor = draw.uniform(*FACTOR, TASKS)
-    arrival = np.cumsum(draw.exponential(1, TASKS))
-    tasks = common.read_tasks(rows.assign(arrival_time=arrival, deadline=arrival).to_dict("records"), model, [device])
-
-    allowed = factor * (tasks["computation_time"] + tasks["trans_time"])
-    return tasks.assign(deadline=tasks["arrival_time"] + np.rint(allowed).astype("int64"))
-
-
 def report(runs):
-    """What is published of the runs."""
     who = list(runs["algorithm"].unique())
     table = stats.compare(runs, ["load"], "run", who, METRICS)
-    parts = [heading(runs)]
-    for metric, caption in METRICS.items():
-        parts.append((metric, caption, study.means(table[table["metric"] == metric], ["load"], who)))
-    parts += study.own_changes(runs, ["load"], "run", who, METRICS)
     found = goodput(runs, who)
     caption = f"Goodput: the largest load, up to {LOADS[-1]}, at which {GOAL} % of the deadlines are met"
-    parts.append(("goodput", caption, study.means(found, ["goal"], who)))
+    parts = [heading(runs), *study.means_of(table, ["load"], who, METRICS),
+             *study.own_changes(runs, ["load"], "run", who, METRICS),
+             ("goodput", caption, study.means(found, ["goal"], who))]
     return parts, {"table": table, "goodput": found}, {"": (draw, who, table, found)}
 
 
@@ -97,7 +80,7 @@ def goodput(runs, who):
         met = runs[runs["algorithm"] == name].pivot(index="run", columns="load", values="deadlines_met_percent")
         curves = [met.mean().to_numpy(), *(stats.drawings(len(met)) @ met.to_numpy() / len(met))]
         found = np.array([largest_load(met.columns.to_numpy(), curve) for curve in curves])
-        low, high = stats.interval(found[1:]) if len(met) > 1 else (math.nan, math.nan)
+        low, high = stats.interval(found[1:], len(met))
         rows.append(dict(goal=f"{GOAL} %", algorithm=name, runs=len(met), mean=found[0], low=low, high=high))
     return pd.DataFrame(rows).round(6)
 

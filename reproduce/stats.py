@@ -20,8 +20,11 @@ def drawings(n):
     return np.random.default_rng(n).multinomial(n, [1 / n] * n, RESAMPLES).astype(float)
 
 
-def interval(samples):
-    """95 % interval of a statistic from its values in the drawings: all but the 2.5 % at either end."""
+def interval(samples, number):
+    """95 % interval of a statistic of so many runs from its values in the drawings: all but the 2.5 % at either end;
+    none (NaN) of a single run."""
+    if number == 1:
+        return math.nan, math.nan
     cut = RESAMPLES * 25 // 1000
     ends = [cut, RESAMPLES - 1 - cut]
     return tuple(np.partition(samples, ends)[ends])
@@ -29,11 +32,10 @@ def interval(samples):
 
 def mean(values):
     """Mean of the runs (array), and its 95 % interval: NaN of no run, and no interval of a single one."""
-    if not len(values):
+    number = len(values)
+    if not number:
         return NONE
-    if len(values) == 1:
-        return values.mean(), math.nan, math.nan
-    return (values.mean(), *interval(drawings(len(values)) @ values / len(values)))
+    return (values.mean(), *interval(drawings(number) @ values / number, number))
 
 
 def percent(mine, theirs):
@@ -51,23 +53,20 @@ def change(values, others):
 def mean_change(settings):
     """Mean over settings of the change in %, and its 95 % interval. settings: pairs of arrays as in `change`, all of
     the same runs, drawn for all settings together; NaN in both where a setting has not that run."""
-    found, samples, number = [], [], 0
+    found, samples = [], []
     for values, others in settings:
         known = ~np.isnan(values)
         values, others = np.where(known, values, 0), np.where(known, others, 0)
         if not others.any():  # nor is there a change if no run is known
             return NONE
-        number = len(values)
-        drawn = drawings(number)
+        drawn = drawings(len(values))
         sample = percent(drawn @ values, drawn @ others)
         sample[drawn @ known == 0] = math.nan  # the drawing holds none of the runs that are known
         found.append(percent(values.sum(), others.sum()))
         samples.append(sample)
     if not found:
         return NONE
-    if number == 1:
-        return float(np.mean(found)), math.nan, math.nan
-    return (float(np.mean(found)), *interval(np.nanmean(samples, axis=0)))
+    return (float(np.mean(found)), *interval(np.nanmean(samples, axis=0), len(values)))
 
 
 def compare(runs, keys, pair, who, metrics):
@@ -124,9 +123,7 @@ def shared_draws(runs, keys):
 
 def failures(runs, keys):
     """A row for each of keys and algorithm that has failed: how many of its draws, and what it said of the first."""
-    rows = []
-    for setting, group in runs.groupby([*keys, "algorithm"], sort=False):
-        problems = group["problem"][group["problem"] != ""].tolist()
-        rows.append([*setting, len(group), len(problems), problems[0] if problems else ""])
-    table = pd.DataFrame(rows, columns=[*keys, "algorithm", "draws", "failed", "first_reason"])
+    problems = runs.groupby([*keys, "algorithm"], sort=False)["problem"]
+    table = problems.agg(draws="size", failed=lambda found: (found != "").sum(),
+                         first_reason=lambda found: next(filter(None, found), "")).reset_index()
     return table[table["failed"] > 0]

@@ -240,8 +240,9 @@ def random_tasks(draw, number, prompt, output, trans, factor, load, model, devic
     """Task table of a random list, in order of arrival.
 
     draw: numpy's Generator; prompt, output (tokens), trans (s), factor: the least and the most; load: computation over
-    span of the arrivals; a deadline is arrival + factor x (computation + transmission). The tasks that a draw gives are
-    the same at all loads, but for arrivals and deadlines. in_words: prompt and output are words, not tokens.
+    span of the arrivals, evenly spread; None: Poisson arrivals, one a second; a deadline is arrival + factor x
+    (computation + transmission). The tasks that a draw gives are the same at all loads, but for arrivals and deadlines.
+    in_words: prompt and output are words, not tokens.
     """
     rows = pd.DataFrame({"label": [f"Task {k + 1}" for k in range(number)], "prompt": "", "output_words": 0,
                          "arrival_time": 0, "deadline": 0})
@@ -249,7 +250,6 @@ def random_tasks(draw, number, prompt, output, trans, factor, load, model, devic
     rows["output_tokens"] = draw.integers(*output, number, endpoint=True)
     rows["trans_time"] = draw.uniform(*trans, number)
     factors = draw.uniform(*factor, number)
-    arrival = np.sort(draw.uniform(0, 1, number))
 
     if in_words:
         tokens = ["prompt_tokens", "output_tokens"]
@@ -257,7 +257,11 @@ def random_tasks(draw, number, prompt, output, trans, factor, load, model, devic
     most = model.context - rows["prompt_tokens"].max()
     rows["output_tokens"] = rows["output_tokens"].clip(upper=most)  # so that none runs capped
     tasks = common.read_tasks(rows.to_dict("records"), model, [device])
-    tasks = at_load(tasks.assign(arrival_time=arrival - arrival[0]), load)
+    if load is None:
+        tasks["arrival_time"] = common.microseconds(draw.exponential(1, number).cumsum())
+    else:
+        arrival = np.sort(draw.uniform(0, 1, number))
+        tasks = at_load(tasks.assign(arrival_time=arrival - arrival[0]), load)
     allowed = factors * (tasks["computation_time"] + tasks["trans_time"])
     return tasks.assign(deadline=tasks["arrival_time"] + np.rint(allowed).astype("int64"))
 
@@ -284,6 +288,12 @@ def means(table, rows, who):
 def changes(table, rows, who):
     """The same of the change in % of the first of `who` against each of the others."""
     return in_columns(table, rows, who[1:], CHANGE, show_change)
+
+
+def means_of(table, rows, who, captions):
+    """Parts to print: the means of each metric, {metric: caption}."""
+    return [(metric, caption, means(table[table["metric"] == metric], rows, who))
+            for metric, caption in captions.items()]
 
 
 def own_changes(runs, rows, pair, who, metrics):

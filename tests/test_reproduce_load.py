@@ -5,7 +5,7 @@ import pytest
 from conftest import refused
 
 import common
-from reproduce import load, stats
+from reproduce import load, stats, study
 
 MODEL, DEVICE = common.get_model("GPT-Neo 1.3B"), common.get_device("T4")
 
@@ -29,8 +29,9 @@ def test_waiting_is_that_of_a_queue_with_a_closed_form():
 
 def test_arrivals_are_a_poisson_process():
     """Times between arrivals: their standard deviation is their mean, and 1 - 1 / e of them are below it."""
-    gaps = np.concatenate([np.diff(load.random_list(np.random.default_rng(run), MODEL, DEVICE)["arrival_time"])
-                           for run in range(10)])
+    drawn = load.TASKS, load.PROMPT, load.OUTPUT, load.TRANS, load.FACTOR, None, MODEL, DEVICE
+    lists = [study.random_tasks(np.random.default_rng(run), *drawn) for run in range(10)]
+    gaps = np.concatenate([np.diff(tasks["arrival_time"]) for tasks in lists])
     assert gaps.std() / gaps.mean() == pytest.approx(1, abs=0.05)
     assert (gaps < gaps.mean()).mean() == pytest.approx(1 - 1 / np.e, abs=0.02)
 
