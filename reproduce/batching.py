@@ -178,7 +178,6 @@ def first_that_fit(order, begun, kv, free, most):
 
 # Report ---------------------------------------------------------------------------------------------------------------
 def report(runs):
-    """What is published of the runs."""
     who = list(runs["algorithm"].unique())
     table = stats.compare(runs, ["load", "batch"], "run", who, METRICS)
     parts = [heading(runs)]
@@ -193,7 +192,6 @@ def report(runs):
 
 
 def heading(runs):
-    """What was run, and how to read it."""
     about = runs.iloc[0]
     lists = f"{about['tasks_file']}: {about['tasks']:,} tasks, as they arrive"
     if not about["tasks_file"]:

@@ -104,7 +104,6 @@ def draw(who, table, found):
 
 
 def heading(runs):
-    """What was run, and how to read it."""
     about = runs.iloc[0]
     number = runs["run"].nunique()
     text = f"reproduce.load: {about['model']} on {about['device']}, {about['link']} uplink\n"

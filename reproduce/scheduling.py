@@ -160,7 +160,6 @@ def compare(runs, who):
 
 
 def heading(runs):
-    """What was run, and how to read it."""
     about = runs.iloc[0]
     drawn = runs[runs["regime"] != LIST]
     lines = [f"reproduce.scheduling: {about['model']} on {about['device']}, {about['link']} uplink",

@@ -9,9 +9,8 @@ it over all stages and gets it back, applies the output head, and so knows the f
 tokens goes the same way, the next one once it is back (the way of the last one says that the output ends). A stage
 serves prompts and tokens of all tasks first come, first served, one at a time (ties: the task that arrived first).
 
-A link has a latency and a bandwidth, drawn for each pair of devices in three kinds of network. A token crosses it as
-hidden x 2 bytes, a prompt as so many for each of its tokens, on every link, the one back to the client too, and within
-a group in all-reduces (common.stage_times). How long a stage computes: see split_times.
+A link has a latency and a bandwidth, drawn for each pair of devices in three kinds of network. Each token, of a prompt
+too, crosses it as hidden x 2 bytes, on every link, and within a group in all-reduces (common.stage_times).
 
 The methods plan with the seconds that all crossings of a link take a task, in the mean over the list, as --links would
 hand them over. "paper_": the same allocations under the paper's model, by common.evaluate, with these links.
@@ -69,8 +68,9 @@ def add_flags(parser):
 def cases(args):
     """A case is a draw of links and bids in a network, or, of a file of links, of bids alone."""
     settings = study.models_and_pools(args, MODELS, POOLS)
-    networks = NETWORKS if args.network is None else [args.network]
+    networks = NETWORKS
     if args.network is not None:
+        networks = [args.network]
         common.require(len(settings) == 1, f"--network {args.network}: these are links of one pool, for one model: "
                        "choose them by --pool and --model")
         write_links(args, *settings[0])
@@ -91,26 +91,25 @@ def run_case(tasks, model, pool, network, seed, methods):
     """Metrics of the methods ({name: script})."""
     case = study.quiet_case(tasks, model, pool, seed)
     if network in NETWORKS:
-        latency, bandwidth = draw_links(case["bids"], *NETWORKS[network], seed)
+        links = draw_links(case["bids"], *NETWORKS[network], seed)
     else:
-        latency, bandwidth = measured_links(case["bids"], network, pool)
-    case = plan_with(case, latency, bandwidth)
-    tasks_file = tasks if isinstance(tasks, str) else ""
+        links = measured_links(case["bids"], network, pool)
+    case = plan_with(case, *links)
     rows = []
     for name, path in methods.items():
-        row = dict(model=model.name, pool=pool, network=os.path.basename(network), seed=seed, tasks_file=tasks_file,
-                   algorithm=name)
+        row = dict(model=model.name, pool=pool, network=os.path.basename(network), seed=seed,
+                   tasks_file=tasks if isinstance(tasks, str) else "", algorithm=name, problem="")
+        rows.append(row)
         try:
             with study.errors_of(name):
                 stages, _ = study.script(path).allocate(**case)
                 _, _, _, paper = common.evaluate(stages, **case)
         except common.NoAllocation as none:
-            rows.append(dict(row, problem=str(none)))
+            row["problem"] = str(none)
             continue
-        metrics = run_tokens(stages, case, latency, bandwidth)
-        metrics["paper_completion_time"] = paper["completion_time"]
-        metrics["paper_mean_turnaround_time"] = paper["mean_turnaround_time"]
-        rows.append(dict(row, problem="", **metrics))
+        row.update(run_tokens(stages, case, *links))
+        row["paper_completion_time"] = paper["completion_time"]
+        row["paper_mean_turnaround_time"] = paper["mean_turnaround_time"]
     return rows
 
 
@@ -174,7 +173,7 @@ def run_tokens(stages, case, latency, bandwidth):
     arrival = tasks["arrival_time"].to_numpy()
     output = tasks["output_tokens"].to_numpy()
     prompt_times, token_times = split_times(case)
-    prompt = pass_times(stages, case, latency, bandwidth, tasks["prompt_tokens"].to_numpy(), prompt_times)
+    prompt = pass_times(stages, case, latency, bandwidth, tasks["prompt_tokens"], prompt_times)
     token = pass_times(stages, case, latency, bandwidth, np.ones(len(tasks)), token_times)
     first, last = pass_tokens(arrival, output, prompt, token)
 
@@ -197,18 +196,12 @@ def split_times(case):
     """Seconds a layer that each task's prompt takes on each bidding device, and that one of its tokens takes: two
     arrays (tasks, devices). prompt + output tokens x token is what the bid promises; the two are as the roofline's, max
     (computing, reading the weights)."""
-    tasks = case["tasks"]
-    prompt = roofline(case, tasks["prompt_tokens"].to_numpy())
-    token = roofline(case, np.ones(len(tasks)))
-    whole = prompt + tasks[["output_tokens"]].to_numpy() * token
-    scale = case["times"] / whole
-    return prompt * scale, token * scale
-
-
-def roofline(case, tokens):
-    """Seconds a layer of a pass of each task's so many tokens on each bidding device: array (tasks, devices)."""
+    tasks = case["tasks"].assign(given_time=np.nan)  # the estimates count
     devices = [common.get_device(name) for name in case["bids"]["type"]]
-    return np.array([common.layer_time(case["model"], device, tokens, 0) for device in devices]).T
+    prompt = common.layer_times(tasks.assign(output_tokens=0), case["model"], devices)
+    token = common.layer_times(tasks.assign(output_tokens=0, prompt_tokens=1), case["model"], devices)
+    scale = case["times"] / (prompt + tasks[["output_tokens"]].to_numpy() * token)
+    return prompt * scale, token * scale
 
 
 def pass_times(stages, case, latency, bandwidth, tokens, times):
@@ -260,19 +253,15 @@ def pass_tokens(arrival, output, prompt, token):
 
 # Report ---------------------------------------------------------------------------------------------------------------
 def report(runs):
-    """What is published of the runs."""
     who = list(runs["algorithm"].unique())
     shared, failures = study.on_shared_draws(runs, KEYS)
     table = stats.compare(shared, KEYS, "seed", who, METRICS)
     rows = [key for key in KEYS if runs[key].nunique() > 1] or ["network"]
-    parts = [heading(runs), *failures]
-    for metric, caption in SHOWN.items():
-        part = table[table["metric"] == metric]
-        parts.append((metric, caption, study.means(part, rows, who)))
     completion = table[table["metric"] == "completion_time"]
-    parts.append(("changes", f"Completion of the list, token by token: change of {who[0]} in % against each",
-                  study.changes(completion, rows, who)))
-    parts += study.own_changes(shared, rows, "seed", who, SHOWN)
+    parts = [heading(runs), *failures, *study.means_of(table, rows, who, SHOWN),
+             ("changes", f"Completion of the list, token by token: change of {who[0]} in % against each",
+              study.changes(completion, rows, who)),
+             *study.own_changes(shared, rows, "seed", who, SHOWN)]
     figures = {}
     for (model, pool), part in table.groupby(["model", "pool"], sort=False):
         end = f"_{model}_{pool}".replace(" ", "-") if "model" in rows else f"_{pool}"
@@ -281,7 +270,6 @@ def report(runs):
 
 
 def heading(runs):
-    """What was run, and how to read it."""
     number = runs["seed"].nunique()
     tasks = os.path.basename(runs["tasks_file"][0]) or "the list of FCIM.py"
     models, pools = (", ".join(runs[key].unique()) for key in ("model", "pool"))

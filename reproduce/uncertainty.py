@@ -131,7 +131,6 @@ def run_online(schedule, tasks, estimates, cost):
 
 # Report ---------------------------------------------------------------------------------------------------------------
 def report(runs):
-    """What is published of the runs."""
     who = list(runs["algorithm"].unique())
     table = stats.compare(runs, ["load", "sigma", "cost"], "run", who, METRICS)
     changed = changes_of_settings(runs)
@@ -159,7 +158,6 @@ def report(runs):
 
 
 def heading(runs):
-    """What was run, and how to read it."""
     about = runs.iloc[0]
     number = runs["run"].nunique()
     return (f"reproduce.uncertainty: {about['model']} on {about['device']}, {about['link']} uplink\n"
