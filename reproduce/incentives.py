@@ -36,8 +36,6 @@ KEYS = ["model", "pool"]
 DRAWN, TRUE = "as drawn", "true cost"  # the price of every bid: the drawn one, above its cost, or taken as its cost
 CRITICAL = "FCIM_critical"
 METHODS = {"FCIM": "FCIM", CRITICAL: "reproduce.FCIM_critical"}  # a rule of payment has the name of its script
-LIES = ["price", "layers", "time"]  # asking another price, offering fewer layers, promising another time
-NOTHING = dict(layers=0, paid=0.0, utility=0.0)  # the outcome for who wins no layers
 TOLERANCE = 1e-6  # cents: results are rounded to this
 LOOKS = [(common.BLUE, "-", "o"), (common.ORANGE, "--", "s"), (common.RED, ":", "v"), (common.SKY, "-.", "^"),
          ("black", "-", "D")]  # of the models' curves
@@ -66,29 +64,26 @@ def run_case(tasks, model, pool, asked, seed, own):
     and the curves of the figure (NaN without an allocation). own: {name: script} of the user's."""
     drawn, case, cost = auction_case(tasks, model, pool, asked, seed)
     draw = dict(model=model.name, pool=pool, seed=seed)
-    honest = by_fcim(case, cost)
-    theirs = {name: by_script(name, path, drawn, cost) for name, path in own.items()}
-    won = {"FCIM": honest, CRITICAL: honest, **theirs}  # by each rule: the outcomes of the winners
+    winners = by_fcim(case)
     rows, gains, lies = [], [], []
     for i, (device, kind) in enumerate(zip(drawn["bids"]["device"], drawn["bids"]["type"])):
-        mine = {name: outcomes.get(i, NOTHING) for name, outcomes in won.items()}
-        monotone = None
-        if asked == TRUE or i in honest:
+        curve = monotone = None
+        if asked == TRUE or i in winners:
             curve = FCIM_critical.layers_won(i, case)
-            mine[CRITICAL] = by_critical(case, cost, i, curve)
             monotone = FCIM_critical.never_grows(curve)
-        for name, found in mine.items():
+        honest = outcomes(drawn, case, cost, i, own, curve)
+        for name, found in honest.items():
             rows.append(dict(draw, asked=asked, device=device, type=kind, algorithm=name, budget=case["most_paid"],
-                             allocation=bool(won[name]), paid=found["paid"], utility=found["utility"],
-                             monotone=monotone if name == CRITICAL else None))
+                             **found, monotone=monotone if name == CRITICAL else None))
         if asked == TRUE:
-            tried = try_lies(drawn, case, cost, i, curve, own)
+            tried = try_lies(drawn, case, cost, i, own, curve)
             lies.append(tried)
-            for lie, name in itertools.product(LIES, won):
-                most = tried.loc[tried["lie"] == lie, name].max()
-                gain = max(most - mine[name]["utility"], 0.0) if won[name] else math.nan
-                gains.append(dict(draw, device=device, lie=lie, algorithm=name, gain=gain))
-    curves = mean_curves(draw, pd.concat(lies), won) if lies else []
+            most = tried.groupby("lie", sort=False)[list(honest)].max()
+            for lie, name in itertools.product(most.index, honest):
+                gain = max(most.loc[lie, name] - honest[name]["utility"], 0.0)
+                gains.append(dict(draw, device=device, lie=lie, algorithm=name,
+                                  gain=gain if honest[name]["allocation"] else math.nan))
+    curves = mean_curves(draw, pd.concat(lies), honest) if lies else []
     return rounded(rows, 6), rounded(gains, 6), rounded(curves, 4)
 
 
@@ -98,7 +93,7 @@ def rounded(rows, digits):
 
 # One auction ----------------------------------------------------------------------------------------------------------
 # drawn: that of common.allocation_case; case: the arguments of FCIM.auction, a dict; cost: true cost of a layer of each
-# device, cents. An outcome: the layers that a device wins, what it is paid and its utility (cents).
+# device, cents; winners: {device: (layers, cents paid)}, empty if no allocation exists.
 def auction_case(tasks, model, pool, asked, seed):
     """A drawn auction: all of it, its case, the true costs: what the bids ask, or what running them costs."""
     drawn = study.quiet_case(tasks, model, pool, seed)
@@ -110,44 +105,55 @@ def auction_case(tasks, model, pool, asked, seed):
     return drawn, case, per_layer.tolist()
 
 
-def by_fcim(case, cost):
-    """{winner: its outcome by FCIM's payments}; empty if no allocation exists."""
+def outcomes(drawn, case, cost, i, own, curve=None):
+    """What bid i brings, a dict, by each rule: whether an allocation exists, what is paid, the utility (cents). curve:
+    of FCIM_critical.layers_won, if it is known."""
+    by_rule = {"FCIM": by_fcim(case)}
+    by_rule[CRITICAL] = by_rule["FCIM"]  # the same layers
+    if i in by_rule["FCIM"]:
+        by_rule[CRITICAL] = {i: by_critical(case, i, curve or FCIM_critical.layers_won(i, case))}
+    for name, path in own.items():
+        by_rule[name] = by_script(name, path, drawn, case)
+    found = {}
+    for name, winners in by_rule.items():
+        layers, paid = winners.get(i, (0, 0.0))
+        utility = round(paid - cost[i] * layers, 9) + 0.0  # no minus before a zero
+        found[name] = dict(allocation=bool(winners), paid=paid, utility=utility)
+    return found
+
+
+def by_fcim(case):
+    """The winners by FCIM's payments."""
     try:
-        rounds = FCIM.auction(**case)
+        return {won.winner: (won.layers, won.reward) for won in FCIM.auction(**case)}
     except common.NoAllocation:
         return {}
-    return {won.winner: outcome(won.layers, won.reward, cost[won.winner]) for won in rounds}
 
 
-def by_script(name, path, drawn, cost):
-    """The same by a script of the user's; without a reward a device is paid its price per layer."""
-    bids = drawn["bids"]
+def by_critical(case, i, curve):
+    """Layers and cents of winner i by Myerson's rule."""
+    price = FCIM_critical.price_of(case, i)
+    layers = next((n for x, n in curve if x >= price), 0)
+    return layers, FCIM_critical.payment(price, layers, curve) if layers else 0.0
+
+
+def by_script(name, path, drawn, case):
+    """The winners by a script of the user's; without a reward a device is paid its price per layer."""
+    bids = drawn["bids"].assign(layers=case["l"], price=case["P"], computation_time=case["T"])
+    old, new = (table["computation_time"] / table["layers"] for table in (drawn["bids"], bids))
+    times = drawn["times"] * (new / old).to_numpy()
     try:
         with study.errors_of(name):
-            stages, _ = study.script(path).allocate(**drawn)
+            stages, _ = study.script(path).allocate(**dict(drawn, bids=bids, times=times))
             common.check_stages(stages, bids, drawn["layers"])
     except common.NoAllocation:
         return {}
     shares = common.device_shares(stages, bids, drawn["memory"])
     used = [i for stage in stages for i in stage["devices"]]
-    return {i: outcome(n, paid, cost[i]) for i, n, paid in zip(used, shares["layers"], shares["rewards"])}
+    return dict(zip(used, zip(shares["layers"], shares["rewards"])))
 
 
-def outcome(layers, paid, cost):
-    return dict(layers=layers, paid=paid, utility=round(paid - cost * layers, 9) + 0.0)  # no minus before a zero
-
-
-def by_critical(case, cost, i, curve):
-    """The outcome of i by Myerson's rule. curve: of FCIM_critical.layers_won."""
-    price = FCIM_critical.price_of(case, i)
-    from_price = [n for x, n in curve if x >= price]
-    if not from_price or from_price[0] == 0:
-        return NOTHING
-    paid = FCIM_critical.payment(price, from_price[0], curve)
-    return dict(layers=from_price[0], paid=paid, utility=paid - cost[i] * from_price[0])
-
-
-def try_lies(drawn, case, cost, i, curve, own):
+def try_lies(drawn, case, cost, i, own, curve):
     """What other bids would bring to i, all else equal: a table with a row for each lie: its kind and how much it
     differs from the true bid, the utility under each rule, and the true cost of the true offer. curve: the layers won
     by the price, of the true bid."""
@@ -161,34 +167,21 @@ def try_lies(drawn, case, cost, i, curve, own):
     rows = []
     for lie, much, bid in bids:
         other = FCIM_critical.with_bid(case, i, **bid)
-        fcim = by_fcim(other, cost).get(i, NOTHING)
-        critical = NOTHING
-        if fcim["layers"]:  # the layers won are the same under both payments
-            its_curve = curve if lie == "price" else FCIM_critical.layers_won(i, other)  # alike for all of its prices
-            critical = by_critical(other, cost, i, its_curve)
-        row = {"FCIM": fcim["utility"], CRITICAL: critical["utility"]}
-        for name, path in own.items():
-            found = by_script(name, path, with_lie(drawn, i, other), cost)
-            row[name] = found.get(i, NOTHING)["utility"]
-        rows.append(dict(row, lie=lie, much=much, offer=cost[i] * l))
+        its_curve = curve if lie == "price" else None  # alike for all of its prices
+        found = outcomes(drawn, other, cost, i, own, its_curve)
+        utilities = {name: outcome["utility"] for name, outcome in found.items()}
+        rows.append(dict(utilities, lie=lie, much=much, offer=cost[i] * l))
     return pd.DataFrame(rows)
 
 
-def with_lie(drawn, i, case):
-    """The drawn auction in which i bids as in the case."""
-    bids = drawn["bids"].assign(layers=case["l"], price=case["P"], computation_time=case["T"])
-    old, new = (table["computation_time"] / table["layers"] for table in (drawn["bids"], bids))
-    return dict(drawn, bids=bids, times=drawn["times"] * (new / old).to_numpy())
-
-
-def mean_curves(draw, tried, won):
+def mean_curves(draw, tried, honest):
     """A row for each rule and price: the devices' mean utility by what one asks, over the true cost of its offer."""
     prices = tried[(tried["lie"] == "price") & tried["much"].between(*SHOWN)]
     rows = []
-    for name, outcomes in won.items():
+    for name, found in honest.items():
         shares = prices[name] / prices["offer"].where(prices["offer"] > 0, 1)
         for asks, mean in shares.groupby(prices["much"]).mean().items():
-            rows.append(dict(draw, algorithm=name, asks=asks, utility=mean if outcomes else math.nan))
+            rows.append(dict(draw, algorithm=name, asks=asks, utility=mean if found["allocation"] else math.nan))
     return rows
 
 
