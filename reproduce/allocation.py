@@ -53,10 +53,6 @@ no method has planned on: tasks drawn from the list with replacement, that arriv
 Not of the paper: Cheapest (no allocation costs less), LeastLatency (a task alone goes fastest)."""
 
 
-def add_flags(parser):
-    study.add_model_and_pool(parser, MODELS, POOLS)
-
-
 def cases(args):
     settings = study.models_and_pools(args, MODELS, POOLS)
     return [(args.methods, args.tasks, *setting, args.seed + k) for setting in settings for k in range(args.runs)]
@@ -177,4 +173,5 @@ def over_settings(name, ground, runs, metrics, who):
 
 if __name__ == "__main__":
     study.run("allocation", __doc__, cases, run_case, report, RUNS, [*KEYS, "seed", "bidders", "problem", *METRICS],
-              {**study.ALLOCATORS, **study.REFERENCES}, flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)
+              {**study.ALLOCATORS, **study.REFERENCES}, tasks=FCIM.tasks, seed=SEED, out=OUT,
+              flags=functools.partial(study.add_model_and_pool, models=MODELS, pools=POOLS))

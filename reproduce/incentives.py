@@ -10,6 +10,7 @@ turn changes its bid, all else equal, under the payments of FCIM.py, and under t
 device's true cost there is its drawn price: so true costs differ within a type (equal ones flatter an auction). --also
 takes an allocation script with payments of its own; it is run some 600 times a case.
 """
+import functools
 import itertools
 import math
 import sys
@@ -47,10 +48,6 @@ under it as under FCIM. A promised time is taken as it is, kept or not."""
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
-def add_flags(parser):
-    study.add_model_and_pool(parser, MODELS, POOLS)
-
-
 def cases(args):
     settings = study.models_and_pools(args, MODELS, POOLS)
     own = {name: path for name, path in args.methods.items() if name not in METHODS}
@@ -189,9 +186,8 @@ def mean_curves(draw, tried, honest):
 def report(runs, gains, curves):
     if not runs["allocation"].any():
         raise common.NoAllocation("none of the auctions has an allocation")
-    gains = gains.dropna(subset=["gain"])  # of the auctions that have one
     promised = promises(runs)
-    gained = gains_of_devices(gains)
+    gained = gains_of_devices(gains.dropna(subset=["gain"]))  # of the auctions that have one
     parts = [heading(runs), ("promises", "What the auction promises; utilities and payments in cents",
                              with_text(promised.drop(columns="auctions"), ["paid", "extra"]))]
     for name, part in gained.groupby("algorithm", sort=False):
@@ -220,15 +216,15 @@ def promises(runs):
     for setting, every in runs.groupby(KEYS, sort=False):
         part = every[every["allocation"]]
         truthful = part[part["asked"] == TRUE]  # payments are the same, whatever the true cost
-        paid_fcim = truthful[truthful["algorithm"] == "FCIM"].groupby("seed")["paid"].sum()
+        payments = truthful.groupby(["algorithm", "seed"])["paid"].sum()
         for name, of_rule in part.groupby("algorithm", sort=False):
             least = of_rule[of_rule["paid"] > 0].groupby("asked")["utility"].min()
-            auctions = truthful[truthful["algorithm"] == name].groupby("seed")
-            paid = auctions["paid"].sum()
-            extra = (paid - paid_fcim).dropna()
+            paid = payments[name]
+            is_within = paid <= part["budget"].iloc[0] + TOLERANCE
+            extra = (paid - payments.get("FCIM", math.nan)).dropna()
             lines.append({
                 **dict(zip(KEYS, setting)), "algorithm": name, "auctions": every["seed"].nunique(),
-                "with_allocation": len(paid), "within_budget": (paid <= auctions["budget"].first() + TOLERANCE).mean(),
+                "with_allocation": len(paid), "within_budget": is_within.mean(),
                 "least_utility_as_drawn": least.get(DRAWN), "least_utility_at_true_cost": least.get(TRUE),
                 **with_interval("paid", paid), **with_interval("extra", extra)})
     return pd.DataFrame(lines).round(6)
@@ -264,17 +260,15 @@ def with_text(table, means):
 def draw_curves(curves):
     """Draws what a truthful device gains by what it asks, one journal column wide: a row of panels for each pool, a
     panel for each rule of payment, a line a model, with its 95 % interval."""
-    pools = curves["pool"].unique()
-    rules = curves["algorithm"].unique()
-    figure = common.new_figure(0.85 + 1.3 * len(pools))
+    pools, rules = curves["pool"].nunique(), curves["algorithm"].nunique()
+    figure = common.new_figure(0.85 + 1.3 * pools)
+    plots = figure.subplots(pools, rules, sharex=True, squeeze=False)
     keys = {}
-    plots = figure.subplots(len(pools), len(rules), sharex=True, squeeze=False)
-    for row, pool in zip(plots, pools):
-        for axes, name in zip(row, rules):
-            part = curves[(curves["pool"] == pool) & (curves["algorithm"] == name)]
-            keys.update(draw_models(axes, part))
-            axes.set_title(f"{common.shorten(pool)}:\n{common.shorten(name)}", fontsize=7.5)
-        row[0].set_ylabel("its utility /\ncost of its offer", fontsize=7)
+    for axes, ((pool, name), part) in zip(plots.flat, curves.groupby(["pool", "algorithm"], sort=False)):
+        keys.update(draw_models(axes, part))
+        axes.set_title(f"{common.shorten(pool)}:\n{common.shorten(name)}", fontsize=7.5)
+    for axes in plots[:, 0]:
+        axes.set_ylabel("its utility /\ncost of its offer", fontsize=7)
     for axes in plots[-1]:
         axes.set_xlabel("asks /\nits true cost")
     figure.align_ylabels(plots[:, 0])
@@ -300,4 +294,5 @@ def draw_models(axes, curves):
 if __name__ == "__main__":
     study.run("incentives", __doc__, cases, run_case, report, RUNS,
               [*KEYS, "seed", "asked", "algorithm", "allocation", "paid", "utility", "monotone"], METHODS,
-              more=["gains_runs", "curves_runs"], flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)
+              more=["gains_runs", "curves_runs"], tasks=FCIM.tasks, seed=SEED, out=OUT,
+              flags=functools.partial(study.add_model_and_pool, models=MODELS, pools=POOLS))

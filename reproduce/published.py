@@ -22,10 +22,8 @@ PipeDream: int(L l / sum of l) layers each, and what is left to the last, even b
 PipeEdge: by dynamic programming over devices and layers, in listing order, the least maximum of T n / l + the link to
     the first device + the link to the client. Devices of no layers before the first one used cost nothing; later ones
     stay in its list, and count. Links: between those listed, and from the last to the client.
-
-None of the nine published scripts runs as it stands. Of what these four do, two faults of HexGen lie in the method
-itself, as said above: a population that dies out, and random counts that are never found.
 """
+import functools
 import sys
 
 if not __package__:  # run by its path: modules are found in the folder above
@@ -58,10 +56,6 @@ devices, last to client; beyond_offer: layers of PipeDream's last device beyond 
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
-def add_flags(parser):
-    study.add_model_and_pool(parser, MODELS, POOLS)
-
-
 def cases(args):
     settings = study.models_and_pools(args, MODELS, POOLS)
     return [(args.tasks, *setting, args.seed + k) for setting in settings for k in range(args.runs)]
@@ -84,14 +78,12 @@ def run_case(tasks, model, pool, seed):
     }
     rows = []
     for name, found in placed.items():
-        row = dict(model=model.name, pool=pool, seed=seed, algorithm=name, problem="")
-        if found is None:
-            rows.append(dict(row, problem="no allocation"))
-            continue
-        devices, layers, rewards = found
-        if rewards is None:
-            rewards = [P[i] / l[i] * n for i, n in zip(devices, layers)]
-        rows.append({**row, **measure(name, devices, layers, rewards, l, T, links, client)})
+        row = dict(model=model.name, pool=pool, seed=seed, algorithm=name, problem="" if found else "no allocation")
+        rows.append(row)
+        if found:
+            devices, layers, rewards = found
+            rewards = rewards or [P[i] / l[i] * n for i, n in zip(devices, layers)]
+            row.update(measure(name, devices, layers, rewards, l, T, links, client))
     return rows
 
 
@@ -105,16 +97,16 @@ def fcim(L, l, P, T, most_paid, longest):
     missing = L
     devices, layers, rewards = [], [], []
     while missing:
-        criteria = [[L / l[i] for i in left], [T[i] / l[i] for i in left], [P[i] / l[i] for i in left]]
-        score = dict(zip(left, np.dot(FCIM.WEIGHTS, [min_max(values) for values in criteria])))
+        criteria = np.array([[L / l[i], T[i] / l[i], P[i] / l[i]] for i in left]).T
+        least, span = criteria.min(axis=1, keepdims=True), np.ptp(criteria, axis=1, keepdims=True)
+        score = dict(zip(left, np.dot(FCIM.WEIGHTS, (criteria - least) / np.where(span > 0, span, 1))))
         valid = [i for i in left if P[i] <= most_paid and T[i] <= longest]
         if not valid:
             return None
         ranked = sorted(valid, key=lambda i: (score[i], i))
         winner = ranked[0]
         n = min(l[winner], missing)
-        cheapest = min(P[i] / l[i] for i in valid)
-        is_cheapest = P[winner] / l[winner] == cheapest
+        is_cheapest = winner == min(valid, key=lambda i: P[i] / l[i])
         paid = FCIM.reward(ranked, n, l, decimals, is_cheapest, FCIM.WEIGHTS, FCIM.DELTA, FCIM.decimal(most_paid))
         devices.append(winner)
         layers.append(n)
@@ -122,11 +114,6 @@ def fcim(L, l, P, T, most_paid, longest):
         left.remove(winner)
         missing -= n
     return devices, layers, rewards
-
-
-def min_max(values):
-    low, high = min(values), max(values)
-    return [(value - low) / (high - low) if high > low else 0 for value in values]
 
 
 def hexgen(L, l, T, links, rng):
@@ -260,5 +247,6 @@ def report(runs):
 
 
 if __name__ == "__main__":
-    study.run("published", __doc__, cases, run_case, report, RUNS, ["model", "pool", "seed", *METRICS], flags=add_flags,
-              tasks=FCIM.tasks, seed=SEED, out=OUT)
+    study.run("published", __doc__, cases, run_case, report, RUNS, ["model", "pool", "seed", *METRICS],
+              tasks=FCIM.tasks, seed=SEED, out=OUT,
+              flags=functools.partial(study.add_model_and_pool, models=MODELS, pools=POOLS))
