@@ -85,7 +85,7 @@ def measure_all(candidates, case, **draw):
             row["problem"] = str(none)
             continue
         row.update(metrics)
-        row["completion_time_unseen"] = round(completion_time(stages, **unseen) - begin, 6)
+        row["completion_time_unseen"] = round(completion_time(stages, unseen) - begin, 6)
     return rows
 
 
@@ -105,13 +105,10 @@ def another_list(case):
     return dict(case, tasks=drawn, times=case["times"][picked])
 
 
-def completion_time(stages, tasks, delay, times, **_):
+def completion_time(stages, case):
     """Seconds until the last task of a list is back: that of common.evaluate, alone."""
-    groups = [stage["devices"] for stage in stages]
-    layers = np.array([stage["layers"] for stage in stages])
-    compute, allreduce, links = common.stage_times(groups, layers, delay, times)
-    arrival = tasks["arrival_time"].to_numpy()
-    _, _, end = common.pipeline(arrival, links, compute + allreduce)
+    work, links = study.work_and_links(stages, case)
+    _, _, end = common.pipeline(case["tasks"]["arrival_time"].to_numpy(), links, work)
     return int(end[-1, -1] + links[-1]) / common.US
 
 

@@ -30,8 +30,7 @@ import pandas as pd
 import ADSA
 import common
 import FCIM
-from reproduce import stats, study
-from reproduce.whole_system import feed_forward, one_case, pass_stages, work_and_links
+from reproduce import stats, study, whole_system
 
 MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOLS = ["campus", "cloud", "paper"]  # the devices, owned and rented: names in common.POOLS
@@ -64,13 +63,13 @@ def cases(args):
 
 def run_case(tasks, model, pool, seed):
     """What a loss costs, by each method, on one draw: a list of dicts; of a single one if there is no allocation."""
-    case = one_case(tasks, model, pool, seed, LOAD)
+    case = whole_system.draw(model, pool, seed, LOAD, tasks)
     draw = dict(model=model.name, pool=pool, tasks_file=tasks, seed=seed)
     try:
         stages, _ = FCIM.allocate(**case)
     except common.NoAllocation as none:
         return [dict(draw, algorithm="FCIM", problem=str(none))]
-    results, _ = feed_forward(stages, case, ADSA.schedule)
+    results, _ = whole_system.feed_forward(stages, case, ADSA.schedule)
     computed = np.column_stack([result["end_computation"] for result in results])
     passed = np.column_stack([result["completion_time"] for result in results])
     completion = passed[:, -1]
@@ -94,12 +93,10 @@ def run_case(tasks, model, pool, seed):
         except common.NoAllocation as none:
             row["problem"] = str(none)
             continue
-        met_before = (completion <= due).sum()
-        met_after = (completion_after <= due).sum()
         row["stages"] = len(after)
         row["extra_cents"] = round(cents - rewards(stages), 6)
         row["extra_seconds"] = int(completion_after.max() - completion.max()) / common.US
-        row["deadlines_lost"] = int(met_before - met_after)
+        row["deadlines_lost"] = int((completion <= due).sum() - (completion_after <= due).sum())
     return rows
 
 
@@ -109,18 +106,17 @@ def repair(case, stages, computed, passed, s, t):
     cents paid, and completion times. computed, passed: when each stage would have computed a task, and passed it on,
     the link that follows included: arrays (tasks, stages) of microseconds."""
     tasks = case["tasks"]
-    work, _ = work_and_links(stages, case)
-    lost = stages[s]
-    todo = passed[:, s] > t
-    kept = lost["reward"] * share_of(~todo, work[:, s])
-    paid = rewards(stages) - lost["reward"] + kept
+    done = np.full(passed.shape, True)
+    done[:, s] = passed[:, s] <= t
+    todo = ~done[:, s]
+    paid = paid_for(done, case, stages)
 
     # Idle bidders take the place of the lost one.
     idle = bidders_beside(case, stages)
-    winners = auction(case, lost["layers"], idle, todo, paid)
+    winners = auction(case, stages[s]["layers"], idle, todo, paid)
     stages = [*stages[:s], *winners, *stages[s + 1:]]
     after = s + len(winners)
-    work, links = work_and_links(stages, case)
+    work, links = study.work_and_links(stages, case)
 
     # On them run the tasks that were not passed on; on the stages that follow, all tasks.
     sent = computed[:, s - 1] if s else tasks["arrival_time"].to_numpy()
@@ -134,18 +130,15 @@ def repair(case, stages, computed, passed, s, t):
 def anew(case, stages, computed, passed, s, t):
     """As repair, all layers auctioned among all bidders but the lost one."""
     tasks = case["tasks"]
-    work, _ = work_and_links(stages, case)
     done = computed <= t
     done[:, s] = passed[:, s] <= t
     todo = ~done[:, -1]
-    paid = 0
-    for k, stage in enumerate(stages):
-        paid += stage["reward"] * share_of(done[:, k], work[:, k])
+    paid = paid_for(done, case, stages)
 
     # All bidders that are left take part.
     others = bidders_beside(case, [stages[s]])
     stages = auction(case, case["layers"], others, todo, paid)
-    work, links = work_and_links(stages, case)
+    work, links = study.work_and_links(stages, case)
 
     # On the new pipeline run the tasks that the last stage had not computed.
     arrival = tasks["arrival_time"].to_numpy()
@@ -153,6 +146,12 @@ def anew(case, stages, computed, passed, s, t):
     completion = passed[:, -1].copy()
     completion[todo] = pass_on(tasks[todo], start[todo], work[todo], links, range(len(stages)))
     return stages, paid + rewards(stages), completion
+
+
+def paid_for(done, case, stages):
+    """Cents for the tasks that the stages have done: a mask (tasks, stages)."""
+    work, _ = study.work_and_links(stages, case)
+    return (share_of(done, work) * [stage["reward"] for stage in stages]).sum()
 
 
 def bidders_beside(case, stages):
@@ -163,7 +162,7 @@ def bidders_beside(case, stages):
 
 def pass_on(tasks, arrival, work, links, numbers):
     """When each task has passed the stages with these numbers, ordered by ADSA; see pass_stages."""
-    results, _ = pass_stages(tasks, arrival, work, links, ADSA.schedule, numbers)
+    results, _ = whole_system.pass_stages(tasks, arrival, work, links, ADSA.schedule, numbers)
     return results[-1]["completion_time"].to_numpy() if results else arrival
 
 
@@ -172,7 +171,7 @@ def auction(case, layers, bidders, todo, paid):
     tasks of `todo` (mask) alone. paid: cents of the list's budget that are gone. Raises NoAllocation if a round has no
     valid bid."""
     times = case["times"][:, bidders]
-    share = share_of(todo, times)  # a bid is for all tasks
+    share = share_of(todo[:, None], times)  # a bid is for all tasks
     bids = case["bids"].iloc[bidders].reset_index(drop=True)
     bids["price"] *= share
     bids["computation_time"] *= share
@@ -184,9 +183,9 @@ def auction(case, layers, bidders, todo, paid):
 
 
 def share_of(mask, times):
-    """The share of some tasks (mask) in the times of all: array (tasks,) or (tasks, devices); 1, if they are 0."""
+    """The share of some tasks (mask) in the times (tasks, devices) of all, by device; 1 where these are 0."""
     whole = times.sum(axis=0)
-    return np.where(whole > 0, times[mask].sum(axis=0) / np.where(whole > 0, whole, 1), 1)
+    return np.where(whole > 0, (times * mask).sum(axis=0) / np.where(whole > 0, whole, 1), 1)
 
 
 def rewards(stages):

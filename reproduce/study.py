@@ -228,6 +228,15 @@ def quiet_case(*arguments):
         return common.allocation_case(*arguments)
 
 
+def work_and_links(stages, case):
+    """Microseconds that each task takes in each stage, all-reduces within: (tasks, stages); and that each link takes,
+    from the client on to the client: (stages + 1,)."""
+    groups = [stage["devices"] for stage in stages]
+    layers = np.array([stage["layers"] for stage in stages])
+    compute, allreduce, links = common.stage_times(groups, layers, case["delay"], case["times"])
+    return compute + allreduce, links
+
+
 def task_lists(args, random_list):
     """Task tables in order of arrival: that of --tasks, or one that random_list(draw) makes for each of --runs."""
     if args.tasks is None:

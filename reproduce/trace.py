@@ -49,23 +49,19 @@ TRACES = {
     # the answers of a server with OpenAI's interface
     "OpenAI": Format("created", "usage.prompt_tokens", "usage.completion_tokens", "date or s"),
 }
-COLUMNS = ["label", "prompt", "arrival_time", "output_words", "trans_time", "deadline", "prompt_tokens",
-           "output_tokens"]
 
 
 def main(name):
-    parser = common.make_parser(name, __doc__, plot=False)
+    parser = common.make_parser(name, __doc__, plot=False, model=MODEL, device=DEVICE)
     parser.add_argument("file", metavar="FILE", help=f"a trace or log: {', '.join(TRACES)}")
-    for flag, kind, metavar, default, text in (
-            ("--columns", str, "arrival=X,prompt=Y,output=Z", None,
-             "of a log of your own: dates or seconds, tokens, tokens"),
-            ("--first", int, "N", FIRST, "so many of the requests, from the first"),
-            ("--load", float, "X", LOAD, "stretch the arrivals so that computation, one task at a time / span = X"),
-            ("--slack", float, "X", SLACK, "deadline: arrival + X times (computation + transmission)"),
-            ("--rate", float, "X", RATE, "a result is sent at X tokens/s"),
-            ("--model", str, "NAME", MODEL, "for the computation that deadlines and load rest on"),
-            ("--device", str, "TYPE", DEVICE, "the same")):
-        parser.add_argument(flag, type=kind, metavar=metavar, default=default, help=text)
+    parser.add_argument("--columns", metavar="arrival=X,prompt=Y,output=Z",
+                        help="of a log of your own: dates or seconds, tokens, tokens")
+    parser.add_argument("--first", type=int, default=FIRST, help="so many of the requests, from the first")
+    for flag, default, text in (
+            ("--load", LOAD, "stretch the arrivals so that computation, one task at a time / span = X"),
+            ("--slack", SLACK, "deadline: arrival + X times (computation + transmission)"),
+            ("--rate", RATE, "a result is sent at X tokens/s")):
+        parser.add_argument(flag, type=float, metavar="X", default=default, help=text)
     args = parser.parse_args()
     common.check_number(args.rate, "--rate", least=1e-12)
     common.check_number(args.slack, "--slack")
@@ -92,8 +88,8 @@ def read_requests(path, columns=None):
     requests = pd.DataFrame({
         "label": [f"Request {k}" for k in range(1, len(rows) + 1)],
         "arrival": read_arrivals(rows[form.arrival], form.unit, path),
-        "prompt_tokens": read_tokens(rows[form.prompt], path),
-        "output_tokens": read_tokens(rows[form.output], path)})
+        "prompt_tokens": common.read_numbers(rows[form.prompt], int, path).astype("int64"),
+        "output_tokens": common.read_numbers(rows[form.output], int, path).astype("int64")})
     return requests if name != "BurstGPT" else answered(requests, path)
 
 
@@ -137,10 +133,6 @@ def read_arrivals(column, unit, path):
     return arrival
 
 
-def read_tokens(column, path):
-    return common.read_numbers(column, int, path).astype("int64")
-
-
 def answered(requests, path):
     """The requests that have an answer: without one a request of BurstGPT has failed."""
     failed = requests["output_tokens"] == 0
@@ -153,24 +145,20 @@ def answered(requests, path):
 
 def seconds(text):
     """Seconds since 1970 of a date and time, in UTC unless an offset such as +02:00 follows; None if it is none."""
-    found = re.fullmatch(
-        r"(\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?)(?:Z|([+-])(\d\d):?(\d\d))?", str(text))
-    if not found:
+    if not re.match(r"\d{4}-\d\d-\d\d", str(text)):
         return None
-    date, sign, hours, minutes = found.groups()
     try:
-        moment = int(np.datetime64(date, "us").astype("int64"))
-    except ValueError:  # no such day
+        return pd.Timestamp(str(text)).value // 1000 / common.US  # value: nanoseconds
+    except (ValueError, OverflowError):  # no such day; or beyond 2262
         return None
-    offset = int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60) if sign else 0
-    return moment / common.US - offset
 
 
 def task_table(requests, model, device, load=None, rate=RATE, slack=SLACK):
-    """Tasks (table of COLUMNS, times as texts) of requests (see read_requests), and a line about their load."""
+    """Tasks (table in the task format, times as texts) of requests (see read_requests), and a line about their load."""
     tasks = pd.DataFrame({
-        "label": requests["label"], "prompt": "", "arrival_time": 0, "trans_time": 0, "deadline": 0,
+        "label": requests["label"], "prompt": "", "arrival_time": 0,
         "output_words": np.ceil(requests["output_tokens"] / common.TOKENS_PER_WORD).astype("int64"),
+        "trans_time": 0, "deadline": 0,
         "prompt_tokens": requests["prompt_tokens"], "output_tokens": requests["output_tokens"]})
     run = common.read_tasks(tasks.to_dict("records"), model, [device])  # the tokens within the model's context
     name_longer_models(run["prompt_tokens"].sum() < tasks["prompt_tokens"].sum(), model)
@@ -192,7 +180,7 @@ def task_table(requests, model, device, load=None, rate=RATE, slack=SLACK):
     for what, total in ((f"of the processor ({model.name} on {device.type})", run["computation_time"].sum()),
                         ("of the uplink", run["trans_time"].sum())):
         loads.append(f"{what} {total / span:.3f}" if span else f"{what} without a span")
-    return tasks[COLUMNS], f"{len(tasks):,} requests in {span / common.US:,.1f} s; load {', '.join(loads)}"
+    return tasks, f"{len(tasks):,} requests in {span / common.US:,.1f} s; load {', '.join(loads)}"
 
 
 def name_longer_models(is_cut, model):

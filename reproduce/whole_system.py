@@ -67,8 +67,8 @@ def cases(args):
 
 
 def run_case(allocators, schedulers, tasks, model, pool, seed, setting, load):
-    """Metrics of allocators x schedulers ({name: script}) on one draw: a list of dicts. tasks, load: see one_case."""
-    case = one_case(tasks, model, pool, seed, load)
+    """Metrics of allocators x schedulers ({name: script}) on one draw: a list of dicts. The others: see draw."""
+    case = draw(model, pool, seed, load, tasks)
     rows = []
     for allocator, path in allocators.items():
         row = dict(model=model.name, pool=pool, tasks_file=tasks, setting=setting, seed=seed, allocator=allocator)
@@ -86,21 +86,16 @@ def run_case(allocators, schedulers, tasks, model, pool, seed, setting, load):
     return rows
 
 
-def one_case(tasks, model, pool, seed, load):
-    """The case of one seed with a list of the user's (its path), or, if that is "", with one drawn at this load."""
-    if tasks:
-        return study.quiet_case(tasks, model, pool, seed)
-    return draw(model, pool, seed, load)
-
-
-def draw(model, pool, seed, load):
-    """A case, as common.allocation_case: tasks, links and bids of one seed, alike for all loads but for arrivals and
-    deadlines.
+def draw(model, pool, seed, load, tasks=""):
+    """A case, as common.allocation_case: links and bids of one seed, and a list of the user's (its path), or a drawn
+    one, alike for all loads but for arrivals and deadlines.
 
     No method has a part in it: a plain pipeline sets the scale. Tasks arrive, evenly spread, within the time of which
     its slowest stage would be busy for `load`; a deadline is arrival + a factor of DEADLINES x the task's time through
     it, alone.
     """
+    if tasks:
+        return study.quiet_case(tasks, model, pool, seed)
     rng = common.draw(seed, "tasks")
     prompt = rng.integers(*PROMPT, TASKS, endpoint=True)
     words = rng.integers(*WORDS, TASKS, endpoint=True)
@@ -135,15 +130,6 @@ def plain_pipeline(case):
 
 
 # The pipeline ---------------------------------------------------------------------------------------------------------
-def work_and_links(stages, case):
-    """Microseconds that each task takes in each stage, all-reduces within: (tasks, stages); and that each link takes,
-    from the client on to the client: (stages + 1,)."""
-    groups = [stage["devices"] for stage in stages]
-    layers = np.array([stage["layers"] for stage in stages])
-    compute, allreduce, links = common.stage_times(groups, layers, case["delay"], case["times"])
-    return compute + allreduce, links
-
-
 def feed_forward(stages, case, schedule):
     """What becomes of the tasks in a pipeline with a queue at each stage: the tables of pass_stages, of all stages.
 
@@ -151,7 +137,7 @@ def feed_forward(stages, case, schedule):
     tasks only move forward, stage after stage is exact; with FCFS the last completion_time is that of common.evaluate.
     """
     tasks = case["tasks"]
-    work, links = work_and_links(stages, case)
+    work, links = study.work_and_links(stages, case)
     first = tasks["arrival_time"].to_numpy() + links[0]
     return pass_stages(tasks, first, work, links, schedule, range(len(stages)))
 
@@ -178,14 +164,13 @@ def pass_stages(tasks, arrival, work, links, schedule, numbers):
 def pipeline_metrics(stages, case):
     """What is known of an allocation, whatever the scheduler. UserError, if it is none."""
     _, _, _, metrics = common.evaluate(stages, **case)
-    work, links = work_and_links(stages, case)
+    work, links = study.work_and_links(stages, case)
     alone = work.sum(axis=1) + links.sum()
-    busy = work.sum(axis=0)
     span = np.ptp(case["tasks"]["arrival_time"].to_numpy()) or math.nan
     return dict(
         stages=len(stages),
         time_alone=alone.mean() / common.US,
-        slowest_stage_load=busy.max() / span,
+        slowest_stage_load=work.sum(axis=0).max() / span,
         total_cost=metrics["total_cost"],
     )
 
@@ -250,10 +235,11 @@ def heading(runs):
 # Chart by device ------------------------------------------------------------------------------------------------------
 def draw_example(runs):
     """Draws the first draw, FCIM with ADSA."""
-    tasks, model, pool, setting, seed = runs[["tasks_file", "model", "pool", "setting", "seed"]].iloc[0]
-    case = one_case(tasks, common.get_model(model), pool, seed, LOADS.get(setting))
+    about = runs.iloc[0]
+    setting, seed = about[["setting", "seed"]]
+    case = draw(common.get_model(about["model"]), about["pool"], seed, LOADS.get(setting), about["tasks_file"])
     stages, _ = FCIM.allocate(**case)
-    names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]
+    names = case["bids"]["device"][[stage["devices"][0] for stage in stages]]
     title = f"FCIM with ADSA, {setting}, seed {seed}"
     return draw_devices(title, names, *feed_forward(stages, case, ADSA.schedule))
 
@@ -270,8 +256,7 @@ def draw_devices(title, names, results, intervals):
     runs = runs[runs["kind"] == "compute"]
     runs = common.in_seconds(runs.assign(start=runs["start"] - since, end=runs["end"] - since))
     runs["width"] = runs["end"] - runs["start"]
-    told_apart = runs[runs["label"].isin(labels)]
-    others = runs[~runs["label"].isin(labels)]
+    is_told_apart = runs["label"].isin(labels)
 
     matplotlib.rcParams["hatch.linewidth"] = 0.4  # read when the figure is written
     figure = common.new_figure(1.35 + 0.26 * len(names) + 0.13 * math.ceil(len(labels) / 3))
@@ -279,14 +264,15 @@ def draw_devices(title, names, results, intervals):
     common.draw_rows(axes, [common.shorten(name) for name in names], {})
     keys = {}
     for k, label in enumerate(labels):
-        part = told_apart[told_apart["label"] == label]
+        part = runs[runs["label"] == label]
         look = dict(color=COLOURS[k % 6], hatch="" if k < 6 else "/////", edgecolor="black", linewidth=0.3)
         keys[common.shorten(label)] = axes.barh(part["stage"], part["width"], 0.72, part["start"], **look)
-    if len(others):
+    if not is_told_apart.all():
+        others = runs[~is_told_apart]
         look = dict(color="0.85", edgecolor="0.55", linewidth=0.3)
         keys["other tasks"] = axes.barh(others["stage"], others["width"], 0.3, others["start"], **look)
     axes.set(title=title, xlabel="time since the first arrival (s)",
-             xlim=(told_apart["start"].min(), told_apart["end"].max()))
+             xlim=(runs["start"][is_told_apart].min(), runs["end"][is_told_apart].max()))
     return common.finish_figure(figure, keys)
 
 

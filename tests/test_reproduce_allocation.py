@@ -70,7 +70,7 @@ def test_another_list_is_of_the_same_kind_and_judged_as_any(seed):
     stages, _ = PipeDream.allocate(**case)
     for one in (case, other):
         since = one["tasks"]["arrival_time"].min() / common.US
-        found = allocation.completion_time(stages, **one) - since
+        found = allocation.completion_time(stages, one) - since
         assert found == pytest.approx(common.evaluate(stages, **one)[3]["completion_time"], abs=1e-6)
 
 

@@ -10,7 +10,7 @@ import ADSA
 import common
 import FCFS
 import FCIM
-from reproduce import device_loss, whole_system
+from reproduce import device_loss, study, whole_system
 
 METRICS = list(device_loss.METRICS)
 BLOOM = common.get_model("BLOOM-176B")
@@ -25,7 +25,7 @@ def losses(schedule):
     for seed in range(part_of(40, 10)):
         case = whole_system.draw(BLOOM, "campus", seed, 0.9)
         stages, _ = FCIM.allocate(**case)
-        work, _ = whole_system.work_and_links(stages, case)
+        work, _ = study.work_and_links(stages, case)
         results, _ = whole_system.feed_forward(stages, case, schedule)
         computed, passed = (np.array([result[key] for result in results]).T
                             for key in ("end_computation", "completion_time"))
@@ -70,7 +70,7 @@ def test_tasks_of_a_repair_start_the_lost_stage_again_and_no_other(monkeypatch):
     monkeypatch.setattr(device_loss, "ADSA", FCFS)
     for case, stages, _, computed, passed, s, t in losses(FCFS.schedule):
         after, _, completion = device_loss.repair(case, stages, computed, passed, s, t)
-        new_work, links = (found.tolist() for found in whole_system.work_and_links(after, case))
+        new_work, links = (found.tolist() for found in study.work_and_links(after, case))
         columns, m = list(zip(*new_work)), len(after) - len(stages) + 1
         reached = passed[:, s].tolist()
         sent = (computed[:, s - 1] if s else case["tasks"]["arrival_time"]).tolist()
@@ -86,7 +86,7 @@ def test_all_that_is_not_computed_starts_again_on_a_new_allocation(monkeypatch):
     monkeypatch.setattr(device_loss, "ADSA", FCFS)
     for case, stages, work, computed, passed, s, t in losses(FCFS.schedule):
         after, cents, completion = device_loss.anew(case, stages, computed, passed, s, t)
-        new_work, links = (found.tolist() for found in whole_system.work_and_links(after, case))
+        new_work, links = (found.tolist() for found in study.work_and_links(after, case))
         (lost,), arrival = stages[s]["devices"], case["tasks"]["arrival_time"].tolist()
         assert lost not in [i for stage in after for i in stage["devices"]]
         assert sum(stage["layers"] for stage in after) == BLOOM.layers
