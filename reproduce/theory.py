@@ -38,21 +38,16 @@ UNLIMITED = 10.0 ** 6  # cents, seconds
 
 
 def main(name):
-    parser = common.make_parser(name, __doc__, plot=False, out=OUT)
-    parser.set_defaults(no_plot=True)
-    args = parser.parse_args()
+    args = common.make_parser(name, __doc__, plot=False, out=OUT, no_plot=True).parse_args()
     study.check_writable(args.out)
     rows, lists = [], []
     for who, statement, tried, show in STATEMENTS:
-        number, exceptions, first = 0, 0, None
-        for case, holds in tried():
-            number += 1
-            exceptions += not holds
-            if first is None and not holds:
-                first = case
-        rows.append({"of": who, "statement": statement, "cases": f"{number:,}", "exceptions": f"{exceptions:,}"})
-        if first is not None:
-            lists.append(f"{who}, {statement}: not so of\n{show(*first)}")
+        results = list(tried())
+        exceptions = [case for case, holds in results if not holds]
+        rows.append({"of": who, "statement": statement, "cases": f"{len(results):,}",
+                     "exceptions": f"{len(exceptions):,}"})
+        if exceptions:
+            lists.append(f"{who}, {statement}: not so of\n{show(*exceptions[0])}")
     table = pd.DataFrame(rows)
     table.attrs["keys"] = 2
     study.publish("theory", args, [("statements", "Statements and their exceptions", table), *lists],
@@ -72,30 +67,33 @@ def auction(L, bids, budget=UNLIMITED):
     return {won.winner: won.layers for won in rounds}, sum(won.reward for won in rounds)
 
 
-def drawn_bids(number):
-    """L and so many bids that suffice for it, drawn again and again."""
+def drawn_bids():
+    """L and four bids that suffice for it, drawn again and again."""
     rng = np.random.default_rng(SEED)
     for _ in range(DRAWN):
         L = int(rng.choice(LAYERS))
-        bids = [BIDS[k] for k in rng.integers(len(BIDS), size=number)]
-        if sum(l for l, _, _ in bids) >= L:
+        bids = [BIDS[k] for k in rng.integers(len(BIDS), size=4)]
+        if offered(bids) >= L:
             yield L, bids
+
+
+def offered(bids):
+    return sum(l for l, _, _ in bids)
 
 
 def layers_by_price():
     """A bid that asks more wins no more layers."""
-    for L, bids in drawn_bids(4):
+    for L, bids in drawn_bids():
         (l, _, T), *others = bids
         won = [auction(L, [(l, P, T), *others])[0].get(0, 0) for P in PRICES]
-        grows = [k for k in range(1, len(won)) if won[k] > won[k - 1]]
-        yield (L, [(l, PRICES[grows[0]] if grows else 1, T), *others]), not grows
+        yield (L, bids), won == sorted(won, reverse=True)
 
 
 def losing_bids():
     """A bid that wins nothing changes nothing: neither who wins nor how many layers."""
-    for L, bids in drawn_bids(4):
+    for L, bids in drawn_bids():
         won, _ = auction(L, bids)
-        if 3 not in won and sum(l for l, _, _ in bids[:3]) >= L:
+        if 3 not in won and offered(bids[:3]) >= L:
             yield (L, bids), auction(L, bids[:3])[0] == won
 
 
@@ -109,7 +107,7 @@ def constant_cost():
 def budget_suffices():
     """Where cheapest first stays within a budget, every bid within what is left of it, FCIM finds an allocation."""
     rng = np.random.default_rng(SEED)
-    for L, bids in drawn_bids(4):
+    for L, bids in drawn_bids():
         budget = cheapest(L, bids) * float(rng.choice((1, 1.25, 1.5, 2)))
         if cheapest(L, bids, budget) is not None:
             yield (L, bids, budget), auction(L, bids, budget) is not None
@@ -136,12 +134,12 @@ def show_bids(L, bids, budget=UNLIMITED):
 
 
 def as_list(name, rows):
-    lines = [f"    {row}," for row in rows]
-    return "\n".join([f"{name} = [", *lines, "]"])
+    return "\n".join([f"{name} = [", *(f"    {row}," for row in rows), "]"])
 
 
 # ADSA -----------------------------------------------------------------------------------------------------------------
 # A case: lists a, p, q, d (arrival, computation, transmission, deadline) in order of arrival.
+CLOSE = (0, 1, 2), (1, 2, 3), (0, 1, 3), (0, 1, 3)  # a, p, q and slack of tasks with close deadlines
 
 
 def all_tasks(n, arrivals, computations, transmissions, slacks):
@@ -166,23 +164,24 @@ def by_rank(a, p, rank):
     return [end[task] for task in range(len(a))]
 
 
-def met(end, q, d):
-    return sum(e + trans <= due for e, trans, due in zip(end, q, d))
-
-
-def met_by_edf(a, p, q, d):
-    return met(by_rank(a, p, [due - trans for due, trans in zip(d, q)]), q, d)
+def met_by_both(a, p, q, d):
+    """How many deadlines ADSA meets, and how many EDF."""
+    start = [due - trans for due, trans in zip(d, q)]  # by which a result must start to be sent
+    for ends in (adsa(a, p, q, d), by_rank(a, p, start)):
+        yield sum(end <= least for end, least in zip(ends, start))
 
 
 def meets_all(n):
-    for a, p, q, d in all_tasks(n, (0, 1, 2), (1, 2, 3), (0, 1, 3), (0, 1, 3)):
-        if met_by_edf(a, p, q, d) == n:
-            yield (a, p, q, d), met(adsa(a, p, q, d), q, d) == n
+    for case in all_tasks(n, *CLOSE):
+        by_adsa, by_edf = met_by_both(*case)
+        if by_edf == n:
+            yield case, by_adsa == n
 
 
 def never_more_than_edf():
-    for a, p, q, d in all_tasks(3, (0, 1, 2), (1, 2, 3), (0, 1, 3), (0, 1, 3)):
-        yield (a, p, q, d), met(adsa(a, p, q, d), q, d) <= met_by_edf(a, p, q, d)
+    for case in all_tasks(3, *CLOSE):
+        by_adsa, by_edf = met_by_both(*case)
+        yield case, by_adsa <= by_edf
 
 
 def last_end(end, q, shared):
@@ -193,19 +192,12 @@ def last_end(end, q, shared):
     return free
 
 
-def least_end():
-    """Of every set of tasks: none of it is sent before the first arrival, all its computation and the shortest
-    transmission. The largest of these is a bound on T_end, and is reached."""
-    for a, p, q, d in all_tasks(3, (0, 1, 3), (1, 2, 4), (0, 1, 2, 5), (FAR,)):
-        sets = itertools.chain.from_iterable(itertools.combinations(range(3), k) for k in (1, 2, 3))
-        bound = max(min(a[i] for i in s) + sum(p[i] for i in s) + min(q[i] for i in s) for s in sets)
-        yield (a, p, q, d), last_end(adsa(a, p, q, d, alike=0), q, False) == bound
-
-
-def least_shared_end():
-    for a, p, q, d in all_tasks(3, (0, 1), (1, 2, 16), (1, 2, 9), (FAR,)):
-        best = min(last_end(by_rank(a, p, rank), q, True) for rank in itertools.permutations(range(3)))
-        yield (a, p, q, d), last_end(adsa(a, p, q, d, alike=0), q, True) == best
+def least_end(shared, arrivals, computations, transmissions):
+    """T_end of ADSA is the least by any fixed order of the tasks, preemptive; Jackson's rule is one of these."""
+    for case in all_tasks(3, arrivals, computations, transmissions, (FAR,)):
+        a, p, q, _ = case
+        best = min(last_end(by_rank(a, p, rank), q, shared) for rank in itertools.permutations(range(3)))
+        yield case, last_end(adsa(*case, alike=0), q, shared) == best
 
 
 def show_tasks(a, p, q, d):
@@ -224,8 +216,10 @@ STATEMENTS = [  # of 40 letters at most, as tables have it
     ("ADSA", "meets all where EDF does, 2 tasks", lambda: meets_all(2), show_tasks),
     ("ADSA", "meets all where EDF does, 3 tasks", lambda: meets_all(3), show_tasks),
     ("ADSA", "never meets more than EDF, 3 tasks", never_more_than_edf, show_tasks),
-    ("ADSA", "T_end is least, an uplink for each", least_end, show_tasks),
-    ("ADSA", "T_end is least, one shared uplink", least_shared_end, show_tasks),
+    ("ADSA", "T_end is least, an uplink for each",
+     lambda: least_end(False, (0, 1, 3), (1, 2, 4), (0, 1, 2, 5)), show_tasks),
+    ("ADSA", "T_end is least, one shared uplink",
+     lambda: least_end(True, (0, 1), (1, 2, 16), (1, 2, 9)), show_tasks),
 ]
 
 if __name__ == "__main__":
