@@ -4,9 +4,8 @@
     python -m reproduce.scheduling --runs 100 --seed 1 --also MyPolicy.py
 
 The paper claims that ADSA lowers queueing delay by 39 % under strict deadlines (S. Habibi, O. Ercetin, IEEE Access 13,
-2025); reproduce.claims sets that beside the runs of this study. EDF (reproduce/EDF.py) is a reference that is not of
-the paper. --also takes a scheduling script of your own. Of a list of more tasks than a Gantt chart shows, an overview
-of all policies is drawn, and there are no random lists.
+2025): see reproduce.claims. EDF is a reference that is not of the paper. Of a list of more tasks than a Gantt chart
+shows, an overview of all policies is drawn, and there are no random lists.
 """
 import math
 import sys
@@ -82,9 +81,7 @@ def random_tasks(regime, seed, run, model, device):
 def run_case(regime, seed, run, tasks, methods, model, device, link):
     """What each method ({name: script}) and the two optima make of a task table: their metrics; and, of the list that
     is no random one, all intervals, each with what becomes of its task (s)."""
-    schedules = {}
-    for name, path in methods.items():
-        schedules[name] = study.script(path).schedule(tasks)
+    schedules = {name: study.script(path).schedule(tasks) for name, path in methods.items()}
     schedules[FREE] = schedules["ADSA"]
     for name, objective in OPTIMA.items():
         schedules[name] = optimal.schedule(tasks, link, objective, LIMIT)
@@ -110,9 +107,8 @@ def add_distances(rows):
     """Adds to the metrics of each method how far it is from the two optima, the last rows, where those are proven."""
     for metric, best in zip(("T_end", "mean_turnaround_time"), rows[-2:]):
         for row in rows:
-            behind = above = math.nan
-            if best["proven_optimal"]:
-                behind = best["deadlines_met"] - row["deadlines_met"]
+            behind = best["deadlines_met"] - row["deadlines_met"] if best["proven_optimal"] else math.nan
+            above = math.nan
             if behind == 0 and best[metric] > 0:  # with fewer met, less time would prove nothing
                 above = round(100 * (row[metric] / best[metric] - 1), 4) + 0
             row[f"{metric}_above"] = above
@@ -121,7 +117,10 @@ def add_distances(rows):
 
 # Tables ---------------------------------------------------------------------------------------------------------------
 def report(runs, intervals):
-    warn_of_memory(runs)
+    of_list = runs[runs["regime"] == LIST]
+    if of_list["memory_utilization"].max() > 1:
+        common.warn(f"weights and KV caches reach {of_list['peak_memory_gb'].max():.1f} GB, more than the "
+                    f"{of_list['device'].iloc[0]} has: these are the times of one that could hold them")
     found = (runs["tasks"] <= optimal.MAX_TASKS) | runs["proven_optimal"].eq(True)  # else an optimum was not searched
     who = [name for name in runs.loc[found | ~runs["algorithm"].isin(OPTIMA), "algorithm"].unique() if name != FREE]
     policies = [name for name in who if name not in OPTIMA]
@@ -140,13 +139,6 @@ def report(runs, intervals):
                       study.in_columns(least, ["regime"], policies, ["equal", "runs"], "{} of {}".format)))
         figures[""] = study.draw_bars, PANELS, "regime", who, drawn
     return [*parts, proofs(runs)], {"table": table}, figures
-
-
-def warn_of_memory(runs):
-    of_list = runs[runs["regime"] == LIST]
-    if of_list["memory_utilization"].max() > 1:
-        common.warn(f"weights and KV caches reach {of_list['peak_memory_gb'].max():.1f} GB, more than the "
-                    f"{of_list['device'].iloc[0]} has: these are the times of one that could hold them")
 
 
 def compare(runs, who):
@@ -195,49 +187,45 @@ def proofs(runs):
     """Lines that say what is proven of the list, and on how many of the random ones the optimum is."""
     lines = []
     for name in OPTIMA:
-        exact = runs[runs["algorithm"] == name]
-        is_list = exact["regime"] == LIST
-        lines += [f"the list, {name}: {line}" for line in exact["proof"][is_list].iloc[0].split(" | ")]
-        proven = exact["proven_optimal"][~is_list].eq(True)
-        if len(proven):
-            lines.append(f"random lists, {name}: proven on {proven.sum()} of {len(proven)}")
-    return "\n".join(textwrap.fill(line, 100, subsequent_indent="    ") for line in lines)
+        of_list, *drawn = runs[runs["algorithm"] == name].to_dict("records")
+        lines += [f"the list, {name}: {line}" for line in of_list["proof"].split(" | ")]
+        if drawn:
+            proven = sum(row["proven_optimal"] is True for row in drawn)
+            lines.append(f"random lists, {name}: proven on {proven} of {len(drawn)}")
+    return "\n".join(textwrap.fill(line, common.TEXT_WIDTH, subsequent_indent="    ") for line in lines)
 
 
 # Figures of the list --------------------------------------------------------------------------------------------------
 def list_figures(intervals):
     """Of the list that is no random one: Gantt charts on pages, or, of a long list, the overview of all policies."""
-    schedules = dict(list(intervals[intervals["algorithm"] != FREE].groupby("algorithm", sort=False)))
-    results = {name: part.drop_duplicates("label") for name, part in schedules.items()}
-    if len(results["ADSA"]) > common.PLOT_ROWS:
-        return {"_overview": (draw_overview, {name: results[name] for name in results if name not in OPTIMA})}
+    schedules = list(intervals[intervals["algorithm"] != FREE].groupby("algorithm", sort=False))
+    tasks = intervals["label"].nunique()
+    if tasks > common.PLOT_ROWS:
+        return {"_overview": (draw_overview, {name: part.drop_duplicates("label") for name, part in schedules
+                                              if name not in OPTIMA})}
 
-    number = max(1, int((PAGE - FOOT) / chart_height(results["ADSA"])))
+    height = HEAD + ROW * max(3, tasks)
+    number = max(1, int((PAGE - FOOT) / height))
     last = intervals["completion_time"].max()
-    names = list(schedules)
     figures = {}
-    for k in range(0, len(names), number):
+    for k in range(0, len(schedules), number):
         page = "_gantt" if k == 0 else f"_gantt_{k // number + 1}"
-        figures[page] = draw_charts, {name: schedules[name] for name in names[k:k + number]}, last
+        figures[page] = draw_charts, schedules[k:k + number], height, last
     return figures
 
 
-def chart_height(result):
-    return HEAD + ROW * max(3, len(result))
-
-
-def draw_charts(schedules, last):
-    """Figure of Gantt charts one above the other, on one scale of time. schedules: {name: table of intervals with what
-    becomes of their tasks}; last: s, the last completion of all."""
+def draw_charts(schedules, height, last):
+    """Figure of Gantt charts one above the other, on one scale of time. schedules: (name, table of intervals with what
+    becomes of their tasks); height: inches of each; last: s, the last completion of all."""
     import matplotlib
     matplotlib.rcParams["hatch.linewidth"] = 0.4
-    results = {name: part.drop_duplicates("label") for name, part in schedules.items()}
-    figure = common.new_figure(FOOT + sum(chart_height(result) for result in results.values()))
+    figure = common.new_figure(FOOT + height * len(schedules))
     plots = figure.subplots(len(schedules), 1, squeeze=False)[:, 0]
     keys = {}
-    for axes, (name, result) in zip(plots, results.items()):
+    for axes, (name, intervals) in zip(plots, schedules):
+        result = intervals.drop_duplicates("label")
         title = f"{name}: {result['deadline_met'].sum()} of {len(result)} deadlines met"
-        keys.update(common.draw_schedule(axes, title, result, schedules[name], last))
+        keys.update(common.draw_schedule(axes, title, result, intervals, last))
     for axes in plots[:-1]:
         axes.set_xlabel("")
         axes.set_xticklabels([])
@@ -248,7 +236,7 @@ def draw_overview(results):
     """Figure of long schedules, {name: table of tasks in seconds}, one journal column wide: the distributions of
     waiting and turnaround, and the tasks in the system over time, a line a schedule."""
     figure = common.new_figure(5.2 + 0.13 * (len(results) // 3))
-    of_waiting, of_turnaround, of_system = figure.subplots(3, 1)
+    *distributions, of_system = figure.subplots(3, 1)
     everybody = pd.concat(results.values())
     first = everybody["arrival_time"].min()
     edges = np.linspace(first, everybody["completion_time"].max(), SLICES + 1)
@@ -257,20 +245,17 @@ def draw_overview(results):
         colour, _, _, style = study.looks(results)[name]
         look = dict(color=colour, linestyle=style, linewidth=2.6 - 2 * k / len(results))  # thin over thick: all show
         shares = np.linspace(0, 1, min(len(result), 1000) + 1)
-        for what, axes in (("waiting", of_waiting), ("turnaround", of_turnaround)):
+        for what, axes in zip(("waiting", "turnaround"), distributions):
             axes.step(np.quantile(result[f"{what}_time"], shares), shares, where="post", **look)
-        since = [np.clip(edges[:, None] - result[key].to_numpy(), 0, None).sum(axis=1)
-                 for key in ("arrival_time", "completion_time")]
-        present = np.diff(since[0] - since[1]) / np.diff(edges)
+        arrived, left = (np.clip(edges[:, None] - result[key].to_numpy(), 0, None).sum(axis=1)
+                         for key in ("arrival_time", "completion_time"))
+        present = np.diff(arrived - left) / np.diff(edges)
         keys[name], = of_system.plot((edges[1:] + edges[:-1]) / 2 - first, present, **look)
-    for what, axes in (("waiting", of_waiting), ("turnaround", of_turnaround)):
+    for what, axes in zip(("waiting", "turnaround"), distributions):
         set_time_scale(axes, everybody[f"{what}_time"])
-        axes.set_xlabel(f"{what} of a task (s)")
-        axes.set_ylabel("share of tasks")
-    of_system.set_xlabel("time since the first arrival (s)" if first else "time (s)")
-    of_system.set_ylabel("tasks in system")
-    of_system.set_xlim(0, edges[-1] - first)
-    of_system.set_ylim(bottom=0)
+        axes.set(xlabel=f"{what} of a task (s)", ylabel="share of tasks")
+    of_system.set(xlabel="time since the first arrival (s)" if first else "time (s)", ylabel="tasks in system",
+                  xlim=(0, edges[-1] - first), ylim=(0, None))
     figure.align_ylabels()
     return common.finish_figure(figure, keys)
 
