@@ -94,7 +94,6 @@ def of_pools(grounds, command, against):
     """Rows of claims of an allocation study. grounds: {pool: its runs}, of draws that all methods share."""
     latency = [line[1:] for line in LATENCY if line[0] == against]
     of_fairness = [line[1:] for line in FAIRNESS if line[0] == against]
-    rows = []
     for pool, runs in grounds.items():
         about = dict(against=against, pool=pool, command=command)
         for more, some in (("", on_several(runs)), (ANY_MODEL, runs)):
@@ -102,10 +101,9 @@ def of_pools(grounds, command, against):
                 continue
             for (claim, reading, metric, paper), (kind, others) in itertools.product(latency, BASELINES.items()):
                 settings = stats.in_settings(some, ["model", "pool"], "seed", metric, "FCIM", others)
-                rows.append(dict(about, **change_row(claim, f"{reading}, {kind}{more}", paper, settings)))
+                yield dict(about, **change_row(claim, f"{reading}, {kind}{more}", paper, settings))
             for reading, metric, firsts in of_fairness:
-                rows.append(dict(about, **always_row("fairness", reading + more, fairness(some, metric, firsts))))
-    return rows
+                yield dict(about, **change_row("fairness", reading + more, None, fairness(some, metric, firsts)))
 
 
 def on_several(runs):
@@ -128,35 +126,30 @@ def of_scheduling(runs):
     runs = runs[runs["regime"] == STRICT]
     runs = runs.assign(mean_both_waiting_times=runs["mean_waiting_time"] + runs["mean_uplink_waiting_time"])
     about = dict(against=SYSTEMS, pool=ONE_DEVICE, command="scheduling")
-    rows = []
     for reading, metric, who, others in SCHEDULING:
         settings = stats.in_settings(runs, ["regime"], "run", metric, who, others)
-        rows.append(dict(about, **change_row("queueing delay", reading, QUEUEING, settings)))
+        yield dict(about, **change_row("queueing delay", reading, QUEUEING, settings))
 
     alike = runs[(runs["algorithm"] == "ADSA") & (runs["deadlines_behind"] == 0)]  # the optimum meets no more
     row = share_row("T_end", "T_end of the optimum", alike["regime"], alike["run"], alike["T_end_above"] <= 0)
-    return [*rows, dict(about, **row)]
+    yield dict(about, **row)
 
 
 def of_incentives(runs, gains):
     """Rows of claims of the runs of reproduce.incentives: of the auctions that have an allocation."""
-    rows = []
     is_winner = (runs["algorithm"] == "FCIM") & (runs["paid"] > 0)
     for pool, won in runs[is_winner].groupby("pool", sort=False):
         about = dict(against=SYSTEMS, pool=pool, command="incentives")
         for reading, asked, least in WINNERS:
             part = won[won["asked"] == asked]
             is_so = part["utility"] > least
-            rows.append(dict(about, **share_row("positive utility", reading, part["model"], part["seed"], is_so)))
+            yield dict(about, **share_row("positive utility", reading, part["model"], part["seed"], is_so))
     for pool, known in gains.dropna(subset=["gain"]).groupby("pool", sort=False):
         about = dict(against=SYSTEMS, pool=pool, command="incentives")
-        for more, payment in PAYMENTS:
-            for reading, lie in LIES:
-                part = known[(known["lie"] == lie) & (known["algorithm"] == payment)]
-                is_so = part["gain"] <= TOLERANCE
-                row = share_row("truthfulness", reading + more, part["model"], part["seed"], is_so)
-                rows.append(dict(about, **row))
-    return rows
+        for (more, payment), (reading, lie) in itertools.product(PAYMENTS, LIES):
+            part = known[(known["lie"] == lie) & (known["algorithm"] == payment)]
+            is_so = part["gain"] <= TOLERANCE
+            yield dict(about, **share_row("truthfulness", reading + more, part["model"], part["seed"], is_so))
 
 
 def collect(folder):
@@ -248,28 +241,19 @@ def row(claim, reading, paper, ours, best, best_in, verdict):
 
 
 def change_row(claim, reading, paper, settings):
-    """A row about a change in %. settings: of stats.in_settings."""
+    """A row about a change in %; paper: None for what is always higher. settings: of stats.in_settings."""
     ours, each = stats.all_changes(settings)
-    best = most_favourable(each, math.copysign(1, paper))
+    best = most_favourable(each, math.copysign(1, paper or 1))
     found = each.get(best, stats.NONE)
-    return row(claim, reading, f"{paper:+.1f}", ours, found, name_of(best), verdict_change(paper, ours, found))
-
-
-def always_row(claim, reading, settings):
-    """A row about what is always higher. settings: of stats.in_settings."""
-    ours, each = stats.all_changes(settings)
-    best = most_favourable(each, 1)
-    return row(claim, reading, "higher", ours, each.get(best, stats.NONE), name_of(best),
-               verdict_always(ours, each.values()))
+    text, verdict = "higher", verdict_always(ours, each.values())
+    if paper is not None:
+        text, verdict = f"{paper:+.1f}", verdict_change(paper, ours, found)
+    return row(claim, reading, text, ours, found, ", ".join(map(str, best)), verdict)
 
 
 def most_favourable(each, sign):
     """Which of the changes, {case: (value, low, high)}, is most to this side; none of none."""
     return max(each, key=lambda case: -math.inf if math.isnan(each[case][0]) else sign * each[case][0], default=())
-
-
-def name_of(case):
-    return ", ".join(map(str, case))
 
 
 def share_row(claim, reading, settings, draws, is_so):

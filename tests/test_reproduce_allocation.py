@@ -102,7 +102,7 @@ def test_the_claims_and_the_changes_follow_from_the_runs(compared):
         for against, reading, metric, firsts in claims.FAIRNESS:
             if against == claims.SYSTEMS:
                 readings.append((reading + more, metric, firsts, ground, settings, baselines["all three"], max))
-    rows = claims.of_pools(grounds, "allocation", claims.SYSTEMS)
+    rows = list(claims.of_pools(grounds, "allocation", claims.SYSTEMS))
     expected = [(reading, ground) for reading, _, _, ground, *_ in readings]
     assert [(row["reading"], row["pool"]) for row in rows] == expected
     for row, (_, metric, firsts, _, settings, others, best) in zip(rows, readings):
