@@ -12,8 +12,8 @@ joins if its KV cache fits the device's memory beside the weights and the caches
 those put off; if it does not fit, the next in the order may join.
 
 Load is that of batches of B: time of all tasks in full batches / span of arrivals, so that batches of any size are as
-hard pressed; random lists are B times as long. --tasks takes a list of your own, as it arrives, whatever its load is.
-The uplink is dedicated: a shared one carries less than batches of 4. EDF (reproduce/EDF.py) is not of the paper.
+hard pressed; random lists are B times as long, those of --tasks are taken as they arrive. The uplink is dedicated: a
+shared one carries less than batches of 4.
 """
 import math
 import sys
@@ -51,7 +51,7 @@ def cases(args):
     device = common.get_device(args.device)
     lists = [(load, batch, args.seed, run, None) for load in LOADS for batch in BATCH for run in range(args.runs)]
     if args.tasks is not None:
-        tasks, = study.task_lists(args, None)
+        tasks, = study.task_lists(args)
         if tasks["given_time"].notna().any():
             common.warn(f"{args.tasks}: computation_time is not used: batches take the estimated time of their tokens")
         lists = [(None, batch, args.seed, 0, tasks) for batch in BATCH]
@@ -179,24 +179,23 @@ def first_that_fit(order, begun, kv, free, most):
 # Report ---------------------------------------------------------------------------------------------------------------
 def report(runs):
     who = list(runs["algorithm"].unique())
-    table = stats.compare(runs, ["load", "batch"], "run", who, METRICS)
-    parts = [heading(runs)]
-    for metric, caption in METRICS.items():
-        parts.append((metric, caption, study.means(table[table["metric"] == metric], ["load", "batch"], who)))
+    keys = ["load", "batch"]
+    table = stats.compare(runs, keys, "run", who, METRICS)
     met = table[table["metric"] == "deadlines_met_percent"]
-    parts.append(("changes", f"Deadlines met: {who[0]}'s change in % against each",
-                  study.changes(met, ["load", "batch"], who)))
-    parts += study.own_changes(runs, ["load", "batch"], "run", who, ["deadlines_met_percent"])
-    figure = (study.draw_lines, METRICS, "batch", who, table, None if runs["tasks_file"].iloc[0] else "load")
+    parts = [heading(runs), *study.means_of(table, keys, who, METRICS),
+             ("changes", f"Deadlines met: {who[0]}'s change in % against each", study.changes(met, keys, who)),
+             *study.own_changes(runs, keys, "run", who, ["deadlines_met_percent"])]
+    figure = study.draw_lines, METRICS, "batch", who, table, None if runs["tasks_file"].iloc[0] else "load"
     return parts, {"table": table}, {"": figure}
 
 
 def heading(runs):
     about = runs.iloc[0]
-    lists = f"{about['tasks_file']}: {about['tasks']:,} tasks, as they arrive"
-    if not about["tasks_file"]:
-        lists = f"{runs['run'].nunique()} random lists of {TASKS} x batch tasks for each batch and load, seed "
-        lists += f"{about['seed']}\n{study.legend(runs['run'].nunique())}"
+    number = runs["run"].nunique()
+    lists = (f"{number} random lists of {TASKS} x batch tasks for each batch and load, seed {about['seed']}\n"
+             f"{study.legend(number)}")
+    if about["tasks_file"]:
+        lists = f"{about['tasks_file']}: {about['tasks']:,} tasks, as they arrive"
     return (f"reproduce.batching: {about['model']} on {about['device']}, {about['link']} uplink\n{lists}\n"
             "batch: most tasks in a batch; load: time of all tasks in full batches / span of arrivals\n"
             "(of batches of 1: one task at a time, as in the other studies)")

@@ -43,12 +43,10 @@ def add_flags(parser):
 
 def cases(args):
     most = int(common.check_number(args.most, "--most", whole=True, least=1))
-    def random_list(draw):
-        return study.random_tasks(draw, TASKS, PROMPT, OUTPUT, TRANS, FACTOR, LOAD, common.get_model(args.model),
-                                  common.get_device(args.device))
+    lists = study.task_lists(args, TASKS, PROMPT, OUTPUT, TRANS, FACTOR, LOAD)
     about = dict(model=args.model, device=args.device, link=args.link, seed=args.seed, tasks_file=args.tasks or "")
     return [(tasks, args.methods, dict(about, tasks=len(tasks), run=run, devices=devices))
-            for run, tasks in enumerate(study.task_lists(args, random_list)) for devices in range(1, most + 1)]
+            for run, tasks in enumerate(lists) for devices in range(1, most + 1)]
 
 
 def run_case(tasks, methods, about):

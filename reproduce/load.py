@@ -5,8 +5,7 @@
 
 Load is computation, one task at a time / span of arrivals. At each load the same lists are served, their arrivals
 stretched or squeezed to it; deadlines stay as long after the arrivals as they were. Goodput, the largest load at which
-GOAL % of the deadlines are met, is interpolated. Random lists have Poisson arrivals; --tasks takes a list of your own
-in their place, a trace perhaps (reproduce.trace): one list, so that there are no bands.
+GOAL % of the deadlines are met, is interpolated. Random lists have Poisson arrivals; a list of --tasks has no bands.
 """
 import sys
 
@@ -40,8 +39,7 @@ def cases(args):
     """A case is a list at a load."""
     model = common.get_model(args.model)
     device = common.get_device(args.device)
-    lists = study.task_lists(args, lambda draw: study.random_tasks(
-        draw, TASKS, PROMPT, OUTPUT, TRANS, FACTOR, None, model, device))
+    lists = study.task_lists(args, TASKS, PROMPT, OUTPUT, TRANS, FACTOR, None)
     common.require(lists[0]["arrival_time"].nunique() > 1, f"{args.tasks}: all tasks arrive at once, at any load")
     common.require(lists[0]["computation_time"].any(), f"{args.tasks}: no task takes any computation")
     return [(load, args.seed, run, tasks, args.tasks or "", args.methods, model, device, args.link)

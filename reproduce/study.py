@@ -237,12 +237,14 @@ def work_and_links(stages, case):
     return compute + allreduce, links
 
 
-def task_lists(args, random_list):
-    """Task tables in order of arrival: that of --tasks, or one that random_list(draw) makes for each of --runs."""
-    if args.tasks is None:
-        return [random_list(np.random.default_rng((args.seed, run))) for run in range(args.runs)]
-    tasks = common.read_tasks(args.tasks, common.get_model(args.model), [common.get_device(args.device)])
-    return [tasks.sort_values("arrival_time", kind="stable")]
+def task_lists(args, *drawn):
+    """Task tables in order of arrival: that of --tasks, or a random one for each of --runs. drawn: what random_tasks is
+    given, from number to load."""
+    model = common.get_model(args.model)
+    device = common.get_device(args.device)
+    if args.tasks is not None:
+        return [common.read_tasks(args.tasks, model, [device]).sort_values("arrival_time", kind="stable")]
+    return [random_tasks(np.random.default_rng((args.seed, run)), *drawn, model, device) for run in range(args.runs)]
 
 
 def random_tasks(draw, number, prompt, output, trans, factor, load, model, device, in_words=False):

@@ -9,8 +9,7 @@ each task: its real length x exp(sigma x Z), Z normal and the same for all polic
 When an estimate is used up before its task is done, REST is taken to be left, again and again, until it is done.
 
 Apart from that, what a preemption costs: leaving a task that is not done takes COSTS of the processor, without an
-interruption; then the policy is asked again. EDF (reproduce/EDF.py) is a reference that is not of the paper; like
-FCFS it looks at no length. --also takes a scheduling script of your own.
+interruption; then the policy is asked again. EDF (not of the paper) looks at no length, like FCFS.
 """
 import collections
 import math
@@ -71,11 +70,9 @@ def run_case(load, seed, run, methods, model, device, link):
                 intervals = run_online(study.script(path).schedule, tasks, estimates, round(cost * common.US))
                 result, _ = common.simulate(tasks, intervals, link)
             metrics = common.scheduling_metrics(tasks, result, model, device)
-            row = {"load": load, "seed": seed, "run": run, "sigma": sigma, "cost": cost, "algorithm": name,
-                   "model": model.name, "device": device.type, "link": link}
-            row.update({key: metrics[key] for key in METRICS})
-            row["deadlines_met"] *= 100 / TASKS
-            rows.append(row)
+            metrics["deadlines_met"] *= 100 / TASKS
+            rows.append(dict(load=load, seed=seed, run=run, sigma=sigma, cost=cost, algorithm=name, model=model.name,
+                             device=device.type, link=link, **{key: metrics[key] for key in METRICS}))
     return rows
 
 
@@ -136,22 +133,19 @@ def report(runs):
     changed = changes_of_settings(runs)
     free = table[table["cost"] == 0]
     worst = changed["sigma"].max()
-
-    parts = [heading(runs)]
-    for metric, caption in SHOWN.items():
-        part = free[free["metric"] == metric]
-        parts.append((metric, caption, study.means(part, ["load", "sigma"], who)))
     met = free[(free["metric"] == "deadlines_met") & free["sigma"].isin([0, worst])]
-    parts.append(("changes", f"Deadlines met: {who[0]}'s change in % against each",
-                  study.changes(met, ["load", "sigma"], who)))
-    parts += study.own_changes(runs[runs["cost"] == 0], ["load", "sigma"], "run", who, ["deadlines_met"])
     of_deadlines = changed[changed["metric"] == "deadlines_met"]
     estimated = of_deadlines[of_deadlines["sigma"] == worst]
-    parts.append(("estimates", f"Deadlines met: change in % from exact lengths to sigma {worst:g}",
-                  study.in_columns(estimated, ["load"], who, study.CHANGE, study.show_change)))
     dear = of_deadlines[of_deadlines["cost"] > 0]
-    parts.append(("preemptions", "Deadlines met: change in % from free preemptions",
-                  study.in_columns(dear, ["load", "cost"], who, study.CHANGE, study.show_change)))
+    keys = ["load", "sigma"]
+    parts = [
+        heading(runs), *study.means_of(free, keys, who, SHOWN),
+        ("changes", f"Deadlines met: {who[0]}'s change in % against each", study.changes(met, keys, who)),
+        *study.own_changes(runs[runs["cost"] == 0], keys, "run", who, ["deadlines_met"]),
+        ("estimates", f"Deadlines met: change in % from exact lengths to sigma {worst:g}",
+         study.in_columns(estimated, ["load"], who, study.CHANGE, study.show_change)),
+        ("preemptions", "Deadlines met: change in % from free preemptions",
+         study.in_columns(dear, ["load", "cost"], who, study.CHANGE, study.show_change))]
     shown = changed[changed["cost"] == 0].rename(columns=dict(zip(study.CHANGE, study.MEAN)))
     figure = (study.draw_lines, DRAWN, "sigma", who, shown, "load")
     return parts, {"table": table, "changes": changed}, {"": figure}
@@ -168,11 +162,8 @@ def heading(runs):
 
 
 def changes_of_settings(runs):
-    """What estimates, and what preemptions that are not free, change for each policy on the same lists.
-
-    A row for each load, sigma, cost, metric and policy: the change in % from exact lengths and free preemptions, and
-    its 95 % interval (columns of stats.compare).
-    """
+    """The change in % of each policy from exact lengths and free preemptions on the same lists, and its 95 % interval
+    (columns of stats.compare): a row for each load, sigma, cost, metric and policy."""
     rows = []
     for load, part in runs.groupby("load", sort=False):
         for metric in METRICS:
