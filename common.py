@@ -199,7 +199,7 @@ def make_parser(name, doc, plot=True, **settings):
     """A parser of these settings, with a flag for each that FLAGS has, and --no-plot. A mistake raises UserError."""
     parser = argparse.ArgumentParser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
-    parser.error = refuse  # one line, without the usage
+    parser.error = lambda message: require(False, message)  # one line, without the usage
     parser.set_defaults(**settings)
     for key, text in FLAGS.items():
         if key in settings:
@@ -261,7 +261,7 @@ def read_tasks(tasks, model, devices):
     for field, tokens in (("prompt", "prompt_tokens"), ("output_words", "output_tokens")):
         check_rows(table[field].notna() | table[tokens].notna(), table[field], place, f"give it, or {tokens}")
     table["prompt"] = table["prompt"].astype(object).fillna("")
-    words = table["prompt"].map(lambda text: len(text.split()))
+    words = table["prompt"].str.split().str.len()
     prompt = table["prompt_tokens"].fillna(count_tokens(words)).astype("int64")
     output = table["output_tokens"].fillna(count_tokens(table["output_words"])).astype("int64")
 
@@ -448,10 +448,10 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     model and its layers, bids and links (tables), delay (links as an array), times (s a layer, as the bids promise:
     array (tasks, bidding devices)), arrivals (s, from the first on), memory (GB) and watts of each bidder, seed."""
     types = [get_device(line[1]) for line in POOLS[pool]]
-    lines = [(*line, kind.price_per_hour)[:4] for line, kind in zip(POOLS[pool], types)]  # its own rent comes first
-    devices = pd.DataFrame(lines, columns=["device", "type", "host", "rent"]).set_index("device")
-    devices["memory"] = [kind.memory for kind in types]
-    devices["watts"] = [kind.watts for kind in types]
+    lines = [(*line, kind.price_per_hour)[:4] + (kind.memory, kind.watts)  # its own rent comes first
+             for line, kind in zip(POOLS[pool], types)]
+    columns = ["device", "type", "host", "rent", "memory", "watts"]
+    devices = pd.DataFrame(lines, columns=columns).set_index("device")
     devices["cost_per_hour"] = devices["rent"].astype(float).fillna(devices["watts"] / 1000 * ELECTRICITY)  # USD
     tasks = read_tasks(tasks, model, types).sort_values("arrival_time", kind="stable")
     devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / group_bytes(model, tasks, 1)).astype(int)
@@ -611,7 +611,7 @@ def evaluate(stages, tasks, model, bids, delay, times, memory, watts, **_):
         "memory_utilization": held.sum() / shares["memory"].sum(),
         "fairness_layers": jain(shares["layers"], len(shares)),
         "fairness_rewards": jain(shares["rewards"], len(shares)),
-        "cost_efficiency": shares["layers"].sum() / cost if cost else math.inf,
+        "cost_efficiency": model.layers / cost if cost else math.inf,
         "deadlines_met": result["deadline_met"].sum(),
         "fairness_layers_all": jain(shares["layers"], len(bids)),
         "fairness_rewards_all": jain(shares["rewards"], len(bids)),
@@ -954,10 +954,6 @@ class UserError(Exception):
 
 class NoAllocation(Exception):
     """No allocation exists: a script prints the line and exits with 1."""
-
-
-def refuse(message):
-    raise UserError(message)
 
 
 def require(condition, message):
