@@ -1,7 +1,6 @@
 """Cheapest first: a reference that is not of the paper.
 
     python -m reproduce.Cheapest
-    python -m reproduce.Cheapest --pool paper --seed 3
 
 The devices that ask least per layer take all that they offer until the layers are placed. No other allocation costs
 less at price per layer; neither time nor links play a part. What FCIM's score adds to it is what FCIM does otherwise.

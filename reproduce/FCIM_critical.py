@@ -1,7 +1,6 @@
 """FCIM with Myerson's payments: ours, not the paper's.
 
     python -m reproduce.FCIM_critical
-    python -m reproduce.FCIM_critical --pool paper --seed 3
 
 The auction is FCIM's: the same winners and layers. A winner is paid its price for them, and what it could have won at
 higher prices besides: then a device gains most by asking its true cost, as long as asking more never wins it more
@@ -33,17 +32,16 @@ def allocate(layers, bids, times, weights=FCIM.WEIGHTS, delta=FCIM.DELTA, budget
     curves = [layers_won(i, case) for i in range(len(bids))]
     for stage in stages:
         i = stage["devices"][0]
-        stage["reward"] = payment(price_of(case, i), stage["layers"], curves[i])
+        stage["reward"] = payment(case["P"][i] / case["l"][i], stage["layers"], curves[i])
 
     total = math.fsum(stage["reward"] for stage in stages)
     beyond = max(total - case["most_paid"], 0)
     notes.append(f"critical payments instead: {total:.3f} cents in all, {beyond:.3f} beyond BUDGET")
     more = [device for device, curve in zip(bids["device"], curves) if not never_grows(curve)]
-    checked = f"checked at {STEPS + 2} prices of each device: asking more"
+    found = "wins none more layers, and so true prices are best, as far as that shows"
     if more:
-        notes.append(f"{checked} would win {', '.join(more)} more layers; true prices are not proven best here")
-    else:
-        notes.append(f"{checked} wins none more layers, and so true prices are best, as far as that shows")
+        found = f"would win {', '.join(more)} more layers; true prices are not proven best here"
+    notes.append(f"checked at {STEPS + 2} prices of each device: asking more {found}")
     return stages, notes
 
 
@@ -61,11 +59,6 @@ def with_bid(case, i, **bid):
         changed[key] = [*case[key]]
         changed[key][i] = value
     return changed
-
-
-def price_of(case, i):
-    """Cents a layer that bid i asks."""
-    return case["P"][i] / case["l"][i]
 
 
 def layers_won(i, case):
@@ -87,7 +80,7 @@ def layers_won(i, case):
 
     highest = case["most_paid"] / case["l"][i]
     steps = [highest * k / STEPS for k in range(STEPS + 1)]
-    tried = sorted({price_of(case, i), *steps})
+    tried = sorted({case["P"][i] / case["l"][i], *steps})
     for _ in range(HALVINGS):
         halves = [(low + high) / 2 for low, high in zip(tried, tried[1:]) if won_at(low) != won_at(high)]
         tried = sorted(tried + halves)

@@ -1,7 +1,6 @@
 """FCIM with its winners in the order of the links: ours, not the paper's.
 
     python -m reproduce.FCIM_links
-    python -m reproduce.FCIM_links --pool paper --seed 3
 
 The auction is FCIM's: the same winners, layers and rewards. The paper runs the winners in the order in which they won;
 here they stand in the order over which a task's links, from the client and back to it, add up to least. More than 12

@@ -1,7 +1,6 @@
 """Least latency: the pipeline through which one task, alone, goes fastest. A reference that is not of the paper.
 
     python -m reproduce.LeastLatency
-    python -m reproduce.LeastLatency --pool paper --seed 3
 
 The sum of a task's computation and of its links, from the client over the devices and back, is least over all sets of
 devices, all orders of them and all layer counts: the objective of EdgeShard (M. Zhang et al., "EdgeShard: Efficient LLM

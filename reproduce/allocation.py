@@ -1,12 +1,10 @@
 """FCIM against HexGen, PipeDream and PipeEdge on the same draws of links and bids: models x pools x seeds.
 
     python -m reproduce.allocation
-    python -m reproduce.allocation --model "GPT-3 175B" --pool campus --pool paper --runs 10
-    python -m reproduce.allocation --tasks my_tasks.csv --also Mine.py
+    python -m reproduce.allocation --model "GPT-3 175B" --pool campus --pool paper --runs 10 --also Mine.py
 
-The paper claims that FCIM lowers communication overhead by 54.7 % and completion time by 36.9 %, and is consistently
-fairer (S. Habibi, O. Ercetin, IEEE Access 13, 2025): reproduce.claims sets that beside what is found here. FCIM_links
-is ours; Cheapest and LeastLatency are references. --also takes an allocation script of your own.
+The paper claims that FCIM lowers communication overhead and completion time, and is consistently fairer (S. Habibi, O.
+Ercetin, IEEE Access 13, 2025): see reproduce.claims. FCIM_links is ours; Cheapest and LeastLatency are references.
 """
 import functools
 import sys
@@ -25,7 +23,6 @@ MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed
 POOLS = ["campus", "cloud", "paper"]  # the devices, owned and rented: names in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 30  # draws of links and bids for each model and pool
-OUT = "results"  # where the files go
 PRIORITIES = {  # FCIM's weights: alpha, beta, gamma, of device count, time and price
     "cost first": (0.1, 0.3, 0.6),
     "time first": (0.1, 0.6, 0.3),
@@ -35,9 +32,8 @@ PRIORITIES = {  # FCIM's weights: alpha, beta, gamma, of device count, time and 
 METRICS = {  # with their units
     "completion_time": "s", "completion_time_unseen": "s", "mean_turnaround_time": "s", "computation_time": "s",
     "communication_time": "s", "communication_overhead": "", "total_cost": "cents", "energy": "kWh",
-    "memory_utilization": "",
-    "fairness_layers": "", "fairness_layers_all": "", "fairness_rewards": "", "fairness_rewards_all": "",
-    "devices": "", "cost_efficiency": "layers/cent", "deadlines_met": "",
+    "memory_utilization": "", "fairness_layers": "", "fairness_layers_all": "", "fairness_rewards": "",
+    "fairness_rewards_all": "", "devices": "", "cost_efficiency": "layers/cent", "deadlines_met": "",
     "total_utility": "cents"}
 PANELS = {"completion_time": "completion\n(s)", "communication_time": "communica-\ntion (s)",
           "total_cost": "cost\n(cents)", "fairness_layers": "fairness,\ndevices\nused (0-1)",
@@ -122,8 +118,7 @@ def report(runs):
     number = runs["seed"].nunique()
     parts = [f"reproduce.allocation: {runs['model'].nunique()} models x {runs['pool'].nunique()} pools x {number} "
              f"draws, seeds from {runs['seed'].min()}\n{study.legend(number)}\n{ABOUT}", *failed]
-    grounds = by_choice(shared)
-    for ground, some in grounds.items():
+    for ground, some in by_choice(shared).items():
         name = ground.replace(" ", "_")
         parts += [over_settings(name, ground, some, METRICS, [who[0], *who[2:]]),
                   over_settings(f"{name}_links", ground, some, SHOWN, who[1:]),
@@ -131,8 +126,7 @@ def report(runs):
     figures = {}
     for pool, part in table.groupby("pool", sort=False):
         short = part[part["metric"].isin(SHOWN)]
-        means = study.with_units(study.means(short, ["model", "metric"], who), METRICS)
-        parts.append((f"{pool}_means", f"Pool {pool}: means", means))
+        parts.append((f"{pool}_means", f"Pool {pool}: means", study.means(short, ["model", "metric"], who, METRICS)))
         parts.append((f"{pool}_changes", f"Pool {pool}: change of {who[0]} in % against each",
                       study.changes(short, ["model", "metric"], who)))
         figures[f"_{pool}"] = study.draw_bars, PANELS, "model", who, part, pool
@@ -155,20 +149,17 @@ def over_settings(name, ground, runs, metrics, who):
     """A part to print: changes of the first of `who` against each of the others, a row a metric, means over models and
     pools."""
     first, *others = who
-    rows = []
-    for metric in metrics:
-        settings = stats.in_settings(runs, KEYS, "seed", metric, first, others)
-        row = {"metric": metric}
-        for other in others:
-            pairs = [pair for setting, pair in settings.items() if setting[-1] == other]
-            row[other] = study.show_change(*stats.mean_change(pairs))
-        rows.append(row)
+    text = pd.DataFrame({"metric": list(metrics)})
+    for other in others:
+        changes = [stats.mean_change(stats.in_settings(runs, KEYS, "seed", metric, first, [other]).values())
+                   for metric in metrics]
+        text[other] = [study.show_change(*change) for change in changes]
     models = ", ".join(runs["model"].unique())
     what = ground if ground == "no choice" else f"Pool {ground}, with a choice"
-    return name, f"{what} ({models}): change of {first} in % against each", pd.DataFrame(rows)
+    return name, f"{what} ({models}): change of {first} in % against each", text
 
 
 if __name__ == "__main__":
     study.run("allocation", __doc__, cases, run_case, report, RUNS, [*KEYS, "seed", "bidders", "problem", *METRICS],
-              {**study.ALLOCATORS, **study.REFERENCES}, tasks=FCIM.tasks, seed=SEED, out=OUT,
+              {**study.ALLOCATORS, **study.REFERENCES}, tasks=FCIM.tasks, seed=SEED, out=study.OUT,
               flags=functools.partial(study.add_model_and_pool, models=MODELS, pools=POOLS))

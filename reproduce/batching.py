@@ -32,7 +32,6 @@ DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "dedicated"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists
 RUNS = 20  # random lists for each batch and load
-OUT = "results"  # where the files go
 BATCH = (1, 2, 4, 8)  # most tasks in a batch
 LOADS = (0.75, 1, 1.25)  # time of all tasks in full batches / span of arrivals
 TASKS = 20  # of a random list, for each place in the batch
@@ -204,4 +203,4 @@ def heading(runs):
 if __name__ == "__main__":
     study.run("batching", __doc__, cases, run_case, report, RUNS,
               ["model", "device", "link", "tasks_file", "load", "seed", "run", "tasks", "batch", *METRICS],
-              study.POLICIES, tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
+              study.POLICIES, tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=study.OUT)

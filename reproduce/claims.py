@@ -22,7 +22,6 @@ import common
 from reproduce import allocation, stats, study
 
 FIGURES = str(pathlib.Path(__file__).resolve().parent / "figures")  # the runs that are shown in README.md
-OUT = "results"  # where the files go
 
 # What the paper claims, and its readings ------------------------------------------------------------------------------
 OVERHEAD, COMPLETION, QUEUEING = -54.7, -36.9, -39  # %: of communication, of completion time, of queueing delay
@@ -96,7 +95,9 @@ def of_pools(grounds, command, against):
     of_fairness = [line[1:] for line in FAIRNESS if line[0] == against]
     for pool, runs in grounds.items():
         about = dict(against=against, pool=pool, command=command)
-        for more, some in (("", on_several(runs)), (ANY_MODEL, runs)):
+        on_several = (runs["algorithm"] == "FCIM") & (runs["devices"] > 1)
+        of_several = runs[on_several.groupby(runs["model"]).transform("any")]  # models on more than one, on some draw
+        for more, some in (("", of_several), (ANY_MODEL, runs)):
             if some.empty:
                 continue
             for (claim, reading, metric, paper), (kind, others) in itertools.product(latency, BASELINES.items()):
@@ -104,12 +105,6 @@ def of_pools(grounds, command, against):
                 yield dict(about, **change_row(claim, f"{reading}, {kind}{more}", paper, settings))
             for reading, metric, firsts in of_fairness:
                 yield dict(about, **change_row("fairness", reading + more, None, fairness(some, metric, firsts)))
-
-
-def on_several(runs):
-    """The runs of the models that FCIM hands to more than one device, on some draw."""
-    several = (runs["algorithm"] == "FCIM") & (runs["devices"] > 1)
-    return runs[several.groupby(runs["model"]).transform("any")]
 
 
 def fairness(runs, metric, firsts):
@@ -300,7 +295,7 @@ def in_markdown(table):
 
 
 def main(name):
-    parser = common.make_parser(name, __doc__, plot=False, out=OUT)
+    parser = common.make_parser(name, __doc__, plot=False, out=study.OUT)
     parser.add_argument("--from", metavar="DIR", dest="source", default=FIGURES, help="the folder of the runs")
     args = parser.parse_args()
     table = collect(args.source)

@@ -36,7 +36,6 @@ MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOLS = ["campus", "cloud", "paper"]  # the devices, owned and rented: names in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 100  # losses in each pool
-OUT = "results"  # where the files go
 LOAD = 0.9  # of drawn lists, as in reproduce.whole_system
 READY = 10  # s from the loss until the auction is over and the new devices have loaded their layers
 
@@ -56,8 +55,7 @@ def cases(args):
     model = common.get_model(args.model)
     tasks = args.tasks or ""
     if tasks:
-        for pool in POOLS:
-            common.allocation_case(tasks, model, pool, args.seed)  # says what is wrong with the list
+        common.allocation_case(tasks, model, POOLS[0], args.seed)  # says what is wrong with the list
     return [(tasks, model, pool, args.seed + k) for pool in POOLS for k in range(args.runs)]
 
 
@@ -196,9 +194,9 @@ def rewards(stages):
 def report(runs):
     both, failed = study.on_shared_draws(runs, ["pool"])
     table = compare(both)
-    means = study.means(table, ["pool", "metric"], [*METHODS, DIFFERENCE])
-    caption = "What a loss adds: means over the losses after which both are possible"
-    parts = [heading(runs), *failed, ("means", caption, study.with_units(means, METRICS))]
+    parts = [heading(runs), *failed,
+             ("means", "What a loss adds: means over the losses after which both are possible",
+              study.means(table, ["pool", "metric"], [*METHODS, DIFFERENCE], METRICS))]
 
     both = both.assign(**{QUARTER: 1 + (4 * both["lost_at_share"]).astype(int)})
     by_quarter = stats.compare(both, ["pool", QUARTER], "seed", METHODS, METRICS)
@@ -226,4 +224,4 @@ def heading(runs):
 
 if __name__ == "__main__":
     study.run("device_loss", __doc__, cases, run_case, report, RUNS, NEEDED, tasks=None, model=MODEL, seed=SEED,
-              out=OUT)
+              out=study.OUT)

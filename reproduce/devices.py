@@ -24,7 +24,6 @@ DEVICE = "T4"  # the type of all devices: a name in common.DEVICES
 LINK = "shared"  # the uplink of each device: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists
 RUNS = 20  # random lists
-OUT = "results"  # where the files go
 MOST = 8  # devices: 1, 2, ... so many
 GOAL = 95  # % of the deadlines
 TASKS = 300  # of a random list
@@ -97,4 +96,4 @@ def report(runs):
 if __name__ == "__main__":
     study.run("devices", __doc__, cases, run_case, report, RUNS,
               ["model", "device", "link", "seed", "tasks_file", "tasks", "run", "devices", MET], study.POLICIES,
-              flags=add_flags, tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
+              flags=add_flags, tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=study.OUT)

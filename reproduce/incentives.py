@@ -1,14 +1,11 @@
 """Incentives of FCIM's auction: winners' utilities, the budget, and what bidders gain by asking or offering otherwise.
 
     python -m reproduce.incentives
-    python -m reproduce.incentives --runs 100 --tasks my_tasks.csv
     python -m reproduce.incentives --model BLOOM-176B --runs 10 --also Mine.py
 
-The paper claims that every winner's utility is positive; the thesis speaks of truthful participation (S. Habibi, O.
-Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025). In auctions of bids at true cost each device in
-turn changes its bid, all else equal, under the payments of FCIM.py, and under those of FCIM_critical, which are ours. A
-device's true cost there is its drawn price: so true costs differ within a type (equal ones flatter an auction). --also
-takes an allocation script with payments of its own; it is run some 600 times a case.
+In auctions of bids at true cost each device in turn changes its bid, all else equal, under the payments of FCIM.py, and
+under those of FCIM_critical, which are ours. A device's true cost there is its drawn price: so true costs differ within
+a type (equal ones flatter an auction). A script of --also has payments of its own, and runs some 600 times a case.
 """
 import functools
 import itertools
@@ -26,7 +23,6 @@ from reproduce import FCIM_critical, stats, study
 
 SEED = 0  # of the first draw
 RUNS = 12  # auctions of each model, pool and kind of price
-OUT = "results"  # where the files go
 MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed: names in common.MODELS
 POOLS = ["campus", "cloud", "paper"]  # the devices: names in common.POOLS. Hosts play no part in an auction
 PRICES = [*(k / 10 for k in range(3, 31)), 3.5, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30]  # a device asks so many times its
@@ -129,7 +125,7 @@ def by_fcim(case):
 
 def by_critical(case, i, curve):
     """Layers and cents of winner i by Myerson's rule."""
-    price = FCIM_critical.price_of(case, i)
+    price = case["P"][i] / case["l"][i]
     layers = next((n for x, n in curve if x >= price), 0)
     return layers, FCIM_critical.payment(price, layers, curve) if layers else 0.0
 
@@ -294,5 +290,5 @@ def draw_models(axes, curves):
 if __name__ == "__main__":
     study.run("incentives", __doc__, cases, run_case, report, RUNS,
               [*KEYS, "seed", "asked", "algorithm", "allocation", "paid", "utility", "monotone"], METHODS,
-              more=["gains_runs", "curves_runs"], tasks=FCIM.tasks, seed=SEED, out=OUT,
+              more=["gains_runs", "curves_runs"], tasks=FCIM.tasks, seed=SEED, out=study.OUT,
               flags=functools.partial(study.add_model_and_pool, models=MODELS, pools=POOLS))

@@ -23,7 +23,6 @@ DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists
 RUNS = 30  # random lists
-OUT = "results"  # where the files go
 LOADS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 GOAL = 90  # %: the deadlines that are met up to the goodput
 TASKS = 300  # of a random list
@@ -116,4 +115,4 @@ def heading(runs):
 if __name__ == "__main__":
     study.run("load", __doc__, cases, run_case, report, RUNS,
               ["model", "device", "link", "tasks_file", "load", "seed", "run", "tasks", *METRICS], study.POLICIES,
-              tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
+              tasks=None, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=study.OUT)

@@ -39,7 +39,6 @@ MODELS = ["GPT-Neo 1.3B", "GPT-3 175B", "BLOOM-176B"]  # whose layers are placed
 POOLS = ["campus", "cloud", "paper"]  # the devices: names in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 30  # draws of links and bids for each model and pool
-OUT = "results"  # where the files go
 MICRO_BATCHES = 10  # of PipeDream
 POPULATION, GENERATIONS, MUTATION, TRIES = 50, 100, 0.1, 200  # of HexGen; TRIES: ours
 
@@ -240,13 +239,12 @@ def report(runs):
         compared = part[part["metric"].isin(COMPARED)]
         parts.append((f"{pool}_changes", f"Pool {pool}: change of the published FCIM in % against each",
                       study.changes(compared, ["model", "metric"], theirs)))
-        parts.append((f"{pool}_means", f"Pool {pool}: means",
-                      study.with_units(study.means(part, ["model", "metric"], who), METRICS)))
+        parts.append((f"{pool}_means", f"Pool {pool}: means", study.means(part, ["model", "metric"], who, METRICS)))
         figures[f"_{pool}"] = study.draw_bars, PANELS, "model", theirs, part, f"as published, pool {pool}"
     return parts, {"table": table}, figures
 
 
 if __name__ == "__main__":
     study.run("published", __doc__, cases, run_case, report, RUNS, ["model", "pool", "seed", *METRICS],
-              tasks=FCIM.tasks, seed=SEED, out=OUT,
+              tasks=FCIM.tasks, seed=SEED, out=study.OUT,
               flags=functools.partial(study.add_model_and_pool, models=MODELS, pools=POOLS))

@@ -1,7 +1,6 @@
 """ADSA against FCFS, SRTF, LLF, EDF and the proven optimum, on its own list and on random lists in three regimes.
 
     python -m reproduce.scheduling
-    python -m reproduce.scheduling --runs 100 --seed 1 --also MyPolicy.py
 
 The paper claims that ADSA lowers queueing delay by 39 % under strict deadlines (S. Habibi, O. Ercetin, IEEE Access 13,
 2025): see reproduce.claims. EDF is a reference that is not of the paper. Of a list of more tasks than a Gantt chart
@@ -27,7 +26,6 @@ DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists
 RUNS = 30  # random lists in each regime
-OUT = "results"  # where the files go
 LIMIT = 20  # s for each exact program
 TASKS = 12  # of a random list
 WORDS = (40, 1200)  # of output: the least and the most
@@ -176,10 +174,10 @@ def regime_parts(regime, runs, table, who, policies):
         title = regime
         about = f"load {load}, deadline factor {low} to {high}, {runs['run'].nunique()} lists"
     units = {**SHOWN, **ABOVE, "deadlines_met": f"of {runs['tasks'].iloc[0]}"}
-    means = study.means(table[table["metric"].isin(units)], ["metric"], who)
+    means = study.means(table[table["metric"].isin(units)], ["metric"], who, units)
     changed = table.groupby("metric")["change"].transform("count") > 0
     changes = study.changes(table[table["metric"].isin(SHOWN) & changed], ["metric"], policies)
-    return [(f"{regime}_means", f"{title}: {about}", study.with_units(means, units)),
+    return [(f"{regime}_means", f"{title}: {about}", means),
             (f"{regime}_changes", f"{title}: ADSA's change in % against each", changes)]
 
 
@@ -252,22 +250,17 @@ def draw_overview(results):
         present = np.diff(arrived - left) / np.diff(edges)
         keys[name], = of_system.plot((edges[1:] + edges[:-1]) / 2 - first, present, **look)
     for what, axes in zip(("waiting", "turnaround"), distributions):
-        set_time_scale(axes, everybody[f"{what}_time"])
-        axes.set(xlabel=f"{what} of a task (s)", ylabel="share of tasks")
+        times = everybody[f"{what}_time"]
+        low, high = times.quantile(0.05), times.quantile(0.95)
+        if high > 100 * low:  # most times span more than two decades
+            axes.set_xscale("symlog", linthresh=10 ** math.ceil(math.log10(max(low, high / 1e3))))
+        axes.set(xlabel=f"{what} of a task (s)", ylabel="share of tasks", xlim=(times.min(), None))
     of_system.set(xlabel="time since the first arrival (s)" if first else "time (s)", ylabel="tasks in system",
                   xlim=(0, edges[-1] - first), ylim=(0, None))
     figure.align_ylabels()
     return common.finish_figure(figure, keys)
 
 
-def set_time_scale(axes, times):
-    """From the least on; logarithmic where most times span more than two decades."""
-    low, high = times.quantile(0.05), times.quantile(0.95)
-    if high > 100 * low:
-        axes.set_xscale("symlog", linthresh=10 ** math.ceil(math.log10(max(low, high / 1e3))))
-    axes.set_xlim(left=times.min())
-
-
 if __name__ == "__main__":
     study.run("scheduling", __doc__, cases, run_case, report, RUNS, NEEDED, study.POLICIES, more=["list_runs"],
-              tasks=ADSA.tasks, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
+              tasks=ADSA.tasks, model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=study.OUT)

@@ -85,13 +85,11 @@ def compare(runs, keys, pair, who, metrics):
             for name in who:
                 values = wide[metric, name].to_numpy()
                 known = ~np.isnan(values)
-                row = dict(zip(keys, setting), metric=metric, algorithm=name, runs=known.sum())
-                row["mean"], row["low"], row["high"] = mean(values[known])
                 both = known & ~np.isnan(first)
                 changed = change(first[both], values[both]) if name != who[0] else NONE
-                row["change"], row["change_low"], row["change_high"] = changed
-                rows.append(row)
-    return pd.DataFrame(rows).round(6)
+                rows.append([*setting, metric, name, known.sum(), *mean(values[known]), *changed])
+    columns = ["metric", "algorithm", "runs", "mean", "low", "high", "change", "change_low", "change_high"]
+    return pd.DataFrame(rows, columns=[*keys, *columns]).round(6)
 
 
 def in_settings(runs, keys, pair, metric, first, others):

@@ -288,11 +288,13 @@ def at_load(tasks, load):
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
-def means(table, rows, who):
+def means(table, rows, who, units=None):
     """Text: a row for each value of the columns `rows`, a column for each of `who`: its mean and half of its interval.
 
-    table: of stats.compare; who: names in its column "algorithm".
+    table: of stats.compare; who: names in its column "algorithm"; units: {metric: unit}, beside the metrics then.
     """
+    if units:
+        table = table.assign(metric=table["metric"].map(lambda metric: with_unit(metric, units)))
     return in_columns(table, rows, who, MEAN, show_mean)
 
 
@@ -335,10 +337,8 @@ def show_setting(value):
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def with_units(text, units):
-    """The text table with its metrics' units, {metric: unit}, beside their names."""
-    named = {metric: f"{metric} ({unit})" if unit else metric for metric, unit in units.items()}
-    return text.assign(metric=text["metric"].map(named))
+def with_unit(metric, units):
+    return f"{metric} ({units[metric]})" if units[metric] else metric
 
 
 def show_mean(value, low, high):
@@ -384,6 +384,9 @@ def on_shared_draws(runs, keys):
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
+OUT = "results"  # where they go
+
+
 def publish(name, args, parts, tables, figures):
     """Prints what a study has found, and writes its files.
 
@@ -413,20 +416,18 @@ def in_latex(table, caption, label):
     r"""A table for \usepackage{booktabs,graphicx,longtable}: made smaller where it is wider than the text; one that is
     longer than a page goes over several."""
     kinds = "l" + "".join("l" if is_text(table[key]) else "r" for key in list(table)[1:])
-    rows = [r"\midrule"]
-    for cells in table.itertuples(index=False):
-        rows.append(" & ".join(escaped(common.format_value(cell)) for cell in cells) + r" \\")
-    head = " & ".join(escaped(key.replace("_", " ")) for key in table) + r" \\"
+    cells = [[key.replace("_", " ") for key in table], *table.itertuples(index=False)]
+    head, *rows = (" & ".join(escaped(common.format_value(cell)) for cell in line) + r" \\" for line in cells)
+    body = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
     caption = rf"\caption{{{escaped(caption)}}}\label{{tab:{label.replace('_', '-')}}}"
     lines = [r"% \usepackage{booktabs,graphicx,longtable}"]
     if len(table) > PAGE_ROWS:
         lines += [r"{\scriptsize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{{kinds}}}", caption + r" \\",
-                  r"\toprule", head, *rows, r"\bottomrule", r"\end{longtable}}"]
+                  *body, r"\end{longtable}}"]
     else:
         lines += [r"\begin{table*}\centering\footnotesize\setlength{\tabcolsep}{3pt}", caption,
                   r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-                  rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, *rows, r"\bottomrule", r"\end{tabular}}",
-                  r"\end{table*}"]
+                  rf"\begin{{tabular}}{{{kinds}}}", *body, r"\end{tabular}}", r"\end{table*}"]
     return "\n".join([*lines, ""])
 
 
@@ -439,7 +440,7 @@ def escaped(text):
     text = re.sub(r"(?<![\w.)-])-(?=\d|inf)", "\u2212", text)
     marks = {"\\": r"\textbackslash{}", "\u00b1": r"$\pm$", "\u2212": "$-$", "~": r"$\sim$", "^": r"\^{}",
              "[": "{[}", "*": "{*}"}  # [ and *: after \\ they would be options of it
-    return "".join(marks.get(letter, "\\" + letter if letter in "%&_#${}" else letter) for letter in text)
+    return text.translate(str.maketrans({**{letter: f"\\{letter}" for letter in "%&_#${}"}, **marks}))
 
 
 # Figures --------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ from reproduce import EDF, study
 MODEL = "GPT-Neo 1.3B"  # of the lists to paste: its layers are a multiple of all L below
 DRAWN = 5000  # cases of a statement that is tried on drawn ones
 SEED = 0
-OUT = "results"  # where the files go
 
 LAYERS = (2, 3, 4, 6)  # L
 BIDS = list(itertools.product((1, 2, 3, 4), (1, 2, 3, 4, 6, 8), (1, 2, 4)))  # (l, P, T)
@@ -38,7 +37,7 @@ UNLIMITED = 10.0 ** 6  # cents, seconds
 
 
 def main(name):
-    args = common.make_parser(name, __doc__, plot=False, out=OUT, no_plot=True).parse_args()
+    args = common.make_parser(name, __doc__, plot=False, out=study.OUT, no_plot=True).parse_args()
     study.check_writable(args.out)
     rows, lists = [], []
     for who, statement, tried, show in STATEMENTS:
@@ -73,12 +72,8 @@ def drawn_bids():
     for _ in range(DRAWN):
         L = int(rng.choice(LAYERS))
         bids = [BIDS[k] for k in rng.integers(len(BIDS), size=4)]
-        if offered(bids) >= L:
+        if sum(l for l, _, _ in bids) >= L:
             yield L, bids
-
-
-def offered(bids):
-    return sum(l for l, _, _ in bids)
 
 
 def layers_by_price():
@@ -93,7 +88,7 @@ def losing_bids():
     """A bid that wins nothing changes nothing: neither who wins nor how many layers."""
     for L, bids in drawn_bids():
         won, _ = auction(L, bids)
-        if 3 not in won and offered(bids[:3]) >= L:
+        if 3 not in won and sum(l for l, _, _ in bids[:3]) >= L:
             yield (L, bids), auction(L, bids[:3])[0] == won
 
 

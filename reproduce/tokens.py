@@ -37,7 +37,6 @@ MODELS = ["BLOOM-176B"]  # whose layers are placed: names in common.MODELS
 POOLS = ["campus", "cloud", "paper"]  # the devices, owned and rented: names in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 20  # draws of links and bids in each network
-OUT = "results"  # where the files go
 NETWORKS = {  # between hosts: latency (s), bandwidth (bytes/s)
     "local network": (0.5e-3, 1e9 / 8),
     "Wi-Fi": (5e-3, 100e6 / 8),
@@ -287,4 +286,4 @@ def heading(runs):
 
 if __name__ == "__main__":
     study.run("tokens", __doc__, cases, run_case, report, RUNS, [*KEYS, "tasks_file", "seed", "problem", *METRICS],
-              {**study.ALLOCATORS, **study.REFERENCES}, flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=OUT)
+              {**study.ALLOCATORS, **study.REFERENCES}, flags=add_flags, tasks=FCIM.tasks, seed=SEED, out=study.OUT)

@@ -63,12 +63,10 @@ def main(name):
             ("--rate", RATE, "a result is sent at X tokens/s")):
         parser.add_argument(flag, type=float, metavar="X", default=default, help=text)
     args = parser.parse_args()
-    common.check_number(args.rate, "--rate", least=1e-12)
-    common.check_number(args.slack, "--slack")
-    if args.load is not None:
-        common.check_number(args.load, "--load", least=1e-12)
-    if args.first is not None:
-        common.check_number(args.first, "--first", least=1)
+    for flag, least in (("rate", 1e-12), ("slack", 0), ("load", 1e-12), ("first", 1)):
+        value = getattr(args, flag)
+        if value is not None:
+            common.check_number(value, f"--{flag}", least=least)
 
     model = common.get_model(args.model)
     device = common.get_device(args.device)
@@ -161,7 +159,9 @@ def task_table(requests, model, device, load=None, rate=RATE, slack=SLACK):
         "trans_time": 0, "deadline": 0,
         "prompt_tokens": requests["prompt_tokens"], "output_tokens": requests["output_tokens"]})
     run = common.read_tasks(tasks.to_dict("records"), model, [device])  # the tokens within the model's context
-    name_longer_models(run["prompt_tokens"].sum() < tasks["prompt_tokens"].sum(), model)
+    longer = [f"{other.name} ({other.context} tokens)" for other in common.MODELS if other.context > model.context]
+    if longer and run["prompt_tokens"].sum() < tasks["prompt_tokens"].sum():
+        common.warn(f"prompts are cut to the context of {model.name}; longer ones, for --model: {', '.join(longer)}")
 
     # A deadline follows the arrival, wherever the load puts that. In microseconds, as the scripts will read them.
     arrival = common.microseconds(requests["arrival"] - requests["arrival"].min()).to_numpy()
@@ -181,13 +181,6 @@ def task_table(requests, model, device, load=None, rate=RATE, slack=SLACK):
                         ("of the uplink", run["trans_time"].sum())):
         loads.append(f"{what} {total / span:.3f}" if span else f"{what} without a span")
     return tasks, f"{len(tasks):,} requests in {span / common.US:,.1f} s; load {', '.join(loads)}"
-
-
-def name_longer_models(is_cut, model):
-    """A warning that names the built-in models of a longer context, if prompts are cut."""
-    longer = [f"{other.name} ({other.context} tokens)" for other in common.MODELS if other.context > model.context]
-    if is_cut and longer:
-        common.warn(f"prompts are cut to the context of {model.name}; longer ones, for --model: {', '.join(longer)}")
 
 
 def as_text(microseconds):

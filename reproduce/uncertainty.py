@@ -1,7 +1,6 @@
 """Lengths are not known beforehand: policies decide online, by estimates, and the real lengths follow.
 
     python -m reproduce.uncertainty
-    python -m reproduce.uncertainty --runs 50 --seed 1 --also my_policy.py
 
 A server knows a request's deadline and how long its result takes to send, but not how long it computes. Here a policy
 is asked through common.next_run which task runs, at every arrival and completion, with an estimate of what is left of
@@ -29,7 +28,6 @@ DEVICE = "T4"  # the device that computes them: a type in common.DEVICES
 LINK = "shared"  # the uplink: "shared" (one result at a time) or "dedicated" (no contention)
 SEED = 0  # of the random lists and estimates
 RUNS = 12  # random lists for each load
-OUT = "results"  # where the files go
 
 LOADS = (0.6, 0.9, 1.2)  # computation / span of arrivals
 SIGMAS = (0, 0.3, 0.6, 1)  # of the estimates; preemptions are free then
@@ -177,4 +175,4 @@ def changes_of_settings(runs):
 if __name__ == "__main__":
     study.run("uncertainty", __doc__, cases, run_case, report, RUNS,
               ["model", "device", "link", "load", "seed", "run", "sigma", "cost", *METRICS], study.POLICIES,
-              model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=OUT)
+              model=MODEL, device=DEVICE, link=LINK, seed=SEED, out=study.OUT)

@@ -1,8 +1,7 @@
 """The whole system of the paper in one run: FCIM places the layers, ADSA orders the tasks on every device.
 
     python -m reproduce.whole_system
-    python -m reproduce.whole_system --runs 5 --tasks my_tasks.csv
-    python -m reproduce.whole_system --also MyScheduler.py --also MyAllocator.py
+    python -m reproduce.whole_system --tasks my_tasks.csv --also MyScheduler.py --also MyAllocator.py
 
 Allocators x schedulers on the same draws of tasks, links and bids. Each stage of a pipeline has a queue of its own: a
 task arrives there when its activations do, and goes on over the link to the next stage, from the last one to the
@@ -32,7 +31,6 @@ MODEL = "BLOOM-176B"  # whose layers are placed: a name in common.MODELS
 POOL = "campus"  # the devices: a name in common.POOLS
 SEED = 0  # of the first draw
 RUNS = 20  # draws of tasks, links and bids
-OUT = "results"  # where the files go
 TASKS = 40  # of a drawn list, 2 or more
 WORDS, PROMPT = (40, 400), (10, 200)  # words of output, tokens of a prompt, the least and the most
 LOADS = {"queues form": 0.9, "overload": 1.3}  # of the slowest stage of a plain pipeline (see draw)
@@ -120,8 +118,7 @@ def plain_pipeline(case):
     whole = times.sum(axis=0)
     layers = np.zeros(len(offers), dtype="int64")
     for i in whole.argsort(kind="stable"):
-        left = case["layers"] - layers.sum()
-        layers[i] = min(left, offers[i])
+        layers[i] = min(case["layers"] - layers.sum(), offers[i])
 
     link = delay[np.triu_indices(len(delay), 1)].mean()
     links = np.count_nonzero(layers) + 1
@@ -178,7 +175,6 @@ def pipeline_metrics(stages, case):
 def queue_metrics(tasks, results):
     """Metrics, in seconds and counts, of the tables of tasks that feed_forward has found."""
     waiting = sum(result["waiting_time"] for result in results) / common.US
-    preemptions = sum(result["preemptions"].sum() for result in results)
     completion = results[-1]["completion_time"]
     turnaround = (completion - tasks["arrival_time"]) / common.US
     return dict(
@@ -187,7 +183,7 @@ def queue_metrics(tasks, results):
         p95_turnaround_time=round(float(np.percentile(turnaround, 95)), 6),
         deadlines_met=int((completion <= tasks["deadline"]).sum()),
         T_end=(completion.max() - tasks["arrival_time"].min()) / common.US,
-        preemptions=int(preemptions),
+        preemptions=int(sum(result["preemptions"].sum() for result in results)),
     )
 
 
@@ -202,14 +198,13 @@ def report(runs):
     pipelines = stats.compare(allocations, ["setting"], "seed", allocators, PIPELINE)
     table = stats.compare(shared, keys, "seed", schedulers, METRICS)
 
-    means = study.means(pipelines, ["setting", "metric"], allocators)
-    parts = [heading(runs), *failed, ("pipelines", "The pipelines", study.with_units(means, PIPELINE))]
+    means = study.means(pipelines, ["setting", "metric"], allocators, PIPELINE)
+    parts = [heading(runs), *failed, ("pipelines", "The pipelines", means)]
     for metric in SHOWN:
         part = table[table["metric"] == metric]
-        caption = f"{metric} ({METRICS[metric]})" if METRICS[metric] else metric
-        parts.append((metric, caption, study.means(part, keys, schedulers)))
-        parts.append((f"{metric}_changes", f"{metric}: {schedulers[0]}'s change in % behind the same allocator",
-                      study.changes(part, keys, schedulers)))
+        parts += [(metric, study.with_unit(metric, METRICS), study.means(part, keys, schedulers)),
+                  (f"{metric}_changes", f"{metric}: {schedulers[0]}'s change in % behind the same allocator",
+                   study.changes(part, keys, schedulers))]
     parts += study.own_changes(allocations, ["setting"], "seed", allocators, PIPELINE)
     parts += study.own_changes(shared, keys, "seed", schedulers, SHOWN)
 
@@ -252,8 +247,7 @@ def draw_devices(title, names, results, intervals):
     middle = max(0, len(tasks) - CHART) // 2
     labels = tasks["label"].tolist()[middle:middle + CHART]
     since = tasks["arrival_time"].min()
-    runs = pd.concat([part.assign(stage=s) for s, part in enumerate(intervals)])
-    runs = runs[runs["kind"] == "compute"]
+    runs = pd.concat([part[part["kind"] == "compute"].assign(stage=s) for s, part in enumerate(intervals)])
     runs = common.in_seconds(runs.assign(start=runs["start"] - since, end=runs["end"] - since))
     runs["width"] = runs["end"] - runs["start"]
     is_told_apart = runs["label"].isin(labels)
@@ -278,4 +272,4 @@ def draw_devices(title, names, results, intervals):
 
 if __name__ == "__main__":
     study.run("whole_system", __doc__, cases, run_case, report, RUNS, NEEDED,
-              {**study.ALLOCATORS, **study.POLICIES}, tasks=None, model=MODEL, pool=POOL, seed=SEED, out=OUT)
+              {**study.ALLOCATORS, **study.POLICIES}, tasks=None, model=MODEL, pool=POOL, seed=SEED, out=study.OUT)

@@ -164,7 +164,7 @@ def test_tables_have_a_row_for_each_setting():
     runs = pd.DataFrame({"case": [0.5] * 4, "seed": [0, 1, 0, 1], "algorithm": ["X", "X", "Z", "Z"],
                          "gap": [1, 3, math.nan, math.nan], "cost": [3, 3, 4, 4]})
     table = stats.compare(runs, ["case"], "seed", ["X", "Z"], ["gap", "cost"])
-    means = study.with_units(study.means(table, ["case", "metric"], ["X", "Z"]), {"gap": "%", "cost": ""})
+    means = study.means(table, ["case", "metric"], ["X", "Z"], {"gap": "%", "cost": ""})
     assert means.to_numpy().tolist() == [["0.5", "gap (%)", "2.000 \u00b1 1.000", "n/a"],
                                          ["0.5", "cost", "3.000 \u00b1 0.000", "4.000 \u00b1 0.000"]]
     changes = study.changes(table, ["metric"], ["X", "Z"])
