@@ -59,22 +59,22 @@ def run_case(tasks, model, pool, asked, seed, own):
     draw = dict(model=model.name, pool=pool, seed=seed)
     winners = by_fcim(case)
     rows, gains, lies = [], [], []
-    for i, (device, kind) in enumerate(zip(drawn["bids"]["device"], drawn["bids"]["type"])):
+    for i, bid in drawn["bids"].iterrows():
         curve = monotone = None
         if asked == TRUE or i in winners:
             curve = FCIM_critical.layers_won(i, case)
             monotone = FCIM_critical.never_grows(curve)
         honest = outcomes(drawn, case, cost, i, own, curve)
         for name, found in honest.items():
-            rows.append(dict(draw, asked=asked, device=device, type=kind, algorithm=name, budget=case["most_paid"],
-                             **found, monotone=monotone if name == CRITICAL else None))
+            rows.append(dict(draw, asked=asked, device=bid["device"], type=bid["type"], algorithm=name,
+                             budget=case["most_paid"], **found, monotone=monotone if name == CRITICAL else None))
         if asked == TRUE:
             tried = try_lies(drawn, case, cost, i, own, curve)
             lies.append(tried)
             most = tried.groupby("lie", sort=False)[list(honest)].max()
             for lie, name in itertools.product(most.index, honest):
                 gain = max(most.loc[lie, name] - honest[name]["utility"], 0.0)
-                gains.append(dict(draw, device=device, lie=lie, algorithm=name,
+                gains.append(dict(draw, device=bid["device"], lie=lie, algorithm=name,
                                   gain=gain if honest[name]["allocation"] else math.nan))
     curves = mean_curves(draw, pd.concat(lies), honest) if lies else []
     return rounded(rows, 6), rounded(gains, 6), rounded(curves, 4)
@@ -172,7 +172,7 @@ def mean_curves(draw, tried, honest):
     prices = tried[(tried["lie"] == "price") & tried["much"].between(*SHOWN)]
     rows = []
     for name, found in honest.items():
-        shares = prices[name] / prices["offer"].where(prices["offer"] > 0, 1)
+        shares = prices[name] / prices["offer"]
         for asks, mean in shares.groupby(prices["much"]).mean().items():
             rows.append(dict(draw, algorithm=name, asks=asks, utility=mean if found["allocation"] else math.nan))
     return rows
@@ -209,7 +209,7 @@ def heading(runs):
 def promises(runs):
     """What the auctions promise, a row for each of KEYS and rule of payment: numbers."""
     lines = []
-    for setting, every in runs.groupby(KEYS, sort=False):
+    for (model, pool), every in runs.groupby(KEYS, sort=False):
         part = every[every["allocation"]]
         truthful = part[part["asked"] == TRUE]  # payments are the same, whatever the true cost
         payments = truthful.groupby(["algorithm", "seed"])["paid"].sum()
@@ -219,7 +219,7 @@ def promises(runs):
             is_within = paid <= part["budget"].iloc[0] + TOLERANCE
             extra = (paid - payments.get("FCIM", math.nan)).dropna()
             lines.append({
-                **dict(zip(KEYS, setting)), "algorithm": name, "auctions": every["seed"].nunique(),
+                "model": model, "pool": pool, "algorithm": name, "auctions": every["seed"].nunique(),
                 "with_allocation": len(paid), "within_budget": is_within.mean(),
                 "least_utility_as_drawn": least.get(DRAWN), "least_utility_at_true_cost": least.get(TRUE),
                 **with_interval("paid", paid), **with_interval("extra", extra)})
@@ -229,10 +229,10 @@ def promises(runs):
 def gains_of_devices(gains):
     """What truthful devices gain, a row for each of KEYS, lie and rule of payment: numbers."""
     lines = []
-    for setting, part in gains.groupby([*KEYS, "lie", "algorithm"], sort=False):
+    for (model, pool, lie, name), part in gains.groupby([*KEYS, "lie", "algorithm"], sort=False):
         shares = (part["gain"] > TOLERANCE).groupby(part["seed"]).mean()
-        lines.append({**dict(zip([*KEYS, "lie", "algorithm"], setting)), **with_interval("share", shares),
-                      "largest": part["gain"].max()})
+        lines.append(dict(model=model, pool=pool, lie=lie, algorithm=name, **with_interval("share", shares),
+                          largest=part["gain"].max()))
     return pd.DataFrame(lines).round(6)
 
 
