@@ -95,8 +95,8 @@ def of_pools(grounds, command, against):
     of_fairness = [line[1:] for line in FAIRNESS if line[0] == against]
     for pool, runs in grounds.items():
         about = dict(against=against, pool=pool, command=command)
-        on_several = (runs["algorithm"] == "FCIM") & (runs["devices"] > 1)
-        of_several = runs[on_several.groupby(runs["model"]).transform("any")]  # models on more than one, on some draw
+        is_shared = (runs["algorithm"] == "FCIM") & (runs["devices"] > 1)  # on several devices
+        of_several = runs[is_shared.groupby(runs["model"]).transform("any")]
         for more, some in (("", of_several), (ANY_MODEL, runs)):
             if some.empty:
                 continue
