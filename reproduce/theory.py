@@ -38,7 +38,7 @@ UNLIMITED = 10.0 ** 6  # cents, seconds
 
 def main(name):
     args = common.make_parser(name, __doc__, plot=False, out=study.OUT, no_plot=True).parse_args()
-    study.check_writable(args.out)
+    study.check_writable(args.out, "--out")
     rows, lists = [], []
     for who, statement, tried, show in STATEMENTS:
         results = list(tried())
