@@ -6,6 +6,7 @@
 In auctions of bids at true cost each device in turn changes its bid, all else equal, under the payments of FCIM.py, and
 under those of FCIM_critical, which are ours. A device's true cost there is its drawn price: so true costs differ within
 a type (equal ones flatter an auction). A script of --also has payments of its own, and runs some 600 times a case.
+The paper: every winner's utility is positive; the thesis: participation is truthful (see reproduce.claims).
 """
 import functools
 import itertools

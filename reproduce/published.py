@@ -105,7 +105,8 @@ def fcim(L, l, P, T, most_paid, longest):
         ranked = sorted(valid, key=lambda i: (score[i], i))
         winner = ranked[0]
         n = min(l[winner], missing)
-        is_cheapest = winner == min(valid, key=lambda i: P[i] / l[i])
+        per_layer = {i: P[i] / l[i] for i in valid}
+        is_cheapest = per_layer[winner] == min(per_layer.values())
         paid = FCIM.reward(ranked, n, l, decimals, is_cheapest, FCIM.WEIGHTS, FCIM.DELTA, FCIM.decimal(most_paid))
         devices.append(winner)
         layers.append(n)
