@@ -141,32 +141,6 @@ def best_order(case, link, objective):
     return least
 
 
-def best_of_all(case, link, objective):
-    """Least cost over all schedules of whole ticks, the processor idle or not, and all orders of transmission."""
-    ends = set()
-
-    def search(now, remaining, end):
-        if not any(remaining):
-            ends.add(end)
-            return
-        if now > max(a for a, _, _, _ in case) + sum(p for _, p, _, _ in case) + 1:
-            return
-        state = now, remaining, end
-        if state in visited:
-            return
-        visited.add(state)
-        search(now + 1, remaining, end)
-        for j, (a, _, _, _) in enumerate(case):
-            if remaining[j] and a <= now:
-                less = remaining[:j] + (remaining[j] - 1,) + remaining[j + 1:]
-                search(now + 1, less, end if less[j] else end[:j] + (now + 1,) + end[j + 1:])
-
-    visited = set()
-    search(0, tuple(p for _, p, _, _ in case), tuple(a for a, _, _, _ in case))
-    return min(cost(case, uplink(case, end, link, order), objective)
-               for end in ends for order in permutations(range(len(case))))
-
-
 def peak_memory(case, start, end, kv):
     """Most KV cache held at once, looked at whenever a task starts."""
     return max(sum(kv[j] for j in range(len(case)) if start[j] <= t < end[j]) for t in start.values())

@@ -3,12 +3,14 @@ import itertools
 import math
 import random
 import re
+import signal
+import tempfile
 import time
 
 import naive
 import pulp
 import pytest
-from conftest import part_of
+from conftest import files, part_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_schedules import POLICIES, check_schedule, table
@@ -28,14 +30,25 @@ def cases(draw, most=6, longest=9):
     return [(a, p, q, max(a, a + p + q + s)) for a, p, q, s in draw(st.lists(task, min_size=1, max_size=most))]
 
 
-@st.composite
-def real_cases(draw, most=5):
-    """Lists of any microseconds, some of whose deadlines are met to the microsecond in one order."""
-    span, length = draw(st.sampled_from([0, 10 ** 7, 10 ** 8])), st.integers(1, 10 ** 7)
-    times = draw(st.lists(st.tuples(st.integers(0, span), length, length), min_size=1, max_size=most))
-    done = optimal.completions(optimal.Case(*zip(*times), times, "shared", ""), range(len(times)))
-    spare = draw(st.lists(st.sampled_from([-10 ** 6, -1, 0, 10 ** 6]), min_size=most, max_size=most))
-    return [(a, p, q, max(a, end + more)) for (a, p, q), end, more in zip(times, done, spare)]
+def wide_list(seed):
+    """Up to 6 tasks whose times are of several orders of magnitude, down to 1 microsecond, up to 1e13; deadlines near
+    what some order meets."""
+    rng = random.Random(seed)
+    n, most = rng.randint(1, 6), rng.choice([1, 3, 6, 9, 11, 13])
+    few, starts = rng.random() < 0.5, [0, *(int(10 ** rng.uniform(0, most)) for _ in range(3))]
+
+    def length():
+        least = rng.choice([0, 0, 1, 3])
+        return 0 if rng.random() < 0.08 else int(10 ** rng.uniform(least, rng.choice([least + 1, most])))
+    times = [(rng.choice(starts) + rng.randint(0, 10), rng.randint(0, 9), rng.randint(0, 9)) if few else
+             (int(10 ** rng.uniform(0, most)), length(), length()) for _ in range(n)]
+    ends = optimal.completions(optimal.Case(*zip(*times), times, "shared", ""), rng.sample(range(n), n))
+    dues = [(end + rng.randint(-2, 1), sum(task) + rng.randint(-1, 20), sum(task) + length(), end - length())
+            for task, end in zip(times, ends)]
+    return [(*task, max(task[0], rng.choice(due))) for task, due in zip(times, dues)]
+
+
+wide_lists = st.integers(0, 2 ** 32 - 1).map(wide_list)
 
 
 def columns(case, link, objective="deadlines", tick=TICK):
@@ -55,8 +68,8 @@ def outcome(case, intervals, link, objective, tick=TICK):
     return missed, value / tick
 
 
-@settings(max_examples=part_of(160, 10))
-@given(st.one_of(st.tuples(cases(), st.just(TICK)), st.tuples(real_cases(), st.just(1))), links, objectives)
+@settings(max_examples=part_of(400, 10))
+@given(st.one_of(st.tuples(cases(), st.just(TICK)), st.tuples(wide_lists, st.just(1))), links, objectives)
 def test_optimal_equals_brute_force_and_says_so(case_and_tick, link, objective):
     case, tick = case_and_tick
     intervals = optimal.schedule(table(case, tick), link, objective)
@@ -72,7 +85,7 @@ def test_optimal_equals_brute_force_and_says_so(case_and_tick, link, objective):
 
 
 @settings(max_examples=part_of(400, 5))
-@given(st.one_of(cases(), real_cases()), links, objectives, st.sampled_from([(100,), (1,), (1, 3), (2, 8)]), st.data())
+@given(st.one_of(cases(), wide_lists), links, objectives, st.sampled_from([(100,), (1,), (1, 3), (2, 8)]), st.data())
 def test_the_search_finds_the_best_order_and_claims_nothing_else(case, link, objective, widths, data):
     """However few beginnings are kept: its bounds hold for all orders with no more misses than the one it returns."""
     tasks = range(len(case))
@@ -128,6 +141,9 @@ def test_a_sweep_that_is_out_of_time_leaves_out_all(case, link, objective):
     assert value <= min(costs, key=lambda cost: cost[1])[1]
 
 
+CASE = [(7, 10, 9, 500), (4, 6, 10, 500), (15, 11, 10, 500), (2, 10, 1, 500), (29, 8, 5, 500)]  # that no bound proves
+
+
 @pytest.fixture
 def program_alone(monkeypatch):
     monkeypatch.setattr(optimal, "WIDTHS", ())
@@ -148,9 +164,33 @@ def test_the_program_finds_the_best_order(case, link, objective):
     assert least[1] - 2 * optimal.tolerance(case) <= bound
 
 
+# Lists of which a wrong optimum was once proven.
+FALSE = [[(7, 5, 8326028986, 8326028998), (5, 9, 64078725195, 64078725209), (4, 9, 6, 20), (8, 8, 5, 25),
+          (5, 9, 6, 28)]]
+
+
+@pytest.mark.parametrize("link", common.LINKS)
+@pytest.mark.parametrize("objective", ["makespan", "turnaround"])
+def test_a_proof_of_the_solver_holds_to_the_tolerance_that_it_names(program_alone, link, objective):
+    rng = random.Random(link + objective)
+    for case in FALSE + [wide_list(rng.random()) for _ in range(part_of(80, 16))]:
+        intervals = optimal.schedule(table(case, 1), link, objective, time_limit=5)
+        found, least = outcome(case, intervals, link, objective, 1), naive.best_order(case, link, objective)
+        proof, metrics = intervals.attrs["summary"][0], intervals.attrs["metrics"]
+        per = 1e6 if objective == "makespan" else 1e6 * len(case)
+        assert metrics["lower_bound"] <= said(least[1], case, objective) / 1e6 + 1e-6 or found[0] > least[0]
+        tolerance = re.match(r"optimal(?: to (\S+) s)?: ", proof)
+        assert metrics["proven_optimal"] == bool(tolerance)
+        if tolerance:
+            assert found[0] == least[0]
+            assert found[1] <= least[1] + (float(tolerance.group(1) or 0) + 1e-6) * per
+        else:
+            assert int(re.search(r"at least (\d+)\)", proof).group(1)) <= least[0]
+
+
 @pytest.mark.parametrize("case, objective, share", [
     ([(15, 10, 12, 500), (29, 7, 12, 500), (25, 7, 7, 500), (23, 10, 8, 500), (30, 3, 6, 500)], "makespan", 97 * 5),
-    ([(7, 10, 9, 500), (4, 6, 10, 500), (15, 11, 10, 500), (2, 10, 1, 500), (29, 8, 5, 500)], "turnaround", 107)])
+    (CASE, "turnaround", 107)])
 def test_a_proof_of_the_solver_names_its_tolerance(program_alone, case, objective, share):
     """1e-8 of what the schedule may span, times the number of tasks: once or twice."""
     intervals = optimal.schedule(table(case, 10 ** 9), "shared", objective)
@@ -163,9 +203,8 @@ def test_a_proof_of_the_solver_names_its_tolerance(program_alone, case, objectiv
 
 def test_a_gap_is_that_to_the_bound(program_alone, monkeypatch):
     monkeypatch.setattr(optimal, "find_least", lambda *_: (0, []))
-    case = [(7, 10, 9, 500), (4, 6, 10, 500), (15, 11, 10, 500), (2, 10, 1, 500), (29, 8, 5, 500)]
-    bound = naive.lower_bound(case, "shared", "turnaround")
-    assert optimal.schedule(table(case, 10 ** 6), "shared", "turnaround").attrs["summary"] == [
+    bound = naive.lower_bound(CASE, "shared", "turnaround")
+    assert optimal.schedule(table(CASE, 10 ** 6), "shared", "turnaround").attrs["summary"] == [
         f"best found, gap {100 * (120 - bound) / 120:.2f} % in mean turnaround: 0 of 5 deadlines missed "
         f"(at least 0), then mean turnaround 24.000 s (at least {bound / 5:.3f} s)"]
 
@@ -174,13 +213,6 @@ def test_a_gap_is_that_to_the_bound(program_alone, monkeypatch):
 def test_the_solver_is_trusted_where_no_length_is_too_short(shortest):
     times = [(0, 0, 5 * 10 ** 8, 0), (10 ** 8, shortest, 4 * 10 ** 8 - shortest, 0)]  # they may span 1e9
     assert optimal.solver_resolves(columns(times, "shared", tick=1)) is (shortest == 100)
-
-
-@settings(max_examples=part_of(100, 10))
-@given(cases(most=3, longest=3), links, objectives)
-def test_no_schedule_at_all_beats_the_best_order(case, link, objective):
-    """The model searches orders only; here every schedule of whole ticks and every order of transmission is tried."""
-    assert naive.best_order(case, link, objective) == naive.best_of_all(case, link, objective)
 
 
 @settings(max_examples=part_of(60, 10))
@@ -193,15 +225,6 @@ def test_optimal_is_never_worse_than_a_policy(case, link, objective):
     assert intervals.attrs["metrics"]["lower_bound"] <= said(best[1], case, objective) * TICK / 1e6 + 1e-6
     intervals[["start", "end"]] //= TICK
     check_schedule(case, intervals, link)
-
-
-@settings(max_examples=part_of(120, 10))
-@given(cases(), links, objectives)
-def test_the_bounds_hold_for_every_order(case, link, objective):
-    case = columns(case, link, objective)
-    missed, values = zip(*(optimal.cost(case, order) for order in naive.permutations(range(len(case.a)))))
-    assert optimal.certainly_missed(case) <= min(missed)
-    assert optimal.lower_bound(case) <= min(values)
 
 
 @settings(max_examples=part_of(200, 10))
@@ -217,7 +240,7 @@ def test_the_bound_on_misses_is_that_of_halves(case, link):
 
 
 @settings(max_examples=part_of(150, 10))
-@given(st.one_of(cases(most=5), real_cases()), links, objectives)
+@given(st.one_of(cases(most=5), wide_lists), links, objectives)
 def test_the_bound_on_the_objective_is_that_of_easier_problems(case, link, objective):
     assert optimal.lower_bound(columns(case, link, objective, tick=1)) == naive.lower_bound(case, link, objective)
 
@@ -321,3 +344,40 @@ def test_a_program_with_its_binaries_at_an_order_has_the_cost_of_the_order(case,
         bound, found = optimal.find_least(case, start, time.monotonic() + 9)
     assert [optimal.cost(case, order) for order in found] == [(missed, value)]
     assert bound == pytest.approx(value, abs=2)
+
+
+@pytest.mark.parametrize("script", [None, "kill -9 $$", "exit 1", "exit 0"])
+def test_a_solver_that_is_missing_or_fails_is_said(program_alone, script, monkeypatch, tmp_path):
+    solver_at(tmp_path / "cbc", monkeypatch, script)
+    with pytest.raises(common.UserError, match=r"the solver CBC failed: [^\n]*$"):
+        optimal.schedule(table(CASE, TICK), objective="turnaround")
+
+
+def test_an_interrupted_solver_leaves_no_file(program_alone, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    solver_at(tmp_path / "cbc", monkeypatch, "kill -INT $PPID; sleep 1")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it runs with &
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            optimal.schedule(table(CASE, TICK), objective="turnaround")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert files(tmp_path) == ["cbc"]
+
+
+@pytest.mark.parametrize("version", ["3.0.0", "3.0.1", "4.0.0", None])  # 4 has no solver; None: pulp is missing
+def test_without_a_pulp_that_can_serve_it_is_said_what_to_install(program_alone, version, monkeypatch):
+    monkeypatch.setattr(pulp, "__version__", version)
+    if version == "4.0.0":
+        monkeypatch.delattr(pulp, "PULP_CBC_CMD")
+    if version is None:
+        monkeypatch.setattr(optimal, "pulp", None)
+    with pytest.raises(common.UserError, match=f"PuLP {version}: pip install 'pulp<4," if version else "pulp: pip"):
+        optimal.schedule(table(CASE, TICK), objective="turnaround")
+
+
+@pytest.mark.parametrize("setting, value", [("objective", "tardiness"), ("time_limit", -1), ("time_limit", 1e11)])
+def test_a_wrong_setting_is_said_before_anything_is_computed(setting, value, monkeypatch):
+    monkeypatch.setattr(common, "simulate", None)
+    with pytest.raises(common.UserError, match=setting.upper()):
+        optimal.schedule(table(CASE, TICK), **{setting: value})

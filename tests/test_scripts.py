@@ -12,7 +12,7 @@ import warnings
 import matplotlib
 import pandas as pd
 import pytest
-from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, figure_of, files, metrics, part_of, quick, refused, script
+from conftest import ALLOCATORS, ROOT, SCHEDULERS, edited, figure_of, files, metrics, part_of, quick, script
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
@@ -233,9 +233,8 @@ def test_a_hundred_tasks_run_in_all_nine(run, monkeypatch):
 
 @pytest.mark.parametrize("name", NINE)
 def test_a_script_needs_only_the_packages_that_it_uses(name, run, monkeypatch):
-    """Without matplotlib all but the figure is there, and why is said."""
-    unused = ["transformers", "matplotlib", "matplotlib.figure", "torch"] + ["pulp"] * (name != "optimal")
-    for module in unused:
+    """Without matplotlib all but the figure is there, and why is said. The shipped list is proven without pulp."""
+    for module in ("transformers", "matplotlib", "matplotlib.figure", "torch", "pulp"):
         monkeypatch.setitem(sys.modules, module, None)
     halted = "ModuleNotFoundError: import of matplotlib halted; None in sys.modules"
     for flags, warning in ((["--no-plot"], ""), ([], f"warning: {figure(name)} is not drawn: {halted}\n")):
@@ -261,28 +260,9 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning_and_matplotlib_is_left_as_it
     assert (figure(to, name) in out) == (why is None)
 
 
-def test_installed_packages_of_the_same_name_do_not_hide_ours(tmp_path):
-    for name in ("reproduce", "real"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("")
-    code = "import reproduce, real; print(reproduce.__file__); print(real.__file__)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8",
-                           env=dict(os.environ, PYTHONPATH=str(tmp_path))).stdout.split()
-    assert found == [str(ROOT / name / "__init__.py") for name in ("reproduce", "real")]
-
-
 def test_a_schedule_gets_the_settings_that_it_takes(run):
     script = edited("ADSA", ("def schedule(tasks, alike=ALIKE)", "def schedule(tasks, alike)"))
     assert run(script, "--no-plot")[0] == 0
-
-
-def test_optimal_without_its_solver_is_one_line(run, monkeypatch):
-    """Where the program is needed: a list that no bound and no search proves."""
-    monkeypatch.setitem(sys.modules, "pulp", None)
-    times = (7, 10, 9), (4, 6, 10), (15, 11, 10), (2, 10, 1), (29, 8, 5)
-    tasks = [task(f"T{k}", *each) for k, each in enumerate(times)]
-    pathlib.Path("tasks.json").write_text(json.dumps(tasks))
-    refused(run(edited("optimal", WIDTHS=()), "--tasks", "tasks.json", "--objective", "turnaround"), "pulp")
 
 
 @pytest.mark.parametrize("where", ["| true", ">&-", "2>&-"])
