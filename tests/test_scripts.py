@@ -275,7 +275,7 @@ def test_a_standard_output_that_is_closed_costs_no_file(where, tmp_path):
 
 @pytest.mark.parametrize("stop, status, line", [("SIGTERM", 143, ""), ("SIGINT", 130, "FCFS: interrupted\n")])
 @pytest.mark.parametrize("at", ["tasks.csv", "metrics.csv", "gantt.png"])
-def test_a_signal_while_files_are_written_leaves_none(at, stop, status, line, run, monkeypatch):
+def test_a_signal_while_files_are_written_leaves_those_of_before(at, stop, status, line, run, monkeypatch):
     write = common.write_file
 
     def write_and_stop(path, content):
@@ -283,11 +283,14 @@ def test_a_signal_while_files_are_written_leaves_none(at, stop, status, line, ru
         if path.endswith(at):
             os.kill(os.getpid(), getattr(signal, stop))
     monkeypatch.setattr(common, "write_file", write_and_stop)
+    pathlib.Path("results").mkdir()
+    pathlib.Path("results/FCFS_tasks.csv").write_text("of the run before")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert run("FCFS") == (status, "", line)
     finally:
         signal.signal(signal.SIGINT, before)
-    written = tables("FCFS") if at == "gantt.png" else []  # the figure comes last
+    written = tables("FCFS") if at == "gantt.png" else ["FCFS_tasks.csv"]  # the figure comes last
     assert files() == [f"results/{file}" for file in written]
-    assert not pathlib.Path("results").exists() or len(list(pathlib.Path("results").iterdir())) == len(written)
+    assert len(list(pathlib.Path("results").iterdir())) == len(written)
+    assert (pathlib.Path(files()[-1]).read_text() == "of the run before") == (at != "gantt.png")
