@@ -184,14 +184,19 @@ def plain_partition(time, link, most):
     return min(map(cost, compositions(len(time), most)), default=(None, None, None))[2]
 
 
+def pipelines(layers, most):
+    """All that place the layers: devices in order, and the layers of each."""
+    for k in range(1, len(most) + 1):
+        for path in permutations(range(len(most)), k):
+            for counts in compositions(layers, [most[i] for i in path]):
+                yield path, counts
+
+
 def every_pipeline(layers, most, times, delay):
     """PipeEdge's problem by trying everything: least (bottleneck, devices, their set as a number, path)."""
-    t, D, found = means(times), len(most), []
-    for k in range(1, D + 1):
-        for path in permutations(range(D), k):
-            for counts in compositions(layers, [most[i] for i in path]):
-                found.append((bottleneck(path, counts, t, delay), k, sum(1 << i for i in path), path))
-    return min(found)
+    t = means(times)
+    return min((bottleneck(path, counts, t, delay), len(path), sum(1 << i for i in path), path)
+               for path, counts in pipelines(layers, most))
 
 
 # Pipelines of groups: stages of an allocate, case: a common.allocation_case

@@ -49,23 +49,6 @@ def near(value):
     return pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=part_of(300, 10))
-@given(st.one_of(placements(whole), placements(real)), st.randoms(use_true_random=False))
-def test_completion_times_and_those_of_all_moves(case, random):
-    layers, cap, w, d, arrivals = case
-    n = random.choice(naive.compositions(layers, cap))
-    times, moved = HexGen.completion(np.array(n)[:, None], np.array(w).T[:, :, None], np.array(d)[:, None],
-                                     np.array(arrivals))
-    assert times.tolist() == [near(naive.list_completion(n, w, d, arrivals))]
-    for more in range(len(n)):
-        for less in range(len(n)):
-            other = [count + (s == more) - (s == less) for s, count in enumerate(n)]
-            expected = naive.list_completion(other, w, d, arrivals) if more != less else math.inf
-            assert moved[more, less, 0] == near(expected)
-    ends = common.pipeline(np.array(arrivals), np.array(d[:-1]), np.array(w) * n)[2]  # the accounting is the same
-    assert ends[-1, -1] + d[-1] == near(times[0])
-
-
 @settings(max_examples=part_of(250, 10))
 @given(placements(whole), starts)
 def test_the_best_move_of_a_layer_is_made_as_long_as_one_helps(case, start):
@@ -73,17 +56,6 @@ def test_the_best_move_of_a_layer_is_made_as_long_as_one_helps(case, start):
     for n in ([1] * len(case[1]), start[:len(case[1])]):
         counts, time = naive.best_moves(*case, n)
         assert descended(case, n) == (time, counts)
-
-
-@settings(max_examples=part_of(250, 10))
-@given(placements(real), starts)
-def test_no_move_of_a_layer_betters_a_placement(case, start):
-    layers, cap, w, d, arrivals = case
-    time, n = descended(case, start[:len(cap)])
-    assert sum(n) == layers and all(1 <= count <= most for count, most in zip(n, cap))
-    assert time == near(naive.list_completion(n, w, d, arrivals))
-    assert all(naive.list_completion(other, w, d, arrivals) >= time * (1 - 1e-8) - 1e-12
-               for other in naive.layer_moves(n, cap))
 
 
 @settings(max_examples=part_of(100, 10))
@@ -183,30 +155,6 @@ def test_first_groupings():
     assert found == alone + pairs + [[route] for route in routes]
     few = HexGen.first_groupings(2, times, delay, np.random.default_rng(0))
     assert all(sorted(i for group in groups for i in group) == [0, 2] for groups in few[:4])  # those that can hold most
-
-
-def test_candidates():
-    """The values of a grouping from the definitions; layers as in the parent; none if it is known or too small."""
-    _, delay, times, _ = instance(np.random.default_rng(6), 5, 20, tight=False, workstations=True)
-    offers, known, new = [4, 6, 5, 7, 3], {((2,), (3,))}, []
-    given = dict(offers=offers, sizes=dict.fromkeys((1, 2, 3, 5), 1.0), delay=delay,
-                 seconds=HexGen.group_seconds(times, delay))
-    for layers, groups in (
-            (9, [[3, 1], [0]]), (9, [[0], [1, 3]]), (9, [[1, 3], [0]]), (9, [[2], [3]]), (9, [[4], [0]]), (9, [[4, 3]]),
-            (9, [[3, 2, 1, 0, 4]]), (2, [[0], [1], [2]]), (3, [[0], [1], [2]]), (11, [[4], [3, 0]]),
-            (9, [[4], [3, 0, 1, 2]])):
-        new.append(HexGen.candidate(groups, {0: 1.4, 1: 3.5, 3: 3.2}, known, layers, **given))
-        known.update(one["grouping"] for one in new if one)
-    new = [one for one in new if one]
-    assert [(one["grouping"], one["n"]) for one in new] == [
-        (((1, 3), (0,)), [7, 1]), (((0,), (1, 3)), [1, 7]), (((0, 1, 2, 3, 4),), [8]),
-        (((0,), (1,), (2,)), [1, 4, 1]), (((4,), (0, 3)), [1, 5])]
-    assert known == {((2,), (3,)), *(one["grouping"] for one in new)}
-    for one in new:
-        most, w, d = naive.stage_values(one["grouping"], offers, delay, times)
-        assert one["cap"] == most
-        assert np.allclose(np.array(one["w"]).T, w, rtol=1e-12)
-        assert one["d"] == d
 
 
 @pytest.mark.parametrize("heads, kv_heads, sizes", [
@@ -328,18 +276,6 @@ def test_settings_of_less_than_one(name):
 def test_thinned_lists(times, arrivals, plan, some, closer):
     found = HexGen.thinned(np.array(times, float), np.array(arrivals, float), plan)
     assert [part.tolist() for part in found] == [[times[k] for k in some], closer]
-
-
-@settings(max_examples=part_of(100, 10))
-@given(st.lists(st.tuples(real, real), min_size=3, max_size=40), st.integers(2, 39), st.randoms(use_true_random=False))
-def test_a_thinned_list_has_the_load_of_the_whole(times, plan, random):
-    times, plan = np.array(times), min(plan, len(times) - 1)
-    arrivals = np.sort([random.choice([random.uniform(0, 100), random.randint(0, 9)]) for _ in times])
-    some, closer = HexGen.thinned(times, arrivals, plan)
-    assert len(some) == len(closer) == plan
-    assert some[[0, -1]].tolist() == times[[0, -1]].tolist()
-    assert (np.diff(closer) >= 0).all()
-    assert some.sum() * (arrivals[-1] - arrivals[0]) == near(times.sum() * (closer[-1] - closer[0]))
 
 
 def test_a_long_list_is_planned_on_some_of_its_tasks():
