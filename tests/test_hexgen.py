@@ -1,6 +1,5 @@
 """HexGen: layers that no move of one betters, a search equal to a plain loop, groupings that are near the best."""
 import functools
-import math
 
 import naive
 import numpy as np
