@@ -100,16 +100,6 @@ def test_own_bids_and_links_in_the_script_or_in_files(name, run):
             assert table(copy, end).equals(table("drawn", end))
 
 
-def test_a_task_that_arrives_later_in_the_list_may_arrive_earlier(run):
-    run("FCIM", "--no-plot")
-    before = table("FCIM", "tasks").set_index("label")
-    pd.DataFrame(FCIM.tasks[::-1]).to_json("tasks.json", orient="records")
-    run("FCIM", "--tasks", "tasks.json", "--no-plot")
-    after = table("FCIM", "tasks").set_index("label")
-    assert after.index.tolist() == before.index.tolist()[::-1]
-    assert after.loc[before.index].equals(before)
-
-
 @pytest.mark.parametrize("price, time, efficiency", [(2, 5, 12), (0, 0, math.inf)])
 def test_one_device_that_holds_all_is_enough_free_or_not(price, time, efficiency, run):
     pathlib.Path("bids.json").write_text(json.dumps(

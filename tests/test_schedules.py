@@ -190,6 +190,10 @@ def test_the_gantt_draws_each_task_bar_and_deadline():
     (waits,) = (lines for lines in axes.collections if len(lines.get_paths()) == len(result))
     spans = [(path.vertices[0, 0], path.vertices[1, 0]) for path in waits.get_paths()]
     assert spans == list(zip(result["arrival_time"], result["end_computation"]))
+    tasks = task_table([(0, 1, 0, 9)] * 31, 10 ** 6)  # of more than 30 the first
+    many = map(common.in_seconds, common.simulate(tasks, FCFS.schedule(tasks), "shared"))
+    axes = common.schedule_figure("FCFS", *many).axes[0]
+    assert (axes.get_title(), len(axes.get_yticks())) == ("FCFS: first 30 of 31 tasks", 30)
 
 
 def test_a_schedule_in_any_order_and_with_further_columns_is_one(run):
