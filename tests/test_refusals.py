@@ -1,4 +1,5 @@
 """What common.py refuses: one line that names the place (file, row, field), exit status 2, nothing written."""
+import itertools
 import json
 
 import numpy as np
@@ -142,11 +143,9 @@ def test_two_at_once_are_always_found(case, data):
     moved = data.draw(st.lists(st.integers(-6, 25), min_size=len(intervals), max_size=len(intervals)))
     later = intervals.assign(start=intervals["start"] + np.array(moved), end=intervals["end"] + np.array(moved))
     spans = sorted(zip(later["start"], later["end"]))
-    overlap = any(start < end and one < two and max(start, one) < min(end, two) for k, (start, end) in enumerate(spans)
-                  for one, two in spans[k + 1:])
-    inside = any(start < one == two < end for start, end in spans for one, two in spans)  # of no length, in another
+    overlap = any(start < end for (_, end), (start, _) in itertools.combinations(spans, 2))
     early = any(start < 10 * case[int(label[1:])][0] for label, start in zip(later["label"], later["start"]))
-    if overlap or early or inside:
+    if overlap or early:
         assert told(common.check_schedule, tasks, later).startswith("the schedule is wrong")
     else:
         common.check_schedule(tasks, later)
