@@ -1,11 +1,11 @@
-"""HexGen: layers that no move of one betters, a search equal to a plain loop, groupings that are near the best."""
+"""HexGen: layers placed and groups searched as a plain loop does, operators by hand, groupings near the best of all."""
 import functools
 
 import naive
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part_of
+from conftest import part_of, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +14,6 @@ import HexGen
 
 # Placing the layers. A case is (layers, cap, w, d, arrivals), as naive has it -----------------------------------------
 
-whole = st.integers(0, 4).map(float)  # so that ties are common
 real = st.one_of(whole, st.sampled_from([0.1, 0.3, 0.7, 2.5]), st.floats(0.01, 9))
 starts = st.lists(st.integers(1, 9), min_size=5, max_size=5)  # layers of up to five stages: too few, or too many
 
@@ -42,10 +41,6 @@ def descended(case, n=None):
     """Time and layer counts that HexGen.descend finds."""
     one, = HexGen.descend([candidate(case, n)], case[0], np.array(case[4]))
     return one["time"], one["n"]
-
-
-def near(value):
-    return pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
 @settings(max_examples=part_of(250, 10))
@@ -236,7 +231,7 @@ def test_the_search_is_that_of_a_plain_loop():
                          f"completion time {time:.3f} s, the best found: no proof that none is better"]
 
 
-@pytest.mark.parametrize("heads, kv_heads", [(27720, 0), (32, 8), (9, 3), (5, 0)])
+@pytest.mark.parametrize("heads, kv_heads", [(27720, 0), (9, 3)])
 def test_the_search_reaches_the_optimum_of_all_groupings(heads, kv_heads):
     """Of all groups that split the heads: up to 5 devices; a tenth of the cases has more devices than layers. Where
     links are quick, as large groups as may be are best."""

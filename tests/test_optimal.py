@@ -254,8 +254,6 @@ def test_out_of_time_the_best_found_is_returned_with_its_gap():
     gap, claimed, least = re.match(words, intervals.attrs["summary"][0]).groups()
     assert int(claimed) == missed > int(least)
     assert float(gap) == pytest.approx(100 * (missed - int(least)) / missed, abs=0.005)
-    for policy in POLICIES:
-        assert (missed, value) <= outcome(HARD, policy.schedule(table(HARD, TICK)), "shared", "turnaround")
 
 
 @pytest.mark.parametrize("late, names", [
