@@ -557,18 +557,6 @@ def sum_of_srpt(release, length):
     return sum({j: end for j, _, end in srtf([(r, p, 0, 0) for r, p in zip(release, length)])}.values())
 
 
-def flow_shop(tasks):
-    """Least end of two machines, one after the other, that serve (p, q) in one order, all there at once."""
-    least = []
-    for order in permutations(tasks):
-        first = second = 0
-        for p, q in order:
-            first += p
-            second = max(first, second) + q
-        least.append(second)
-    return min(least)
-
-
 def lower_bound(case, link, objective):
     a, p, q, _ = zip(*case)
     if objective == "turnaround":
@@ -576,9 +564,10 @@ def lower_bound(case, link, objective):
         if link == "shared":
             bounds.append(sum_of_srpt([one + two for one, two in zip(a, p)], q))
         return max(bounds) - sum(a)
-    bounds = [best_order([(*task[:3], 10 ** 9) for task in case], "dedicated", "makespan")[1]]
-    if link == "shared":
-        bounds += [r + flow_shop([task[1:3] for task in case if task[0] >= r]) for r in a]
+    at_ease = [(*task[:3], math.inf) for task in case]
+    bounds = [best_order(at_ease, "dedicated", "makespan")[1]]
+    if link == "shared":  # what arrives from r on, all of it there at r: a flow shop of two machines
+        bounds += [best_order([(r, *task[1:]) for task in at_ease if task[0] >= r], link, "makespan")[1] for r in {*a}]
     return max(bounds)
 
 

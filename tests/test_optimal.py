@@ -236,7 +236,7 @@ def test_the_bound_on_misses_is_that_of_halves(case, link):
     assert optimal.certainly_missed(columns(case, link)) == naive.certainly_missed(case, link)
 
 
-@settings(max_examples=part_of(150, 10))
+@settings(max_examples=part_of(300))
 @given(st.one_of(cases(most=5), wide_lists), links, objectives)
 def test_the_bound_on_the_objective_is_that_of_easier_problems(case, link, objective):
     assert optimal.lower_bound(columns(case, link, objective, tick=1)) == naive.lower_bound(case, link, objective)
