@@ -413,16 +413,18 @@ def filled_up(layers, most, w, n):
     return n
 
 
-def best_moves(layers, most, w, d, arrivals, n):
-    """Layer counts after the best move of one layer as long as one helps, and the completion time."""
+def best_moves(layers, most, w, d, arrivals, n, patience=math.inf, cutoff=math.inf):
+    """Layer counts after the best move of one layer as long as one helps, and the completion time. It ends above the
+    cutoff where so many more moves, each as good as the next, would not bring it below."""
     n = filled_up(layers, most, w, n)
     while True:
         time = list_completion(n, w, d, arrivals)
         moves = layer_moves(n, most)
         times = [list_completion(move, w, d, arrivals) for move in moves]
-        if not moves or min(times) >= time:
+        least = min(times, default=time)
+        if least >= time or time - patience * (time - least) >= cutoff:
             return n, time
-        n = moves[times.index(min(times))]
+        n = moves[times.index(least)]
 
 
 def groupings(devices):
@@ -469,9 +471,9 @@ def stage_values(grouping, offers, delay, times, room=lambda offers: len(offers)
 
 
 def genetic_search(layers, offers, delay, times, arrivals, sizes, room, first, mutate, rng, *, population, children,
-                   tries, stale):
+                   tries, stale, patience):
     """The best found (time, grouping, layer counts), generations, number of groupings. first: groupings to begin with;
-    mutate: makes another of one. Nothing is given up before its moves are made."""
+    mutate: makes another of one."""
     known, survivors, generations, unchanged = set(), [], 0, 0
 
     def placed(groups, share):
@@ -482,13 +484,17 @@ def genetic_search(layers, offers, delay, times, arrivals, sizes, room, first, m
             return []
         known.add(grouping)
         start = [max(1, round(sum(share.get(i, 0) for i in group))) for group in grouping]
-        found = [best_moves(layers, most, w, d, arrivals, n) for n in (start, [1] * len(grouping))]
-        return [[(time, grouping, n) for n, time in found]]
+        inherited = best_moves(layers, most, w, d, arrivals, start, patience, cutoff())
+        even = best_moves(layers, most, w, d, arrivals, [1] * len(grouping))
+        return [[(time, grouping, n) for n, time in (inherited, even)]]
+
+    def cutoff():
+        return survivors[-1][0] if len(survivors) == population else math.inf
 
     new = [both for groups in first for both in placed(groups, {})]
     while new and unchanged < stale:
         before, generations = survivors[:1], generations + 1
-        limit = survivors[-1][0] if len(survivors) == population else math.inf
+        limit = cutoff()
         for inherited, even in new:
             if inherited[0] < limit:
                 survivors.append(even if even[0] < inherited[0] else inherited)
