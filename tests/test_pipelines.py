@@ -36,7 +36,7 @@ def test_decimal_times_do_not_hide_ties():
 
 @settings(max_examples=part_of(200))
 @given(pipeline_cases(most_layers=9))
-def test_it_plans_for_the_mean_in_listing_order(given):
+def test_pipedream_plans_for_the_mean_in_listing_order(given):
     if short(given):
         return
     D, layers, t = len(given["bids"]), given["layers"], naive.means(given["times"])
@@ -74,7 +74,7 @@ def bottleneck_line(stages, given, proof="proven least"):
 
 @settings(max_examples=part_of(300))
 @given(pipeline_cases())
-def test_it_equals_trying_all(given):
+def test_pipeedge_equals_trying_all(given):
     """On the path, layers are placed one by one where the stage is shortest with one more."""
     if short(given):
         return
@@ -189,7 +189,7 @@ def test_more_bidders_than_it_takes_are_refused(run):
 
 
 @pytest.mark.parametrize("name", ["Cheapest", "LeastLatency"])
-def test_it_runs_by_itself(run, name):
+def test_a_reference_runs_by_itself(run, name):
     status, out, err = run(str(ROOT / "reproduce" / f"{name}.py"), "--no-plot")
     assert (status, err) == (0, "")
     assert out.startswith(f"{name}: 5 tasks")
