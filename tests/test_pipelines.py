@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, check_allocation, part_of, pipeline_case, pipeline_cases, short
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import common
@@ -20,6 +20,8 @@ from reproduce import Cheapest, LeastLatency, published
 
 
 @settings(max_examples=part_of(300))
+@example([4, 2, 6, 9, 4], 1, [3, 2, 2], 0.001)  # the evenest is not the one of the least bottleneck
+@example([4, 3, 6, 2, 2, 0, 0, 6, 2], 14, [5, 1, 5, 4, 3], 1)  # by cubes, not squares: 2, 1, 2, 3, 1
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(0, 25),
        st.lists(st.integers(1, 5), min_size=1, max_size=5), st.sampled_from([1, 0.1, 0.001]))
 def test_the_partition_equals_trying_all(time, link, most, unit):
