@@ -144,14 +144,14 @@ def allocate(layers, offers, delay, times, arrivals, seed=0, model=ANY_SIZE, **s
 def test_the_search_is_that_of_a_plain_loop():
     """Generation by generation, in whole numbers: what is bred, placed, kept and told. Of every third model each device
     of a group holds a copy of the one key-value head: the group then has less room than its devices offer."""
-    rng, sizes = np.random.default_rng(13), {1, 2, 4}
+    rng, sizes = np.random.default_rng(22), {1, 2, 4}
     for seed in range(50):
         devices, layers = int(rng.integers(2, 7)), int(rng.integers(2, 17))
         offers, *rest = instance(rng, devices, layers, tight=seed % 3 == 0, workstations=seed % 2 == 0)
         scales = 0.3 if seed % 4 else 0, 3, 1
         delay, times, arrivals = (np.rint(values * scale) * 12 for values, scale in zip(rest, scales))
-        if seed % 2:  # each task has fast and slow devices of its own
-            times = 12.0 * rng.integers(0, 20, (6, devices))
+        if seed % 2:  # each task has fast and slow devices of its own: once the better of two descents matters
+            times = 12.0 * rng.integers(0, 9, (6, devices)) * (rng.random((6, devices)) < 0.4)
             arrivals = 12.0 * np.arange(6)
         limits = {key: int(rng.integers(1, most)) for key, most in (
             ("population", 7), ("children", 9), ("tries", 4), ("stale", 5), ("patience", 5))}
