@@ -232,7 +232,7 @@ def test_optimal_is_never_worse_than_a_policy(case, link, objective):
         assert (t in busy) == (todo > 0)
 
 
-@settings(max_examples=part_of(150, 10))
+@settings(max_examples=part_of(500))
 @given(st.one_of(cases(most=9), cases(most=9, longest=4)), links)
 def test_the_bound_on_misses_is_that_of_halves(case, link):
     assert optimal.certainly_missed(columns(case, link)) == naive.certainly_missed(case, link)
