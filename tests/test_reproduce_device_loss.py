@@ -117,16 +117,11 @@ def test_a_loss_before_anything_is_computed_costs_anew_what_an_auction_without_t
     assert cents == pytest.approx(sum(stage["reward"] for stage in expected))
 
 
-def drawn_losses(*draws):
-    """The rows of draws (pool, seed) of short lists."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole_system, "TASKS", 12)
-        return pd.DataFrame([row for draw in draws for row in device_loss.run_case("", BLOOM, *draw)])
-
-
-def test_means_and_figure_are_those_of_the_losses():
+def test_means_and_figure_are_those_of_the_losses(monkeypatch):
     """Of campus; on the paper's pool all six devices run nearly all that they offer, so that none can be missed."""
-    runs = drawn_losses(("campus", 0), ("campus", 1), ("campus", 2), ("paper", 0))
+    monkeypatch.setattr(whole_system, "TASKS", 12)
+    draws = ("campus", 0), ("campus", 1), ("campus", 2), ("paper", 0)
+    runs = pd.DataFrame([row for draw in draws for row in device_loss.run_case("", BLOOM, *draw)])
     (_, _, (_, _, failures), _), tables, figures = device_loss.report(runs)
     assert failures["algorithm"].tolist() == ["repair", "anew"]
     assert failures["failed"].tolist() == failures["draws"].tolist() == [1, 1]
@@ -146,15 +141,3 @@ def test_means_and_figure_are_those_of_the_losses():
         means = shown.groupby(shown["lost_at_share"] // 0.25 + 1)["extra_seconds"].mean()
         assert line.get_xdata().tolist() == means.index.tolist()
         assert line.get_ydata().tolist() == pytest.approx(means.tolist(), abs=1e-6)
-
-
-def test_draws_without_an_allocation_are_told_and_left_out(monkeypatch):
-    runs = drawn_losses(("campus", 0))
-    monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0))
-    none = drawn_losses(("campus", 1))
-    assert none["algorithm"].tolist() == ["FCIM"]
-    with pytest.raises(common.NoAllocation, match="no draw on which every method finds an allocation: no valid bid"):
-        device_loss.report(none)
-    parts, tables, _ = device_loss.report(pd.concat([runs, none], ignore_index=True))
-    assert parts[2][2].drop(columns="first_reason").to_numpy().tolist() == [["campus", "FCIM", 1, 1]]
-    assert tables["table"].equals(device_loss.report(runs)[1]["table"])

@@ -109,13 +109,3 @@ def test_the_tables_and_the_figure_follow_from_the_runs():
         means = part[part["model"] == model].groupby("asks")["utility"].mean()
         assert line.get_xdata().tolist() == means.index.tolist()
         assert line.get_ydata().tolist() == pytest.approx(means.tolist())
-
-
-def test_without_an_allocation_nothing_is_tested(monkeypatch):
-    monkeypatch.setattr(FCIM, "BUDGET", 0)
-    monkeypatch.setattr(incentives, "PRICES", FEW_PRICES)
-    tables = [pd.DataFrame(rows) for rows in incentives.run_case(FCIM.tasks, BLOOM, "paper", incentives.TRUE, 0, {})]
-    assert tables[1]["gain"].isna().all()
-    assert tables[2]["utility"].isna().all()
-    with pytest.raises(common.NoAllocation, match="none of the auctions has an allocation"):
-        incentives.report(*tables)

@@ -1,5 +1,4 @@
 """reproduce/tokens.py: token by token against a plain simulation tick by tick, closed sums, the links, and a run."""
-import functools
 import itertools
 import json
 import pathlib
@@ -181,9 +180,3 @@ def test_a_wrong_row_of_measured_links_is_named(k, change, message, run):
 
 def test_measured_links_are_those_of_one_pool(run):
     refused(run("reproduce/tokens", "--network", "links.csv"), "one pool, for one model: choose them by --pool")
-
-
-def test_a_draw_without_an_allocation_says_why(monkeypatch):
-    monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0))
-    failed, = tokens.run_case(FCIM.tasks, BLOOM, "campus", "Wi-Fi", 1, {"FCIM": "FCIM"})
-    assert failed["problem"].startswith("no valid bid")

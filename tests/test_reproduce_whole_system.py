@@ -103,17 +103,10 @@ def test_a_draw_is_scaled_by_a_plain_pipeline():
     assert 2.8 < factor.max() <= 3
 
 
-def few_runs(budget=FCIM.BUDGET):
-    """The runs of FCIM and FCIM_links x two schedulers on two short draws at each load, FCIM at this budget a task."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole_system, "TASKS", 8)
-        patch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=budget))
-        return pd.DataFrame([row for setting, load in whole_system.LOADS.items() for seed in (0, 1) for row in
-                             whole_system.run_case(LINKS, SHORT, "", BLOOM, "campus", seed, setting, load)])
-
-
-def test_the_tables_are_those_of_the_runs():
-    runs = few_runs()
+def test_the_tables_are_those_of_the_runs(monkeypatch):
+    monkeypatch.setattr(whole_system, "TASKS", 8)
+    runs = pd.DataFrame([row for setting, load in whole_system.LOADS.items() for seed in (0, 1) for row in
+                         whole_system.run_case(LINKS, SHORT, "", BLOOM, "campus", seed, setting, load)])
     parts, tables, _ = whole_system.report(runs)
     value = runs.groupby(["setting", "allocator", "algorithm"])[[*whole_system.METRICS, *whole_system.PIPELINE]].mean()
     for row in tables["table"].query("algorithm == 'EDF'").to_dict("records"):
@@ -125,13 +118,6 @@ def test_the_tables_are_those_of_the_runs():
         assert row["mean"] == pytest.approx(mean, abs=1e-6)
     assert {part[0]: len(part[2]) for part in parts if "deadlines_met" in part[0]} == {
         "deadlines_met": 4, "deadlines_met_changes": 4}
-
-
-def test_a_draw_without_an_allocation_is_told():
-    none = few_runs(budget=0)
-    assert none["algorithm"].tolist() == [*SHORT] * 8
-    with pytest.raises(common.NoAllocation, match="no draw on which every method finds an allocation: no valid bid"):
-        whole_system.report(none)
 
 
 def test_a_list_of_your_own_has_its_name_and_no_load(tmp_path):

@@ -1,4 +1,5 @@
 """reproduce/study.py, and what all studies share: a tiny run of each, --from, wrong flags, methods of one's own."""
+import functools
 import itertools
 import math
 import pathlib
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import common
+import FCIM
 from reproduce import stats, study
 
 pytestmark = pytest.mark.usefixtures("little_search")
@@ -78,17 +80,6 @@ def test_a_tiny_run_and_the_same_of_what_it_has_written(name, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_stored_runs_are_read(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(stats, "RESAMPLES", 100)
-    stats.drawings.cache_clear()
-    status, out, err = run_here(ROOT / "reproduce" / f"{name}.py", "--from", FIGURES, "--out", tmp_path, "--no-plot")
-    stats.drawings.cache_clear()
-    assert (status, err) == (0, "")
-    assert out.startswith(f"reproduce.{name}: ")
-    assert files(tmp_path)
-
-
-@pytest.mark.parametrize("name", STUDIES)
 def test_the_first_case_gives_the_stored_rows(name, monkeypatch):
     """But for those of HexGen, which searches little here, and of the optima, which are not unique."""
     def run_first(run_case, cases, done):
@@ -127,6 +118,21 @@ def test_a_method_of_ones_own(name, tmp_path, monkeypatch):
     shutil.rmtree("results")
     pathlib.Path("Lazy.py").write_text(LAZY)
     refused(run_here(script, "--runs", 1, "--also", "Lazy.py"), "Lazy: the ")
+
+
+@pytest.mark.parametrize("name", ["allocation", "device_loss", "incentives", "sensitivity", "tokens", "whole_system"])
+def test_without_an_allocation_one_line_says_why(name, tmp_path, monkeypatch):
+    """FCIM finds none of any draw. The runs are there, and nothing is made of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(FCIM, "BUDGET", 0)
+    monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0))
+    status, _, err = run_here(tiny(name), "--runs", 1, "--no-plot")
+    assert (status, err.count("\n")) == (1, 1)
+    assert re.search("no draw on which every method finds an allocation: no valid bid|none of the auctions has", err)
+    assert files("results") == [f"{name}_{what}.csv" for what in sorted(["runs", *MORE.get(name, [])])]
+    for what in MORE.get(name, []):
+        found = pd.read_csv(f"results/{name}_{what}.csv").filter(["gain", "utility"])
+        assert len(found.columns) == 1 and found.isna().all(axis=None)
 
 
 @pytest.mark.parametrize("name", STUDIES)
