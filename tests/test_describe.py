@@ -117,14 +117,6 @@ def test_a_built_in_model_is_that_of_its_published_configuration(name):
     assert {**vars(read), "bits": model.bits} == vars(model)
 
 
-def test_the_models_have_the_published_sizes():
-    """Billions of weights, but those of embeddings, biases and norms."""
-    billions = {model.name: model.layers * model.params / 1e9 for model in common.MODELS}
-    assert billions == pytest.approx({
-        "GPT-Neo 1.3B": 1.208, "GPT-3 175B": 173.9, "BLOOM-176B": 172.6, "Llama 3.1 8B": 6.98, "Llama 3.3 70B": 68.5,
-        "Qwen2.5 7B": 6.53, "Mistral 7B": 6.98}, rel=0.005)
-
-
 # Folders and bits -----------------------------------------------------------------------------------------------------
 LLAMA = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
          "num_hidden_layers": 3, "num_key_value_heads": 2, "max_position_embeddings": 512, "vocab_size": 99}
@@ -203,12 +195,10 @@ def test_a_quantization_that_is_not_understood_is_refused(quantization, field, t
 @pytest.mark.parametrize("settings, field", [
     ({"model_type": "vision-encoder-decoder", "encoder": {"model_type": "vit"},
       "decoder": {"model_type": "gpt2", "add_cross_attention": True}}, "a vision-encoder-decoder with is_encoder"),
-    ({"model_type": "musicgen", "text_encoder": {"model_type": "t5"}, "audio_encoder": {"model_type": "encodec"},
-      "decoder": {"model_type": "musicgen_decoder"}}, "a musicgen with is_encoder_decoder"),
     ({"model_type": "gpt2", "add_cross_attention": True}, "a gpt2 with add_cross_attention"),
     ({"model_type": "gemma3_text", "use_bidirectional_attention": True}, "with use_bidirectional_attention"),
     ({"intermediate_sizes": [96, 96, 64]}, "its layers differ in intermediate_sizes: [96, 96, 64]"),
-    ({"max_position_embeddings": 0}, "context: 0 is not"), ({"max_position_embeddings": -1}, "context: -1 is not")])
+    ({"max_position_embeddings": 0}, "context: 0 is not")])
 def test_what_is_no_dense_decoder_with_equal_layers_is_refused(settings, field, tmp_path):
     refused(command(checkpoint(tmp_path, **settings)), field)
 
@@ -244,7 +234,7 @@ def test_without_the_hub_one_line_says_why_at_once(monkeypatch):
     assert time.monotonic() - start < 10  # its retries take half a minute
 
 
-@pytest.mark.parametrize("size", [None, 0, -1, "twelve", 1.5])
+@pytest.mark.parametrize("size", [None, "twelve", 1.5])
 def test_a_size_that_is_none_is_refused_by_its_name(size):
     """Of a configuration that transformers has let through, as its older releases do."""
     config = types.SimpleNamespace(model_type="llama", num_hidden_layers=size, hidden_size=8, num_attention_heads=2,

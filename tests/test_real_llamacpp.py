@@ -115,14 +115,6 @@ def test_an_allocation_runs_on_workers_of_this_machine(command, tmp_path, monkey
     assert pd.read_csv("results/PipeDream_llamacpp_texts.csv")["text"].tolist() == ["ba", "dc"]
 
 
-def test_a_worker_that_takes_no_time_is_refused(command, tmp_path, monkeypatch):
-    write_programs(tmp_path / "bin")
-    count_seconds(monkeypatch, 242, 11, 44)  # a layer would take more than a worker with one layer
-    status, _, err = command("PipeDream", *inputs([5, 4, 3]))
-    assert status == 2 and "a worker or the head took no time at all" in err.splitlines()[-1]
-    assert not pathlib.Path("results").exists()
-
-
 def test_an_allocation_is_served_until_it_is_interrupted(command, tmp_path):
     write_programs(tmp_path / "bin")
     port = llamacpp.free_port()
@@ -180,6 +172,8 @@ def test_what_is_predicted_of_a_stage():
     assert stages["head_ms"].tolist() == [0, 3]
     assert stages["predicted_ms"].tolist() == [14.5, 13.5]
     assert stages["error_percent"].tolist() == [0, 25]
+    with pytest.raises(common.UserError, match="a worker or the head took no time at all"):  # less than a layer takes
+        llamacpp.local_table(table, ["a:1", "b:2"], np.array([22.5, 1.5, 3.5]), np.array([14.5, 10.8]))
 
 
 def test_the_time_of_a_process_is_read():
