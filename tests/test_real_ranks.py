@@ -30,7 +30,8 @@ transformers = pytest.importorskip("transformers")
 from real import calibrate, execute, export, serve  # noqa: E402
 from real import model as real  # noqa: E402
 
-PROMPTS = ["a", "The quick brown fox jumps over the lazy dog, once more.", "Why? " * 12, ""]
+LONG = "".join(f"{k} and " for k in range(20))  # more bytes than serve computes at once
+PROMPTS = ["a", "The quick brown fox jumps over the lazy dog, once more.", LONG, ""]
 TOKENS = [12, 9, 14, 5]
 SPLITS = {1: [6], 2: [4, 2], 3: [1, 3, 2]}
 SIZES = dict(num_hidden_layers=6, hidden_size=64, num_key_value_heads=2, intermediate_size=96, initializer_range=0.3,
@@ -203,16 +204,19 @@ def test_preempted_tasks_make_the_tokens_of_plain_generate(folder, name):
     model = real.load_model(str(folder / name), real.read_model(str(folder / name))[0])
     expected = plain(str(folder / name), False)
     encode, _ = real.load_tokenizer(str(folder / name))
-    generations = [serve.Generation(model, encode(prompt), n) for prompt, n in zip(PROMPTS, TOKENS)]
+    prompts = list(map(encode, PROMPTS))
+    generations = [serve.Generation(model, prompt, n) for prompt, n in zip(prompts, TOKENS)]
     steps = [0] * len(PROMPTS)
     unfinished = list(range(len(PROMPTS)))
-    while unfinished:  # a token of each in turn: all are preempted wherever they can be
+    while unfinished:  # a token of each in turn, or a part of a prompt: all are preempted wherever they can be
         for k in unfinished[:]:
             steps[k] += 1
             if generations[k].step():
                 unfinished.remove(k)
     assert [generation.ids for generation in generations] == expected
-    assert steps == [len(ids) for ids in expected]
+    parts = [-(-len(prompt) // serve.PREFILL) for prompt in prompts]
+    assert max(parts) == 2
+    assert steps == [n - 1 + len(ids) for n, ids in zip(parts, expected)]
     assert not model._forward_pre_hooks
 
 

@@ -13,7 +13,6 @@ import common
 import FCFS
 import LLF
 import SRTF
-from real import model as real
 from real import serve
 
 DEVICE = [common.get_device("T4")]
@@ -95,19 +94,6 @@ def test_what_the_list_would_take_on_the_modelled_device(measured, seconds):
     tasks = common.read_tasks(rows, MODEL, DEVICE)
     estimate = MODEL.layers * common.layer_time(MODEL, DEVICE[0], 4, 4)
     assert serve.estimated_seconds(tasks, MODEL, DEVICE[0]) == pytest.approx(estimate + (seconds or estimate))
-
-
-# Real tokens ----------------------------------------------------------------------------------------------------------
-def test_a_long_prompt_is_computed_in_parts_with_the_same_tokens():
-    pytest.importorskip("torch")
-    prompt = [k % 251 for k in range(2 * serve.PREFILL + 44)]
-    model, _ = real.load_whole(None, real.read_model()[0])
-    steps = 1
-    generation = serve.Generation(model, prompt, 5)
-    while not generation.step():
-        steps += 1
-    assert generation.ids == real.continued(model, prompt, 5)
-    assert steps == 3 + generation.count - 1
 
 
 # The command ----------------------------------------------------------------------------------------------------------
