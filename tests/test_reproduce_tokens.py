@@ -57,10 +57,11 @@ def random_case(rng, count, **fields):
     return stages, tokens.plan_with(case, latency, bandwidth), latency, bandwidth
 
 
-def test_the_metrics_are_those_of_plain_loops():
+@pytest.mark.parametrize("given", [{}, {"computation_time": 12.5}])
+def test_the_metrics_are_those_of_plain_loops(given):
     rng = np.random.default_rng(2)
-    for _ in range(10):
-        stages, case, latency, bandwidth = random_case(rng, 4)
+    for _ in range(5):
+        stages, case, latency, bandwidth = random_case(rng, 4, **given)
         prompt, token = naive.token_passes(stages, case, latency, bandwidth)
         arrival, output = (case["tasks"][key].to_numpy() for key in ("arrival_time", "output_tokens"))
         first, last = tokens.pass_tokens(arrival, output, passes(prompt), passes(token))
@@ -76,29 +77,6 @@ def test_the_metrics_are_those_of_plain_loops():
                 moved += times * (sum(links[k]) + sum(reduces[k]))
                 whole += times * (sum(links[k]) + sum(work[k]))
         assert metrics["communication_overhead"] == pytest.approx(moved / whole, abs=1e-6)
-
-
-@pytest.mark.parametrize("given", [{}, {"computation_time": 12.5}])
-def test_prompt_and_tokens_take_what_the_bids_promise(given):
-    rng = np.random.default_rng(3)
-    _, case, _, _ = random_case(rng, 6, **given)
-    prompt, token = tokens.split_times(case)
-    output = case["tasks"][["output_tokens"]].to_numpy()
-    assert prompt + output * token == pytest.approx(case["times"])
-    for i, name in enumerate(case["bids"]["type"]):
-        device = common.get_device(name)
-        one, two = (common.layer_time(BLOOM, device, case["tasks"]["prompt_tokens"], n).to_numpy() for n in (0, 1))
-        assert prompt[:, i] / token[:, i] == pytest.approx(one / (two - one))
-
-
-def test_the_methods_plan_with_all_crossings_of_a_task():
-    _, case, latency, bandwidth = random_case(np.random.default_rng(4), 5)
-    for i, j in itertools.product(range(len(case["delay"])), repeat=2):
-        total = 0
-        for row in case["tasks"].to_dict("records") if i != j else []:
-            total += latency[i, j] + row["prompt_tokens"] * 2 * 14336 / bandwidth[i, j]
-            total += row["output_tokens"] * (latency[i, j] + 2 * 14336 / bandwidth[i, j])
-        assert case["links"].iloc[i, j] == case["delay"][i, j] == pytest.approx(total / 5, abs=1e-6)
 
 
 def test_one_more_device_changes_no_other_link_and_a_network_scales_them_all():
