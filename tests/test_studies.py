@@ -46,8 +46,7 @@ def has_flag(name, flag):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_tiny_run_and_the_same_of_what_it_has_written(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_tiny_run_and_the_same_of_what_it_has_written(name, monkeypatch):
     script = tiny(name)
     status, out, err = run_here(script, "--runs", 2, "--out", "one", "--no-plot")
     assert (status, err) == (0, "")
@@ -99,11 +98,10 @@ def test_the_first_case_gives_the_stored_rows(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_method_of_ones_own(name, tmp_path, monkeypatch):
+def test_a_method_of_ones_own(name):
     """A copy under another name has the same metrics; one that leaves a task or a layer out is named."""
     if not has_flag(name, "--also"):
         pytest.skip("compares no methods")
-    monkeypatch.chdir(tmp_path)
     script = tiny(name)
     pathlib.Path("Mine.py").write_text(OWN)
     assert run_here(script, "--runs", 1, "--also", "Mine.py", "--no-plot")[0] == 0
@@ -122,9 +120,8 @@ def test_a_method_of_ones_own(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["allocation", "device_loss", "incentives", "sensitivity", "tokens", "whole_system"])
-def test_without_an_allocation_one_line_says_why(name, tmp_path, monkeypatch):
+def test_without_an_allocation_one_line_says_why(name, monkeypatch):
     """FCIM finds none of any draw. The runs are there, and nothing is made of them."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(FCIM, "BUDGET", 0)
     monkeypatch.setattr(FCIM, "allocate", functools.partial(FCIM.allocate, budget=0))
     status, _, err = run_here(tiny(name), "--runs", 1, "--no-plot")
@@ -137,8 +134,7 @@ def test_without_an_allocation_one_line_says_why(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_wrong_flags_are_told_in_one_line(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_wrong_flags_are_told_in_one_line(name):
     pathlib.Path(f"{name}_runs.csv").write_text("algorithm,seed\nFCIM,0\n")
     for flag, *more, message in [
             ("--runs", "0", "--runs: 0 is not "), ("--seed", "1.5", "--seed: "),
@@ -207,7 +203,6 @@ def test_runs_are_read_as_they_were_written(tmp_path):
     ("Mine.py", "def (", "SyntaxError: invalid syntax"), ("Mine.py", "import sys; sys.exit(3)", "SystemExit: 3"),
     ("FCFS.py", "def schedule(tasks): pass", "there is a method FCFS already")])
 def test_a_script_that_cannot_be_compared_is_named(name, text, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     study.script.cache_clear()
     pathlib.Path(name).write_text(text)
