@@ -448,10 +448,10 @@ def allocation_case(tasks, model, pool, seed, bids=None, links=None):
     model and its layers, bids and links (tables), delay (links as an array), times (s a layer, as the bids promise:
     array (tasks, bidding devices)), arrivals (s, from the first on), memory (GB) and watts of each bidder, seed."""
     types = [get_device(line[1]) for line in POOLS[pool]]
-    lines = [(*line, kind.price_per_hour)[:4] + (kind.memory, kind.watts)  # its own rent comes first
-             for line, kind in zip(POOLS[pool], types)]
-    columns = ["device", "type", "host", "rent", "memory", "watts"]
-    devices = pd.DataFrame(lines, columns=columns).set_index("device")
+    lines = [(*line, kind.price_per_hour)[:4] for line, kind in zip(POOLS[pool], types)]  # its own rent comes first
+    devices = pd.DataFrame(lines, columns=["device", "type", "host", "rent"]).set_index("device")
+    devices["memory"] = [kind.memory for kind in types]
+    devices["watts"] = [kind.watts for kind in types]
     devices["cost_per_hour"] = devices["rent"].astype(float).fillna(devices["watts"] / 1000 * ELECTRICITY)  # USD
     tasks = read_tasks(tasks, model, types).sort_values("arrival_time", kind="stable")
     devices["capacity"] = (MEMORY_SHARE * devices["memory"] * 1e9 / group_bytes(model, tasks, 1)).astype(int)

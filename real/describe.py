@@ -12,7 +12,7 @@ import re
 import sys
 import textwrap
 
-if not __package__:  # run by its path: the project's folder is where modules are found
+if __name__ == "__main__" and not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = os.path.dirname(sys.path[0])
 
 import common

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import pandas as pd
 
-if not __package__:  # run by its path: the project's folder is where modules are found
+if __name__ == "__main__" and not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = os.path.dirname(sys.path[0])
 
 import common

@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-if not __package__:  # run by its path: the project's folder is where modules are found
+if __name__ == "__main__" and not __package__:  # run by its path: the project's folder is where modules are found
     sys.path[0] = os.path.dirname(sys.path[0])
 
 import common

@@ -7,7 +7,7 @@ less at price per layer; neither time nor links play a part. What FCIM's score a
 """
 import sys
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import common

@@ -9,7 +9,7 @@ winners keep the order in which they won, which the report says: the time to fin
 import sys
 from functools import lru_cache
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import common

@@ -11,7 +11,7 @@ last devices of M. Held and R. Karp, 1962), and computation is least where the f
 """
 import sys
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import numpy as np

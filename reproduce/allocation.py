@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pandas as pd
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import common

@@ -18,7 +18,7 @@ shared one carries less than batches of 4.
 import math
 import sys
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import numpy as np

@@ -13,7 +13,7 @@ import os
 import pathlib
 import sys
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import pandas as pd
@@ -95,8 +95,8 @@ def of_pools(grounds, command, against):
     of_fairness = [line[1:] for line in FAIRNESS if line[0] == against]
     for pool, runs in grounds.items():
         about = dict(against=against, pool=pool, command=command)
-        is_shared = (runs["algorithm"] == "FCIM") & (runs["devices"] > 1)  # on several devices
-        of_several = runs[is_shared.groupby(runs["model"]).transform("any")]
+        is_several = (runs["algorithm"] == "FCIM") & (runs["devices"] > 1)  # on several devices
+        of_several = runs[is_several.groupby(runs["model"]).transform("any")]
         for more, some in (("", of_several), (ANY_MODEL, runs)):
             if some.empty:
                 continue
@@ -238,10 +238,11 @@ def row(claim, reading, paper, ours, best, best_in, verdict):
 def change_row(claim, reading, paper, settings):
     """A row about a change in %; paper: None for what is always higher. settings: of stats.in_settings."""
     ours, each = stats.all_changes(settings)
-    best = most_favourable(each, math.copysign(1, paper or 1))
+    best = most_favourable(each, 1 if paper is None else math.copysign(1, paper))
     found = each.get(best, stats.NONE)
-    text, verdict = "higher", verdict_always(ours, each.values())
-    if paper is not None:
+    if paper is None:
+        text, verdict = "higher", verdict_always(ours, each.values())
+    else:
         text, verdict = f"{paper:+.1f}", verdict_change(paper, ours, found)
     return row(claim, reading, text, ours, found, ", ".join(map(str, best)), verdict)
 

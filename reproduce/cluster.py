@@ -1,7 +1,8 @@
 """Many cases at once on the workers of a Dask scheduler.
 
-Scheduler and workers need nothing of the project, but Python and its packages: workers get its code with the cases.
+Scheduler and workers need Python and the packages, but no copy of the project: its code is sent with the cases.
 """
+import logging
 import pathlib
 import pickle
 import sys
@@ -14,36 +15,38 @@ from reproduce.parallel import checked, show_progress
 def on_dask(address, files, run_case, jobs, done):
     """Calls done(k, run_case(*job)) for each job, as soon as it has been run. files: what cases need, of keep.files."""
     from distributed import CancelledError, Client, KilledWorker, as_completed, get_worker
+    logging.disable()  # one line says what stops a run
 
-    # Dask sends a function that stands in another one as it is; of any other its name, which no worker knows.
+    # Dask sends a nested function by value, any other by its name, under which no worker could import it.
     def run_there(k, job, code):
         worker = get_worker()
+        if worker.state.nthreads > 1:  # of which each might need another code
+            return worker.address, k, ValueError("start workers with --nthreads 1")
         if vars(worker).get("code_of_cases") != code:
             own = worker.local_directory
-            for name, module in list(sys.modules.items()):
-                if (getattr(module, "__file__", None) or "").startswith(own):
-                    del sys.modules[name]  # it is of an earlier code
+            for module, its in list(sys.modules.items()):
+                if (getattr(its, "__file__", None) or "").startswith(own):
+                    del sys.modules[module]  # of an earlier code
             folder = pathlib.Path(tempfile.mkdtemp(dir=own))
-            sys.path[:] = [str(folder), *(path for path in sys.path if not path.startswith(own))]
-            places = {}
-            for path, (place, content) in pickle.loads(code).items():
-                places[path] = str(folder / place)
+            here = ("", str(pathlib.Path.cwd()))  # where a helper of an earlier time may lie
+            sys.path[:] = [str(folder), *(path for path in sys.path if not path.startswith(own) and path not in here)]
+            files = pickle.loads(code)
+            for place, content in files.values():
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
                 (folder / place).write_bytes(content)
             from reproduce import study
-            study.PLACES.update(places)
+            study.PLACES.update({path: str(folder / place) for path, (place, _) in files.items()})
             worker.code_of_cases = code
         from reproduce import parallel, study
-        path, name, *case = pickle.loads(job)
-        return worker.address, k, parallel.attempt(getattr(study.script(path), name), case)
+        script, function, *case = pickle.loads(job)
+        return worker.address, k, parallel.attempt(getattr(study.script(script), function), case)
 
-    jobs = [pickle.dumps((run_case.__code__.co_filename, run_case.__name__, *job)) for job in jobs]
+    pickled = [pickle.dumps((run_case.__code__.co_filename, run_case.__name__, *job)) for job in jobs]
     workers = set()
     try:
         with Client(address) as client:
-            common.require(set(client.nthreads().values()) <= {1}, f"{address}: start workers with --nthreads 1")
             code = client.submit(bytes, pickle.dumps(files))  # once to each worker
-            futures = client.map(run_there, range(len(jobs)), jobs, code=code, pure=False)
+            futures = client.map(run_there, range(len(jobs)), pickled, code=code, pure=False)
             for number, finished in enumerate(as_completed(futures, with_results=True), 1):
                 _, (worker, *result) = checked(*finished)  # the scheduler may have gone
                 done(*checked(*result))

@@ -21,7 +21,7 @@ import math
 import os
 import sys
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import numpy as np
@@ -61,7 +61,7 @@ def cases(args):
 
 def run_case(tasks, model, pool, seed):
     """What a loss costs, by each method, on one draw: a list of dicts; of a single one if there is no allocation."""
-    case = whole_system.draw(model, pool, seed, LOAD, tasks)
+    case = whole_system.one_case(model, pool, seed, LOAD, tasks)
     draw = dict(model=model.name, pool=pool, tasks_file=tasks, seed=seed)
     try:
         stages, _ = FCIM.allocate(**case)

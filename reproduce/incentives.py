@@ -6,7 +6,8 @@
 In auctions of bids at true cost each device in turn changes its bid, all else equal, under the payments of FCIM.py, and
 under those of FCIM_critical, which are ours. A device's true cost there is its drawn price: so true costs differ within
 a type (equal ones flatter an auction). A script of --also has payments of its own, and runs some 600 times a case.
-The paper: every winner's utility is positive; the thesis: participation is truthful (see reproduce.claims).
+The paper says that every winner's utility is positive, the thesis that participation is truthful (S. Habibi, O.
+Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025): see reproduce.claims.
 """
 import functools
 import itertools
@@ -15,7 +16,7 @@ import sys
 
 import pandas as pd
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import common
@@ -135,7 +136,7 @@ def by_script(name, path, drawn, case):
     """The winners by a script of the user's; without a reward a device is paid its price per layer."""
     bids = drawn["bids"].assign(layers=case["l"], price=case["P"], computation_time=case["T"])
     old, new = (table["computation_time"] / table["layers"] for table in (drawn["bids"], bids))
-    times = drawn["times"] * (new / old).to_numpy()
+    times = drawn["times"] * (new / old).fillna(1).to_numpy()  # of no computation
     try:
         with study.errors_of(name):
             stages, _ = study.script(path).allocate(**dict(drawn, bids=bids, times=times))
@@ -173,7 +174,7 @@ def mean_curves(draw, tried, honest):
     prices = tried[(tried["lie"] == "price") & tried["much"].between(*SHOWN)]
     rows = []
     for name, found in honest.items():
-        shares = prices[name] / prices["offer"]
+        shares = prices[name] / prices["offer"].where(prices["offer"] > 0, 1)  # a device may cost nothing
         for asks, mean in shares.groupby(prices["much"]).mean().items():
             rows.append(dict(draw, algorithm=name, asks=asks, utility=mean if found["allocation"] else math.nan))
     return rows

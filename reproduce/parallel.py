@@ -71,11 +71,11 @@ def checked(k, result):
     return k, result
 
 
-def show_progress(done, of):
+def show_progress(number, of):
     if sys.stderr.isatty():
-        marks = done * 40 // of
-        print(f"\r[{'#' * marks}{'.' * (40 - marks)}] {done} of {of}", end="\n" if done == of else "", file=sys.stderr,
-              flush=True)
+        marks = number * 40 // of
+        print(f"\r[{'#' * marks}{'.' * (40 - marks)}] {number} of {of}", end="\n" if number == of else "",
+              file=sys.stderr, flush=True)
 
 
 def work(function, pipe, lifeline, folder):

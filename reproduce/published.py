@@ -26,7 +26,7 @@ PipeEdge: by dynamic programming over devices and layers, in listing order, the 
 import functools
 import sys
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import numpy as np

@@ -42,6 +42,7 @@ ALLOCATORS = {"FCIM": "FCIM", "FCIM_links": "reproduce.FCIM_links", "HexGen": "H
               "PipeEdge": "PipeEdge"}
 REFERENCES = {"Cheapest": "reproduce.Cheapest", "LeastLatency": "reproduce.LeastLatency"}  # allocators
 POLICIES = {"ADSA": "ADSA", "FCFS": "FCFS", "SRTF": "SRTF", "LLF": "LLF", "EDF": "reproduce.EDF"}
+OUT = "results"  # where the files go
 MEAN = ["mean", "low", "high"]  # columns of stats.compare
 CHANGE = ["change", "change_low", "change_high"]
 TEXTS = ("problem", "tasks_file", "proof")  # columns of runs in which an empty cell is an empty text
@@ -67,7 +68,7 @@ def run(name, doc, cases, run_case, report, runs, needed, methods=None, more=(),
         check_writable(args.out, "--out")
         files = [f"{name}_{what}.csv" for what in ("runs", *more)]
         if args.source is None:
-            check_settings(args, methods or {})
+            check_settings(args, methods)
             found = run_cases(name, run_case, cases(args), args)
             found = found if more else [[rows] for rows in found]
             tables = [pd.DataFrame(itertools.chain.from_iterable(parts)) for parts in zip(*found)]
@@ -87,7 +88,7 @@ def run_cases(name, run_case, jobs, args):
     if address:
         run = functools.partial(cluster.on_dask, address, keep.files(run_case, args), run_case)
     try:
-        if args.keep:
+        if args.keep is not None:
             return keep.run_missing(run, name, keep.head_of(run_case, args), jobs, args.keep, args.share)
         found = {}
         run(jobs, found.__setitem__)
@@ -125,9 +126,9 @@ def make_parser(title, doc, runs, methods, settings):
 def check_settings(args, methods):
     """Whole numbers for --runs and --seed; the names that flags give; (K, N) of --share; all that is compared, as
     args.methods."""
-    if args.keep:
+    if args.keep is not None:
         check_writable(args.keep, "--keep")
-    common.require(args.keep or args.share == WHOLE, "--share: needs --keep")
+    common.require(args.keep is not None or args.share == WHOLE, "--share: needs --keep")
     share = re.fullmatch(r"(\d+)/(\d+)", args.share)
     k, n = map(int, share.groups()) if share else (0, 0)
     common.require(0 < k <= n, f"--share: {common.shown(args.share)} is not one of 1/n, 2/n ... n/n")
@@ -169,6 +170,7 @@ def further_methods(paths, methods):
     needed = known & {"allocate", "schedule"}
     found = {}
     for path in paths:
+        common.require(path.endswith(".py"), f"--also {path}: is not the path of a SCRIPT.py")
         name = os.path.splitext(os.path.basename(path))[0]
         try:
             module = script(path)
@@ -190,6 +192,7 @@ def script(name):
     sys.path.append(folder)  # what it imports from beside it
     spec = importlib.util.spec_from_file_location(file[:-3], name)
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
@@ -384,9 +387,6 @@ def on_shared_draws(runs, keys):
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
-OUT = "results"  # where they go
-
-
 def publish(name, args, parts, tables, figures):
     """Prints what a study has found, and writes its files.
 

@@ -14,7 +14,7 @@ first, preemptive, ends the last transmission earliest on a dedicated link (J. J
 import itertools
 import sys
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import numpy as np
@@ -81,7 +81,8 @@ def layers_by_price():
     for L, bids in drawn_bids():
         (l, _, T), *others = bids
         won = [auction(L, [(l, P, T), *others])[0].get(0, 0) for P in PRICES]
-        yield (L, bids), won == sorted(won, reverse=True)
+        grows = [price for price, before, now in zip(PRICES[1:], won, won[1:]) if now > before]
+        yield (L, [(l, grows[0] if grows else 1, T), *others]), not grows
 
 
 def losing_bids():
@@ -162,8 +163,8 @@ def by_rank(a, p, rank):
 def met_by_both(a, p, q, d):
     """How many deadlines ADSA meets, and how many EDF."""
     start = [due - trans for due, trans in zip(d, q)]  # by which a result must start to be sent
-    for ends in (adsa(a, p, q, d), by_rank(a, p, start)):
-        yield sum(end <= least for end, least in zip(ends, start))
+    by_adsa, by_edf = adsa(a, p, q, d), by_rank(a, p, start)
+    return [sum(end <= latest for end, latest in zip(ends, start)) for ends in (by_adsa, by_edf)]
 
 
 def meets_all(n):

@@ -16,7 +16,7 @@ from collections import namedtuple
 import numpy as np
 import pandas as pd
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import common
@@ -143,7 +143,7 @@ def answered(requests, path):
 
 def seconds(text):
     """Seconds since 1970 of a date and time, in UTC unless an offset such as +02:00 follows; None if it is none."""
-    if not re.match(r"\d{4}-\d\d-\d\d", str(text)):
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d([ T][\d:.]+)?(Z|[+-][\d:]+)?", str(text)):  # pandas reads more
         return None
     try:
         return pd.Timestamp(str(text)).value // 1000 / common.US  # value: nanoseconds

@@ -16,7 +16,7 @@ import math
 import os
 import sys
 
-if not __package__:  # run by its path: modules are found in the folder above
+if __name__ == "__main__" and not __package__:  # run by its path: modules are found in the folder above
     sys.path[0] += "/.."
 
 import numpy as np
@@ -33,7 +33,7 @@ SEED = 0  # of the first draw
 RUNS = 20  # draws of tasks, links and bids
 TASKS = 40  # of a drawn list, 2 or more
 WORDS, PROMPT = (40, 400), (10, 200)  # words of output, tokens of a prompt, the least and the most
-LOADS = {"queues form": 0.9, "overload": 1.3}  # of the slowest stage of a plain pipeline (see draw)
+LOADS = {"queues form": 0.9, "overload": 1.3}  # of the slowest stage of a plain pipeline (see one_case)
 DEADLINES = (1.5, 3)  # arrival + so many times the task's time through that pipeline, alone
 CHART = 12  # tasks that the chart by device tells apart, from the middle of the list
 
@@ -65,8 +65,8 @@ def cases(args):
 
 
 def run_case(allocators, schedulers, tasks, model, pool, seed, setting, load):
-    """Metrics of allocators x schedulers ({name: script}) on one draw: a list of dicts. The others: see draw."""
-    case = draw(model, pool, seed, load, tasks)
+    """Metrics of allocators x schedulers ({name: script}) on one draw: a list of dicts. The others: see one_case."""
+    case = one_case(model, pool, seed, load, tasks)
     rows = []
     for allocator, path in allocators.items():
         row = dict(model=model.name, pool=pool, tasks_file=tasks, setting=setting, seed=seed, allocator=allocator)
@@ -84,7 +84,7 @@ def run_case(allocators, schedulers, tasks, model, pool, seed, setting, load):
     return rows
 
 
-def draw(model, pool, seed, load, tasks=""):
+def one_case(model, pool, seed, load, tasks=""):
     """A case, as common.allocation_case: links and bids of one seed, and a list of the user's (its path), or a drawn
     one, alike for all loads but for arrivals and deadlines.
 
@@ -232,7 +232,7 @@ def draw_example(runs):
     """Draws the first draw, FCIM with ADSA."""
     about = runs.iloc[0]
     setting, seed = about[["setting", "seed"]]
-    case = draw(common.get_model(about["model"]), about["pool"], seed, LOADS.get(setting), about["tasks_file"])
+    case = one_case(common.get_model(about["model"]), about["pool"], seed, LOADS.get(setting), about["tasks_file"])
     stages, _ = FCIM.allocate(**case)
     names = case["bids"]["device"][[stage["devices"][0] for stage in stages]]
     title = f"FCIM with ADSA, {setting}, seed {seed}"

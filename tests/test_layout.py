@@ -1,6 +1,7 @@
 """The layout: what stands where, and who may import whom."""
 import ast
 import re
+import runpy
 import subprocess
 import sys
 
@@ -58,6 +59,16 @@ def test_of_the_project_common_imports_nothing_and_the_nine_common_and_only_opti
 def test_reproduce_and_real_do_not_import_each_other_or_the_tests(folder, other):
     for path in files_of(folder):
         assert not imports(path) & {other, "tests"}, path
+
+
+@pytest.mark.parametrize("folder", ["reproduce", "real"])
+def test_a_worker_that_starts_a_script_again_finds_the_project_where_its_parent_did(folder, monkeypatch):
+    """As multiprocessing does where it does not fork."""
+    for path in files_of(folder):
+        there = [str(ROOT), *sys.path]
+        monkeypatch.setattr(sys, "path", there[:])
+        runpy.run_path(str(path), run_name="__mp_main__")
+        assert sys.path == there, path
 
 
 def test_only_the_packages_of_the_project_are_imported():

@@ -1,4 +1,4 @@
-"""reproduce/allocation.py: its rows are those of the scripts; claims and changes by plain loops; references."""
+"""reproduce/allocation.py: its rows are those of the scripts; claims and changes by plain loops."""
 import itertools
 
 import numpy as np

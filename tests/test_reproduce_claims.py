@@ -1,4 +1,4 @@
-"""reproduce/claims.py: each verdict by its rule, on drawn figures; changes over settings; shares; the command."""
+"""reproduce/claims.py: each verdict by its rule, on drawn figures; changes over settings; shares; a refusal."""
 import itertools
 import math
 

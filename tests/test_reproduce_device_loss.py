@@ -23,7 +23,7 @@ def losses(schedule):
     rng = np.random.default_rng(0)
     found = []
     for seed in range(part_of(40, 10)):
-        case = whole_system.draw(BLOOM, "campus", seed, 0.9)
+        case = whole_system.one_case(BLOOM, "campus", seed, 0.9)
         stages, _ = FCIM.allocate(**case)
         work, _ = study.work_and_links(stages, case)
         results, _ = whole_system.feed_forward(stages, case, schedule)

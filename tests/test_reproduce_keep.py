@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import time
 import numpy as np
 
 import common
-import scale
+from parts import scale
 from reproduce import stats, study
 
 PAUSE = 0.05
@@ -49,7 +50,10 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def script(tmp_path):
-    (tmp_path / "scale.py").write_text("BY = 1 / 3\n")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / "__init__.py").touch()
+    (parts / "scale.py").write_text("BY = 1 / 3\n")
     (tmp_path / "gaps.py").write_text(STUDY)
     return tmp_path / "gaps.py"
 
@@ -125,12 +129,16 @@ def test_shares_in_any_order_give_the_same(script, plain):
 
 def test_cases_of_another_run_are_refused(script, monkeypatch):
     assert run_here(script, "--runs", 1, "--keep", "k", "--out", "o")[0] == 0
-    refused(run_here(script, "--keep", "k", "--seed", 1), ".jsonl: cases of another run: seed differ")
+    refused(run_here(script, "--keep", "k", "--seed", 1), ".jsonl: cases of another run, not the same: seed")
     with monkeypatch.context() as patch:
         patch.setattr(pd, "__version__", "0")
-        refused(run_here(script, "--keep", "k"), ".jsonl: cases of another run: pandas differ")
+        refused(run_here(script, "--keep", "k"), ".jsonl: cases of another run, not the same: pandas")
     script.write_text(STUDY + "# edited\n")
-    refused(run_here(script, "--keep", "k"), ".jsonl: cases of another run: gaps.py differ")
+    refused(run_here(script, "--keep", "k"), ".jsonl: cases of another run, not the same: gaps.py")
+
+    assert start_study(script, "--runs", 1, "--keep", "k2").wait() == 0
+    (script.parent / "parts" / "scale.py").write_text("BY = 2 / 3\n")
+    assert "cases of another run, not the same: scale.py" in start_study(script, "--keep", "k2").communicate()[0]
 
 
 def test_what_is_typed_wrong_and_what_is_interrupted(script, monkeypatch):
@@ -177,7 +185,8 @@ def test_workers_of_dask(script, plain, tmp_path, monkeypatch):
 
     def start_dask(what, *flags):
         folder = tmp_path / str(len(processes))
-        folder.mkdir()
+        shutil.copytree(tmp_path / "parts", folder / "parts")
+        (folder / "parts" / "scale.py").write_text("BY = 9\n")  # of an earlier time
         processes.append(start("-m", f"distributed.cli.dask_{what}", "--scheduler-file", tmp_path / "scheduler.json",
                                "--no-dashboard", *flags, cwd=folder))
     try:
@@ -195,9 +204,17 @@ def test_workers_of_dask(script, plain, tmp_path, monkeypatch):
         assert contents("cluster") == plain
 
         for by, out in (("2 / 3", "edited"), ("1 / 3", "back")):
-            (tmp_path / "scale.py").write_text(f"BY = {by}\n")
+            (tmp_path / "parts" / "scale.py").write_text(f"BY = {by}\n")
             assert start_study(script, "--out", out).wait(60) == 0
         assert contents("edited") != contents("back") == plain
+
+        (tmp_path / "mine.py").write_text("from ADSA import schedule\nfrom parts import scale\n")
+        devices = ("-m", "reproduce.devices", "--runs", "1", "--most", "1", "--also", "mine.py", "--no-plot", "--out")
+        assert start_study(*devices, "there").wait(60) == 0
+        with monkeypatch.context() as patch:
+            patch.delenv("DASK_SCHEDULER_ADDRESS")
+            assert start_study(*devices, "here").wait(60) == 0
+        assert contents("there") == contents("here")
 
         assert start_study(script, "--seed", 90).communicate()[0] == "reproduce.gaps: seed 99 is wrong\n"
         start_dask("worker", "--nthreads", "2")

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduce import stats
+import common
+from reproduce import stats, study
 
 
 @pytest.mark.parametrize("n", [2, 30])
@@ -71,3 +72,14 @@ def test_draws_are_shared_and_failures_counted():
     failed = stats.failures(runs, ["pool"])
     assert failed.to_numpy().tolist() == [["p", "X", 3, 2, "no bid"], ["p", "Y", 3, 1, "full"]]
     assert stats.failures(shared, ["pool"]).columns.tolist() == failed.columns.tolist()
+
+
+def test_draws_on_which_a_method_finds_nothing_are_left_out_and_named():
+    runs = pd.DataFrame({"pool": "campus", "seed": [0, 0, 1, 1], "algorithm": ["A", "B"] * 2, "cost": [1, 2, 3, np.nan],
+                         "problem": ["", "", "", "too dear"]})
+    shared, (_, (name, _, failed)) = study.on_shared_draws(runs, ["pool"])
+    assert shared["seed"].tolist() == [0, 0]
+    assert name == "failures"
+    assert failed[["pool", "algorithm"]].values.tolist() == [["campus", "B"]]
+    with pytest.raises(common.NoAllocation, match="no draw on which every method finds an allocation: too dear"):
+        study.on_shared_draws(runs[runs["seed"] == 1], ["pool"])

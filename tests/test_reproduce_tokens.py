@@ -1,4 +1,4 @@
-"""reproduce/tokens.py: token by token against a plain simulation tick by tick, closed sums, the links, and a run."""
+"""reproduce/tokens.py: token by token against a plain simulation tick by tick, the links, and a run."""
 import itertools
 import json
 import pathlib

@@ -129,7 +129,7 @@ def test_a_trace_is_converted_as_plain_reading_does(load, model, device, convert
     (AZURE + "2023-11-16 18:17:03,4,1.5\n", "row 1, GeneratedTokens: '1.5' is not a whole number"),
     (AZURE + "2023-11-16,4,1\n,4,10\n", "row 2, TIMESTAMP: '' is not an arrival (date or s)"),
     (AZURE + "2023-13-16 18:17:03,4,10\n", "row 1, TIMESTAMP: '2023-13-16 18:17:03' is not an arrival"),
-    (AZURE + "2023-11-16 18:17:03 x,4,10\n", "row 1, TIMESTAMP: '2023-11-16 18:17:03 x' is not an arrival"),
+    (AZURE + "2023-11-16 18:17:03 EST,4,10\n", "row 1, TIMESTAMP: '2023-11-16 18:17:03 EST' is not an arrival"),
     (BURST + "-5,ChatGPT,472,18,490,API log\n", "row 1, Timestamp: '-5' is not an arrival (s)")])
 def test_a_wrong_trace_is_named(text, message, run):
     pathlib.Path("trace.csv").write_text(text)

@@ -82,7 +82,7 @@ def test_the_metrics_are_those_of_plain_loops():
 
 
 def test_a_draw_is_scaled_by_a_plain_pipeline():
-    case, late, other = (whole_system.draw(BLOOM, "campus", *drawn) for drawn in ((3, 0.9), (3, 1.8), (4, 0.9)))
+    case, late, other = (whole_system.one_case(BLOOM, "campus", *drawn) for drawn in ((3, 0.9), (3, 1.8), (4, 0.9)))
     assert case["tasks"]["prompt_tokens"].equals(late["tasks"]["prompt_tokens"])
     assert not case["tasks"]["prompt_tokens"].equals(other["tasks"]["prompt_tokens"])
     assert case["bids"].equals(late["bids"])
@@ -131,7 +131,7 @@ def test_a_list_of_your_own_has_its_name_and_no_load(tmp_path):
 
 
 def test_the_chart_shows_who_computes_which_task_when():
-    case = whole_system.draw(BLOOM, "campus", 0, 1.3)
+    case = whole_system.one_case(BLOOM, "campus", 0, 1.3)
     stages, _ = FCIM.allocate(**case)
     found = whole_system.feed_forward(stages, case, ADSA.schedule)
     names = ["+".join(case["bids"]["device"][stage["devices"]]) for stage in stages]
