@@ -14,13 +14,13 @@ from reproduce.parallel import checked, show_progress
 
 def on_dask(address, files, run_case, jobs, done):
     """Calls done(k, run_case(*job)) for each job, as soon as it has been run. files: what cases need, of keep.files."""
-    from distributed import CancelledError, Client, KilledWorker, as_completed, get_worker
+    import distributed
     logging.disable()  # one line says what stops a run
 
     # Dask sends a nested function by value, any other by its name, under which no worker could import it.
     def run_there(k, job, code):
-        worker = get_worker()
-        if worker.state.nthreads > 1:  # of which each might need another code
+        worker = distributed.get_worker()
+        if getattr(worker, "state", worker).nthreads > 1:  # each might need another code; state: not in old releases
             return worker.address, k, ValueError("start workers with --nthreads 1")
         if vars(worker).get("code_of_cases") != code:
             own = worker.local_directory
@@ -44,15 +44,15 @@ def on_dask(address, files, run_case, jobs, done):
     pickled = [pickle.dumps((run_case.__code__.co_filename, run_case.__name__, *job)) for job in jobs]
     workers = set()
     try:
-        with Client(address) as client:
+        with distributed.Client(address) as client:
             code = client.submit(bytes, pickle.dumps(files))  # once to each worker
             futures = client.map(run_there, range(len(jobs)), pickled, code=code, pure=False)
-            for number, finished in enumerate(as_completed(futures, with_results=True), 1):
+            for number, finished in enumerate(distributed.as_completed(futures, with_results=True), 1):
                 _, (worker, *result) = checked(*finished)  # the scheduler may have gone
                 done(*checked(*result))
                 workers.add(worker)
                 show_progress(number, len(jobs))
             lost = len(workers.difference(client.nthreads()))
-    except (CancelledError, KilledWorker, OSError, ValueError) as error:
+    except (distributed.CancelledError, distributed.scheduler.KilledWorker, OSError, ValueError) as error:
         raise common.UserError(f"{address}: {error}") from error
     print(f"{len(workers)} workers of {address}" + (f", {lost} lost" if lost else ""))
