@@ -6,8 +6,7 @@
 In auctions of bids at true cost each device in turn changes its bid, all else equal, under the payments of FCIM.py, and
 under those of FCIM_critical, which are ours. A device's true cost there is its drawn price: so true costs differ within
 a type (equal ones flatter an auction). A script of --also has payments of its own, and runs some 600 times a case.
-The paper says that every winner's utility is positive, the thesis that participation is truthful (S. Habibi, O.
-Ercetin, IEEE Access 13, 2025; S. Habibi, Sabanci University, 2025): see reproduce.claims.
+The paper claims that every winner's utility is positive, the thesis truthful bids (sources: reproduce.claims).
 """
 import functools
 import itertools
@@ -59,14 +58,14 @@ def run_case(tasks, model, pool, asked, seed, own):
     and the curves of the figure (NaN without an allocation). own: {name: script} of the user's."""
     drawn, case, cost = auction_case(tasks, model, pool, asked, seed)
     draw = dict(model=model.name, pool=pool, seed=seed)
-    winners = by_fcim(case)
+    by_rule = winners_by_rule(drawn, case, own)
     rows, gains, lies = [], [], []
     for i, bid in drawn["bids"].iterrows():
         curve = monotone = None
-        if asked == TRUE or i in winners:
+        if asked == TRUE or i in by_rule["FCIM"]:
             curve = FCIM_critical.layers_won(i, case)
             monotone = FCIM_critical.never_grows(curve)
-        honest = outcomes(drawn, case, cost, i, own, curve)
+        honest = outcomes(by_rule, case, cost, i, curve)
         for name, found in honest.items():
             rows.append(dict(draw, asked=asked, device=bid["device"], type=bid["type"], algorithm=name,
                              budget=case["most_paid"], **found, monotone=monotone if name == CRITICAL else None))
@@ -100,18 +99,20 @@ def auction_case(tasks, model, pool, asked, seed):
     return drawn, case, per_layer.tolist()
 
 
-def outcomes(drawn, case, cost, i, own, curve=None):
-    """What bid i brings, a dict, by each rule: whether an allocation exists, what is paid, the utility (cents). curve:
-    of FCIM_critical.layers_won, if it is known."""
-    by_rule = {"FCIM": by_fcim(case)}
-    by_rule[CRITICAL] = by_rule["FCIM"]  # the same layers
-    if i in by_rule["FCIM"]:
-        by_rule[CRITICAL] = {i: by_critical(case, i, curve or FCIM_critical.layers_won(i, case))}
-    for name, path in own.items():
-        by_rule[name] = by_script(name, path, drawn, case)
+def winners_by_rule(drawn, case, own):
+    """{rule: its winners}; of FCIM_critical those of FCIM, whose layers are the same."""
+    fcim = by_fcim(case)
+    return {"FCIM": fcim, CRITICAL: fcim, **{name: by_script(name, path, drawn, case) for name, path in own.items()}}
+
+
+def outcomes(by_rule, case, cost, i, curve=None):
+    """What bid i brings, a dict, by each rule, given its winners: whether an allocation exists, what is paid, the
+    utility (cents). curve: of FCIM_critical.layers_won, if it is known."""
     found = {}
     for name, winners in by_rule.items():
         layers, paid = winners.get(i, (0, 0.0))
+        if name == CRITICAL and layers:
+            layers, paid = by_critical(case, i, curve or FCIM_critical.layers_won(i, case))
         utility = round(paid - cost[i] * layers, 9) + 0.0  # no minus before a zero
         found[name] = dict(allocation=bool(winners), paid=paid, utility=utility)
     return found
@@ -163,7 +164,7 @@ def try_lies(drawn, case, cost, i, own, curve):
     for lie, much, bid in bids:
         other = FCIM_critical.with_bid(case, i, **bid)
         its_curve = curve if lie == "price" else None  # alike for all of its prices
-        found = outcomes(drawn, other, cost, i, own, its_curve)
+        found = outcomes(winners_by_rule(drawn, other, own), other, cost, i, its_curve)
         utilities = {name: outcome["utility"] for name, outcome in found.items()}
         rows.append(dict(utilities, lie=lie, much=much, offer=cost[i] * l))
     return pd.DataFrame(rows)

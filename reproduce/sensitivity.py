@@ -6,7 +6,7 @@
 devices: a pool of so many, half of them RTX 4090, half T4, each a host of its own, with the same links and bids in all
 sizes but the smallest: there the offers are too few for the model, and are raised until they suffice. The other sweeps
 are of campus. T4_COST: what an hour of a T4 costs, in multiples of its electricity. MARGIN: the largest margin; the
-smallest is 1.1, or this if it is less.
+smallest is 1.1, or this if it is less. Marks: what the paper claims (S. Habibi, O. Ercetin, IEEE Access 13, 2025).
 """
 import functools
 import sys
